@@ -1,0 +1,19 @@
+/**
+ * An error Recado raises on purpose. `code` is stable and meant for programs; `message` is a sentence for
+ * people: what was received, what was expected, what to do.
+ */
+export class RecadoError extends Error {
+  override readonly name: string = 'RecadoError';
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** The text of anything that was thrown, for a log line or an answer to an operator. */
+export function describe(error: unknown): string {
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(describe).join('; ');
+  return error instanceof Error ? error.message : String(error);
+}

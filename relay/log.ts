@@ -16,6 +16,28 @@ const observations = {
   process_stopping: { level: 'info', text: (o: { signal: string }) => `${o.signal} received, closing` },
   process_stopped: { level: 'info', text: () => 'closed' },
   process_failed: { level: 'fatal', text: (o: { error: string }) => `cannot go on: ${o.error}` },
+
+  // embedded Postgres
+  embedded_creating: { level: 'info', text: (o: { dataDir: string }) => `making a database in ${o.dataDir}` },
+  embedded_copied: {
+    level: 'info',
+    text: (o: { from: string; to: string }) =>
+      `Postgres cannot run from ${o.from} here, it runs from ${o.to}`,
+  },
+  embedded_port_taken: {
+    level: 'warn',
+    text: (o: { wanted: number; port: number }) => `port ${o.wanted} is taken, Postgres listens on ${o.port}`,
+  },
+  embedded_ready: {
+    level: 'info',
+    text: (o: { dataDir: string; port: number; pid: number }) =>
+      `Postgres on 127.0.0.1:${o.port}, data in ${o.dataDir}`,
+  },
+  embedded_server_said: { level: 'debug', text: (o: { line: string }) => o.line },
+  embedded_exited: {
+    level: 'error',
+    text: (o: { how: string }) => `the embedded Postgres ended by itself (${o.how})`,
+  },
 } satisfies Record<string, Observation>;
 
 type Observations = typeof observations;

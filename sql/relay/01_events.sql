@@ -1,0 +1,83 @@
+-- Writing to the outbox.
+--
+--   relay.gate_key()              advisory lock that says whether commits ring (the protocol: relay/wakeup.ts)
+--   relay.ring()                  trigger of relay.events: rings the doorbell once per transaction
+--   relay.refuse_name(text)       names no client could survive
+--   relay.emit(account, event, payload)   an event without a trigger
+--
+-- Capture functions and applications insert into relay.events directly; relay.emit() only checks more.
+
+create or replace function relay.gate_key() returns bigint
+language sql immutable parallel safe
+set search_path = pg_catalog, pg_temp
+as $$ select 8242561920741 $$;
+comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try it shared before they ring; a relay that holds it exclusively silences them.';
+
+-- Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit, so a transaction rings at
+-- most once (relay.rung is local to it, and a savepoint that rolls back takes flag, lock and NOTIFY with it), and
+-- not at all while a relay holds the gate. Mute it for a role with: alter role x set relay.ring = off, which
+-- costs up to a second of delay; needed for PREPARE TRANSACTION, which Postgres refuses after a NOTIFY.
+-- An event must not be seen before its commit is on disk: after a crash its transaction id would be given out
+-- again, and the client would have seen what never happened. Hence no asynchronous commit.
+-- It fires before the insert, when xid has been assigned: the gate's reopening rule counts on that.
+create or replace function relay.ring() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'local', true);
+  end if;
+  if coalesce(current_setting('relay.ring', true), '') <> 'off'
+     and pg_try_advisory_xact_lock_shared(relay.gate_key()) then
+    perform pg_notify('relay', '');
+  end if;
+  perform set_config('relay.rung', 'on', true);
+  return new;
+end
+$$;
+comment on function relay.ring() is 'Trigger of relay.events: wakes the relays, once per transaction.';
+
+do $$
+begin
+  if not exists (select from pg_trigger where tgrelid = 'relay.events'::regclass and tgname = 'ring') then
+    create trigger ring before insert on relay.events for each row
+      when (current_setting('relay.rung', true) is distinct from 'on')
+      execute function relay.ring();
+  end if;
+end
+$$;
+
+create or replace function relay.refuse_name(event text) returns void
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if event is null or event !~ '^[A-Za-z][A-Za-z0-9_.:/-]{0,49}$' then
+    raise exception 'event: received %, expected a name of at most 50 letters, digits and . : / _ - that starts with a letter',
+      coalesce(quote_literal(event), 'null') using errcode = 'invalid_parameter_value';
+  end if;
+  if event in ('connect', 'connect_error', 'disconnect', 'disconnecting', 'newListener', 'removeListener')
+     or event like 'relay:%' then
+    raise exception 'event: % is reserved: Socket.IO clients or the relay itself give it another meaning', quote_literal(event)
+      using errcode = 'invalid_parameter_value', hint = 'Choose another name, for example one with a dot in it.';
+  end if;
+end
+$$;
+comment on function relay.refuse_name(text) is 'Raises where a name cannot be an event: reserved by Socket.IO or by the relay, or not a plain name.';
+
+create or replace function relay.emit(account text, event text, payload jsonb default 'null') returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform relay.refuse_name(emit.event);
+  if emit.account is null then
+    raise exception 'account: received null, expected the account whose clients shall hear %', quote_literal(emit.event)
+      using errcode = 'null_value_not_allowed';
+  end if;
+  insert into relay.events (account_id, event, payload)
+  values (emit.account, emit.event, coalesce(emit.payload, 'null'));
+end
+$$;
+comment on function relay.emit(text, text, jsonb) is 'Records an event for an account, in the transaction of the caller. The event must be in the contract to be sent: select relay.publish(event => …).';

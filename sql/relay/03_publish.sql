@@ -1,0 +1,432 @@
+-- Changing the contract.
+--
+--   relay.publish(event, on_table, operation, …)   trigger + function + row in relay.catalogue
+--   relay.unpublish(event)                         removes them
+--   relay.suspend(event), relay.resume(event)      drops the triggers for the time of a migration
+--   relay.admit(role)                              lets a role insert events
+--   and their parts: trigger_name, capture_body, try_expression, create_trigger, drop_triggers
+--
+-- One trigger and one function per event and operation; both carry their names, so that \d of the table reads
+-- as a list of its events. Whoever publishes gains no rights: the function belongs to the owner of the table if
+-- the publisher may act for that role, and to the publisher otherwise.
+
+create or replace function relay.admit(role_name name) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('grant usage on schema relay to %I', role_name);
+  execute format('grant usage, create on schema relay_capture to %I', role_name);
+  execute format('grant insert (account_id, event, payload) on relay.events to %I', role_name);
+end
+$$;
+comment on function relay.admit(name) is 'Lets a role insert into relay.events (account_id, event, payload only) and own capture functions.';
+
+create or replace function relay.trigger_name(event text, operation text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select event || '/' || lower(operation) $$;
+comment on function relay.trigger_name(text, text) is 'Name of the trigger and of its function: doctors.deleted/update.';
+
+-- The function of a trigger. Account and payload are evaluated in a block of their own that writes nothing: it
+-- costs no transaction id, and an expression that fails becomes a relay:resync for the account instead of an
+-- error in the application's write. The insert stands outside it.
+-- use_column: an expression may name a column like one of our variables.
+create or replace function relay.capture_body(published relay.catalogue) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $body$
+declare
+  rows_changed text;
+begin
+  if published.operation = 'TRUNCATE' then
+    return format($f$
+begin
+  insert into relay.events (account_id, event, payload)
+  values (null, 'relay:resync', jsonb_build_object('event', %1$L, 'table', %2$L, 'reason', 'truncated'));
+  return null;
+end
+$f$, published.event, published.on_table);
+  end if;
+
+  if published.level = 'row' then
+    return format($f$
+#variable_conflict use_column
+declare
+  captured_account text;
+  captured_payload jsonb;
+  failure text;
+begin
+  begin
+    captured_account := (%3$s)::text;
+    if captured_account is null then
+      return null;
+    end if;
+    if octet_length(captured_account) > 256 then
+      captured_account := null;
+      raise exception 'the account has more than 256 bytes';
+    end if;
+    captured_payload := coalesce((%4$s)::jsonb, 'null');
+    if pg_column_size(captured_payload) > 4194304 then
+      raise exception 'the payload has more than 4 MiB';
+    end if;
+  exception when others then
+    get stacked diagnostics failure = message_text;
+    insert into relay.events (account_id, event, payload)
+    values (captured_account, 'relay:resync', jsonb_build_object(
+      'event', %1$L, 'table', %2$L, 'reason', 'capture_failed', 'sqlstate', sqlstate, 'error', failure));
+    return null;
+  end;
+  insert into relay.events (account_id, event, payload) values (captured_account, %1$L, captured_payload);
+  return null;
+end
+$f$, published.event, published.on_table, published.account, published.payload);
+  end if;
+
+  rows_changed := case published.operation
+    when 'INSERT' then 'relay_new as new'
+    when 'DELETE' then 'relay_old as old'
+    else format('relay_new as new join relay_old as old using (%s)', published.key)
+  end;
+  return format($f$
+#variable_conflict use_column
+declare
+  captured_accounts text[];
+  captured_payloads jsonb[];
+  failure text;
+begin
+  begin
+    select array_agg(captured.account), array_agg(captured.payload)
+      into captured_accounts, captured_payloads
+      from (select (%3$s)::text as account, coalesce((%4$s)::jsonb, 'null') as payload
+              from %5$s where %6$s offset 0) as captured
+     where captured.account is not null;
+    if exists (select from unnest(captured_accounts) as a where octet_length(a) > 256) then
+      captured_accounts := null;
+      raise exception 'an account has more than 256 bytes';
+    end if;
+    if exists (select from unnest(captured_payloads) as p where pg_column_size(p) > 4194304) then
+      raise exception 'a payload has more than 4 MiB';
+    end if;
+  exception when others then
+    get stacked diagnostics failure = message_text;
+    begin
+      select array_agg(distinct (%3$s)::text) into captured_accounts from %5$s where %6$s;
+      if exists (select from unnest(captured_accounts) as a where octet_length(a) > 256) then
+        captured_accounts := null;
+      end if;
+    exception when others then
+      captured_accounts := null;
+    end;
+    insert into relay.events (account_id, event, payload)
+    select a, 'relay:resync', jsonb_build_object(
+             'event', %1$L, 'table', %2$L, 'reason', 'capture_failed', 'sqlstate', sqlstate, 'error', failure)
+      from unnest(coalesce(captured_accounts, array[null::text])) as a;
+    return null;
+  end;
+  if captured_accounts is not null then
+    insert into relay.events (account_id, event, payload)
+    select c.account, %1$L, c.payload from unnest(captured_accounts, captured_payloads) as c(account, payload);
+  end if;
+  return null;
+end
+$f$, published.event, published.on_table, published.account, published.payload, rows_changed,
+     coalesce(published.condition, 'true'));
+end
+$body$;
+comment on function relay.capture_body(relay.catalogue) is 'Source of the trigger function of a published event.';
+
+-- Plans the expression without running it, with old and new as rows of the table, under the search_path the
+-- trigger function will have, so that what passes here passes there.
+create or replace function relay.try_expression(argument text, expression text, target text, on_table regclass, operation text)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  failure text;
+begin
+  execute format('explain select (%s)::%s from %s', expression, target, concat_ws(' cross join ',
+    case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
+    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end));
+exception when others then
+  get stacked diagnostics failure = message_text;
+  raise exception 'relay.publish(% => …): %', argument, failure
+    using errcode = 'invalid_parameter_value',
+          detail = format('Received: %s', expression),
+          hint = format('Expected an SQL expression over %s of %s that can be cast to %s. Qualify tables and functions with their schema; camelCase columns need double quotes.',
+            case operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new and old' end, on_table, target);
+end
+$$;
+comment on function relay.try_expression(text, text, text, regclass, text) is 'Raises, naming the argument, where an expression given to relay.publish() cannot work.';
+
+create or replace function relay.drop_triggers(of_event text, of_operation text default null) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found record;
+begin
+  for found in
+    select c.operation, t.tgrelid::regclass as on_table, t.tgname
+      from relay.catalogue as c
+      join pg_trigger as t on t.tgname = relay.trigger_name(c.event, c.operation)::name and t.tgrelid = c.on_table
+     where c.event = of_event and (of_operation is null or c.operation = of_operation)
+  loop
+    execute format('drop trigger %I on %s', found.tgname, found.on_table);
+  end loop;
+end
+$$;
+comment on function relay.drop_triggers(text, text) is 'Drops the triggers of an event from its table.';
+
+create or replace function relay.create_trigger(published relay.catalogue) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  trigger_name text := relay.trigger_name(published.event, published.operation);
+  failure text;
+begin
+  perform relay.drop_triggers(published.event, published.operation);
+  execute format('create %s trigger %I after %s on %s %s %s %s execute function relay_capture.%I()',
+    case published.fires_at when 'commit' then 'constraint' end,
+    trigger_name,
+    published.operation,
+    published.on_table,
+    case when published.fires_at = 'commit' then 'deferrable initially deferred' end,
+    case when published.level = 'statement' then concat_ws(' ',
+      case when published.operation <> 'TRUNCATE' then concat_ws(' ', 'referencing',
+        case when published.operation <> 'INSERT' then 'old table as relay_old' end,
+        case when published.operation <> 'DELETE' then 'new table as relay_new' end) end,
+      'for each statement')
+    else 'for each row' end,
+    case when published.level = 'row' and published.condition is not null then format('when (%s)', published.condition) end,
+    trigger_name);
+  execute format('comment on trigger %I on %s is %L', trigger_name, published.on_table,
+    format('Recado: records %s. %s', published.event, coalesce(published.description, '')));
+exception
+  when lock_not_available then
+    raise exception 'relay.publish(%): % is busy; a trigger needs a moment without open transactions on it', quote_literal(published.event), published.on_table
+      using errcode = 'lock_not_available', hint = 'Nothing was changed. Call it again.';
+  when others then
+    get stacked diagnostics failure = message_text;
+    raise exception 'relay.publish(%): the trigger on % could not be created: %', quote_literal(published.event), published.on_table, failure
+      using errcode = sqlstate;
+end
+$$;
+comment on function relay.create_trigger(relay.catalogue) is 'Creates the trigger of a published event anew.';
+
+create or replace function relay.publish(
+  event text,
+  on_table text default null,
+  operation text default 'UPDATE',
+  condition text default null,
+  account text default null,
+  payload text default null,
+  description text default null,
+  payload_schema jsonb default null,
+  level text default 'row',
+  at text default 'statement',
+  key text default null
+) returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+<<publish>>
+declare
+  wanted relay.catalogue;
+  current relay.catalogue;
+  table_owner oid;
+  body text;
+  function_name text;
+  function_changes boolean;
+  trigger_changes boolean;
+  refused text;
+begin
+  perform relay.refuse_name(event);
+  wanted.event := event;
+  wanted.description := description;
+  wanted.payload_schema := payload_schema;
+  wanted.suspended := false;
+  wanted.published_by := session_user;
+  wanted.published_at := now();
+  wanted.level := lower(level);
+  wanted.fires_at := lower(at);
+  wanted.operation := case when on_table is null then 'EMIT' else upper(operation) end;
+
+  if wanted.operation not in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'EMIT') then
+    raise exception 'relay.publish(operation => %): expected INSERT, UPDATE, DELETE or TRUNCATE', quote_nullable(operation)
+      using errcode = 'invalid_parameter_value', hint = 'Several operations of one event are several calls.';
+  end if;
+  if wanted.level is null or wanted.level not in ('row', 'statement') then
+    raise exception 'relay.publish(level => %): expected row or statement', quote_nullable(level) using errcode = 'invalid_parameter_value';
+  end if;
+  if wanted.fires_at is null or wanted.fires_at not in ('statement', 'commit') then
+    raise exception 'relay.publish(at => %): expected statement or commit', quote_nullable(at) using errcode = 'invalid_parameter_value';
+  end if;
+  if wanted.operation = 'TRUNCATE' then
+    wanted.level := 'statement';
+  end if;
+  if wanted.level = 'statement' and wanted.fires_at = 'commit' then
+    raise exception 'relay.publish(at => ''commit''): Postgres defers row triggers only; use level => ''row'''
+      using errcode = 'invalid_parameter_value';
+  end if;
+
+  select c.event into refused from relay.catalogue as c
+   where c.event = wanted.event and c.on_table is distinct from to_regclass(on_table) limit 1;
+  if refused is not null and exists (
+       select from relay.catalogue as c join pg_class as t on t.oid = c.on_table
+        where c.event = wanted.event and c.on_table is distinct from to_regclass(on_table))
+     or refused is not null and on_table is not null and exists (
+       select from relay.catalogue as c where c.event = wanted.event and c.on_table is null) then
+    raise exception 'relay.publish(event => %): the event exists already for %', quote_literal(event),
+      (select coalesce(string_agg(distinct c.on_table::text, ', '), 'relay.emit()') from relay.catalogue as c where c.event = wanted.event)
+      using errcode = 'duplicate_object', hint = format('Choose another name, or first: select relay.unpublish(%L)', event);
+  end if;
+
+  if wanted.operation = 'EMIT' then
+    if coalesce(condition, account, payload, key) is not null then
+      raise exception 'relay.publish(on_table => null): condition, account, payload and key belong to a trigger, and there is none without a table'
+        using errcode = 'invalid_parameter_value';
+    end if;
+    insert into relay.catalogue select wanted.*
+    on conflict on constraint catalogue_pkey do update
+      set description = excluded.description, payload_schema = excluded.payload_schema, suspended = false;
+    return 'published';
+  end if;
+
+  wanted.on_table := to_regclass(on_table);
+  if wanted.on_table is null then
+    raise exception 'relay.publish(on_table => %): there is no such table', quote_literal(on_table)
+      using errcode = 'undefined_table', hint = 'Write it with its schema, and in double quotes where it has capitals: public."Orders".';
+  end if;
+  select c.relowner into table_owner from pg_class as c where c.oid = wanted.on_table and c.relkind in ('r', 'p');
+  if table_owner is null then
+    raise exception 'relay.publish(on_table => %): expected a table, received something else', quote_literal(on_table) using errcode = 'wrong_object_type';
+  end if;
+
+  if wanted.operation <> 'TRUNCATE' then
+    if account is null then
+      raise exception 'relay.publish(account => …): received null, expected an SQL expression such as new."accountId"'
+        using errcode = 'null_value_not_allowed';
+    end if;
+    wanted.account := account;
+    wanted.payload := coalesce(payload, format('to_jsonb(%s)', case when wanted.operation = 'DELETE' then 'old' else 'new' end));
+    wanted.condition := condition;
+    perform relay.try_expression('account', wanted.account, 'text', wanted.on_table, wanted.operation);
+    perform relay.try_expression('payload', wanted.payload, 'jsonb', wanted.on_table, wanted.operation);
+    if condition is not null then
+      perform relay.try_expression('condition', condition, 'boolean', wanted.on_table, wanted.operation);
+    end if;
+  end if;
+  if wanted.level = 'statement' and wanted.operation = 'UPDATE' then
+    wanted.key := coalesce(key, (
+      select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+        from pg_index as i join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+       where i.indrelid = wanted.on_table and i.indisprimary));
+    if wanted.key is null then
+      raise exception 'relay.publish(key => …): % has no primary key; name the columns that pair a row''s old and new version', wanted.on_table
+        using errcode = 'invalid_parameter_value';
+    end if;
+  end if;
+
+  select c.* into current from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
+  body := relay.capture_body(wanted);
+  function_name := relay.trigger_name(wanted.event, wanted.operation);
+  function_changes := not exists (
+    select from pg_proc as p where p.pronamespace = 'relay_capture'::regnamespace and p.proname = function_name::name and p.prosrc = body);
+  trigger_changes := current.suspended is distinct from false
+    or (current.on_table, current.level, current.fires_at) is distinct from (wanted.on_table, wanted.level, wanted.fires_at)
+    or (wanted.level = 'row' and current.condition is distinct from wanted.condition)
+    or not exists (
+      select from pg_trigger as t where t.tgrelid = wanted.on_table and t.tgname = function_name::name and t.tgenabled in ('O', 'A')
+         and t.tgfoid = (select p.oid from pg_proc as p where p.pronamespace = 'relay_capture'::regnamespace and p.proname = function_name::name));
+
+  if function_changes then
+    execute format('create or replace function relay_capture.%I() returns trigger language plpgsql volatile security definer '
+      'set search_path = pg_catalog, pg_temp set timezone = ''UTC'' set row_security = off as %L', function_name, body);
+    execute format('comment on function relay_capture.%I() is %L', function_name, format('Recado: captures %s. Generated by relay.publish().', event));
+    if pg_has_role(current_user, table_owner, 'MEMBER') then
+      perform relay.admit(pg_get_userbyid(table_owner));
+      execute format('alter function relay_capture.%I() owner to %I', function_name, pg_get_userbyid(table_owner));
+    else
+      perform relay.admit(current_user);
+    end if;
+    execute format('revoke all on function relay_capture.%I() from public', function_name);
+  end if;
+  if trigger_changes then
+    perform relay.create_trigger(wanted);
+  end if;
+  if not function_changes and not trigger_changes
+     and (current.account, current.payload, current.condition, current.description, current.payload_schema)
+         is not distinct from (wanted.account, wanted.payload, wanted.condition, wanted.description, wanted.payload_schema) then
+    return 'unchanged';
+  end if;
+  delete from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
+  insert into relay.catalogue select wanted.*;
+  return case when current.event is null then 'published' else 'replaced' end;
+end
+$$;
+comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text) is
+  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';
+
+create or replace function relay.unpublish(event text) returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  found record;
+  any_found boolean := false;
+begin
+  perform relay.drop_triggers(event);
+  for found in select c.operation from relay.catalogue as c where c.event = unpublish.event loop
+    any_found := true;
+    execute format('drop function if exists relay_capture.%I()', relay.trigger_name(event, found.operation));
+  end loop;
+  delete from relay.catalogue as c where c.event = unpublish.event;
+  return any_found;
+end
+$$;
+comment on function relay.unpublish(text) is 'Removes an event from the contract, with its triggers and functions. False: there was none of that name.';
+
+create or replace function relay.suspend(event text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+  if not exists (select from relay.catalogue as c where c.event = suspend.event) then
+    raise exception 'relay.suspend(%): no such event', quote_nullable(event)
+      using errcode = 'undefined_object', hint = 'select event from relay.contract lists them.';
+  end if;
+  perform relay.drop_triggers(event);
+  update relay.catalogue as c set suspended = true where c.event = suspend.event;
+end
+$$;
+comment on function relay.suspend(text) is 'Drops the triggers of an event so that a migration can change a column its condition names. In one transaction with relay.resume() no change goes uncaptured.';
+
+create or replace function relay.resume(event text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  published relay.catalogue;
+  any_found boolean := false;
+begin
+  for published in select * from relay.catalogue as c where c.event = resume.event loop
+    any_found := true;
+    if published.operation <> 'EMIT' then
+      perform relay.create_trigger(published);
+    end if;
+  end loop;
+  if not any_found then
+    raise exception 'relay.resume(%): no such event', quote_nullable(event)
+      using errcode = 'undefined_object', hint = 'select event from relay.contract lists them.';
+  end if;
+  update relay.catalogue as c set suspended = false where c.event = resume.event;
+end
+$$;
+comment on function relay.resume(text) is 'Creates the triggers of a suspended event again.';

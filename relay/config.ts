@@ -308,7 +308,10 @@ const variables = {
   JWT_ACCOUNT_CLAIM: {
     default: 'accountId',
     help: 'Claim that names the account.',
-    schema: word(256),
+    schema: word(256).refine(
+      (name) => !['exp', 'nbf', 'iat'].includes(name),
+      'a claim that is not an instant is expected',
+    ),
   },
   JWT_CLOCK_TOLERANCE: {
     default: '5',

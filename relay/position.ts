@@ -1,0 +1,172 @@
+// What somebody has seen, as a Postgres snapshot. Pure arithmetic; the only place that does it.
+//
+// A snapshot sees every transaction below xmax except those that were in progress (xip). Between two snapshots
+// lies what a reader has missed, also where a transaction with a small id commits last: that is why a position
+// is not "the last id seen".
+import { RecadoError } from './errors.ts';
+
+/** Transactions are xid8: 64 bits, never reused in one epoch of a database. */
+export interface Snapshot {
+  /** First transaction it does not see. */
+  readonly xmax: bigint;
+  /** Transactions below xmax it does not see either, ascending. */
+  readonly xip: readonly bigint[];
+}
+
+/**
+ * `seen` alone: everything `seen` sees. With `batch`: also what `batch.bound` sees, up to the event
+ * `batch.through`. Batches are ordered by event id, so that is where a reader stopped inside one.
+ */
+export interface Position {
+  readonly epoch: string;
+  readonly seen: Snapshot;
+  readonly batch?: { readonly bound: Snapshot; readonly through: bigint };
+}
+
+/** The position of a reader who has seen nothing. */
+export const NOTHING: Snapshot = { xmax: 1n, xip: [] };
+
+/** Longest text that is parsed: room for some 30,000 transactions in progress. */
+const MAX_LENGTH = 65_536;
+/** Given out when a position would be longer than that. It does not parse, so it ends in a resync, not in a gap. */
+const UNSPEAKABLE = '-';
+
+/**
+ * @param text `xmin:xmax:xip,xip,…`, as pg_current_snapshot() prints it
+ * @throws RecadoError `snapshot_unreadable`
+ */
+export function parseSnapshot(text: string): Snapshot {
+  const match = /^\d+:(\d+):([\d,]*)$/.exec(text);
+  if (!match) {
+    throw new RecadoError(
+      'snapshot_unreadable',
+      `Received the snapshot ${JSON.stringify(text.slice(0, 80))}, expected xmin:xmax:xip,… as Postgres prints it.`,
+    );
+  }
+  const xip = match[2] === '' ? [] : match[2]!.split(',').map(BigInt);
+  return { xmax: BigInt(match[1]!), xip };
+}
+
+/** The snapshot as Postgres's pg_snapshot type reads it. */
+export function snapshotText({ xmax, xip }: Snapshot): string {
+  return `${xip[0] ?? xmax}:${xmax}:${xip.join(',')}`;
+}
+
+/** Whether the snapshot sees the transaction: pg_visible_in_snapshot(). */
+export function sees(snapshot: Snapshot, xid: bigint): boolean {
+  return xid < snapshot.xmax && !includes(snapshot.xip, xid);
+}
+
+/**
+ * The snapshot as it may be remembered: nothing above `largest`, the largest transaction that wrote an event it
+ * sees. After a crash Postgres gives out again the ids of transactions whose end was not on disk; uncut, a
+ * snapshot has already called them seen (7 of 8 events were lost). The one named here is on disk.
+ */
+export function cut(snapshot: Snapshot, largest: bigint): Snapshot {
+  const xmax = largest + 1n;
+  if (xmax >= snapshot.xmax) return snapshot;
+  return { xmax, xip: snapshot.xip.filter((xid) => xid < xmax) };
+}
+
+/** Whether `snapshot` sees everything that `other` sees. */
+export function covers(snapshot: Snapshot, other: Snapshot): boolean {
+  if (other.xmax > snapshot.xmax) {
+    const hidden = other.xip.length - firstAtLeast(other.xip, snapshot.xmax);
+    if (BigInt(hidden) !== other.xmax - snapshot.xmax) return false;
+  }
+  for (const xid of snapshot.xip) {
+    if (xid >= other.xmax) break;
+    if (!includes(other.xip, xid)) return false;
+  }
+  return true;
+}
+
+/** Whether a reader at `position` has had the event. */
+export function hasSeen(position: Position, event: { xid: bigint; id: bigint }): boolean {
+  if (sees(position.seen, event.xid)) return true;
+  const { batch } = position;
+  return batch !== undefined && event.id <= batch.through && sees(batch.bound, event.xid);
+}
+
+/** The most a position claims: its batch as if it were finished. */
+export function horizon(position: Position): Snapshot {
+  return position.batch?.bound ?? position.seen;
+}
+
+/**
+ * Whether events this snapshot has not seen may be gone.
+ * @param emptied largest transaction of an event that was emptied; null: nothing was
+ * @param now a snapshot not older than `emptied`: tells whether a transaction in xip has ended since
+ */
+export function isTooOld(snapshot: Snapshot, emptied: bigint | null, now: Snapshot): boolean {
+  if (emptied === null) return false;
+  if (emptied >= snapshot.xmax) return true;
+  return snapshot.xip.some((xid) => xid <= emptied && sees(now, xid));
+}
+
+/** Text form, URL-safe and opaque to clients: `epoch-xmax.d.d`, or `epoch-seen~bound~through` inside a batch. */
+export function formatPosition({ epoch, seen, batch }: Position): string {
+  const text = batch
+    ? `${epoch}-${spell(seen)}~${spell(batch.bound)}~${batch.through.toString(16)}`
+    : `${epoch}-${spell(seen)}`;
+  return text.length > MAX_LENGTH ? UNSPEAKABLE : text;
+}
+
+const HEX = '[0-9a-f]{1,16}';
+const SPELLED = `${HEX}(?:\\.${HEX})*`;
+const POSITION = new RegExp(`^([0-9a-f]{12})-(${SPELLED})(?:~(${SPELLED})~(${HEX}))?$`);
+const LARGEST = 2n ** 63n - 1n;
+
+/** Reads what formatPosition() or relay.position() wrote; null for anything else. */
+export function parsePosition(text: string): Position | null {
+  if (text.length > MAX_LENGTH) return null;
+  const match = POSITION.exec(text);
+  if (!match) return null;
+  const seen = unspell(match[2]!);
+  if (!seen) return null;
+  if (match[3] === undefined) return { epoch: match[1]!, seen };
+  const bound = unspell(match[3]);
+  const through = BigInt(`0x${match[4]}`);
+  if (!bound || through > LARGEST || !covers(bound, seen)) return null;
+  return { epoch: match[1]!, seen, batch: { bound, through } };
+}
+
+/** Distances instead of ids, largest id first: those in progress are near each other, so it stays short. */
+function spell({ xmax, xip }: Snapshot): string {
+  let text = xmax.toString(16);
+  let above = xmax;
+  for (let i = xip.length - 1; i >= 0; i -= 1) {
+    text += `.${(above - xip[i]!).toString(16)}`;
+    above = xip[i]!;
+  }
+  return text;
+}
+
+function unspell(text: string): Snapshot | null {
+  const [first, ...distances] = text.split('.').map((hex) => BigInt(`0x${hex}`));
+  const xmax = first!;
+  if (xmax < 1n || xmax > LARGEST) return null;
+  const xip: bigint[] = [];
+  let xid = xmax;
+  for (const distance of distances) {
+    xid -= distance;
+    if (distance < 1n || xid < 1n) return null;
+    xip.push(xid);
+  }
+  return { xmax, xip: xip.reverse() };
+}
+
+function includes(ascending: readonly bigint[], xid: bigint): boolean {
+  return ascending[firstAtLeast(ascending, xid)] === xid;
+}
+
+function firstAtLeast(ascending: readonly bigint[], xid: bigint): number {
+  let low = 0;
+  let high = ascending.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ascending[middle]! < xid) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

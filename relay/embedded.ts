@@ -59,7 +59,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
       return { url: `postgres://postgres:${password}@127.0.0.1:${port}/postgres`, port, dataDir, ...server };
     }
     const { said } = server;
-    if (/lock file .* already exists|is still in use/.test(said)) {
+    if (/lock file .* (already exists|is empty)|is still in use/.test(said)) {
       // A server whose parent was killed is perhaps still closing, and a crashed one may have children left.
       if (Date.now() > patience || (await isServing(place.data)))
         throw new RecadoError(
@@ -197,7 +197,7 @@ async function makeCluster(
     await run(initdb, ['-D', named(data, user), ...flags], { ...user, cwd: data, env: environment });
     await rename(fresh, cluster);
   } catch (error) {
-    await rm(fresh, { recursive: true, force: true });
+    await rm(fresh, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
     // Another start was faster: the launch that follows finds out whether its server runs.
     if (await find(cluster)) return;
     const { stderr } = error as { stderr?: string };
@@ -206,9 +206,11 @@ async function makeCluster(
       cause: error,
     });
   }
-  // What starts left that were killed at this point. One that is still at it has lost anyway.
+  // What starts left that were killed at this point. One that is still at it has lost anyway; it may add a file while
+  // we delete, hence the retries.
   for (const name of await readdir(dataDir))
-    if (name.startsWith('cluster-init-')) await rm(join(dataDir, name), { recursive: true, force: true });
+    if (name.startsWith('cluster-init-'))
+      await rm(join(dataDir, name), { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
 }
 
 /** As root: who owns the data or the nearest directory above it; the system's unprivileged user where that is root. */

@@ -13,6 +13,7 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { type EmbeddedPostgres, startEmbedded } from '../embedded.ts';
 import type { RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
 
 const run = promisify(execFile);
 const nobody = { uid: 65534, gid: 65534 };
@@ -105,10 +106,30 @@ test('a killed parent takes its server along; the next start waits for the end o
   expect(await processesOf(parent)).not.toEqual([]);
   parent.child.kill('SIGKILL');
   await once(parent.child, 'close');
-  await until(async () => !(await isReady(dataDir)), 'the orphaned server closes');
+  await until(async () => !(await lockOf(dataDir)).includes('ready'), 'the orphaned server closes');
   const next = await start(dataDir);
   expect(await query(next.url, 'select * from kept')).toEqual([]);
   await until(async () => (await processesOf(parent)).length === 0, 'nothing of the killed parent runs');
+});
+
+test('a server that is closing is waited for', async () => {
+  const dataDir = join(base, 'closing');
+  const closing = await start(dataDir);
+  const client = new pg.Client(closing.url);
+  await client.connect();
+  process.kill(closing.pid, 'SIGTERM'); // closes when its last client leaves
+  await until(async () => (await lockOf(dataDir)).includes('stopping'), 'the server wants to close');
+
+  let refused = 0;
+  const log: Log = {
+    say(...[name]) {
+      if (name === 'embedded_server_said') refused++;
+      if (refused === 3) void client.end();
+    },
+    with: () => log,
+  };
+  servers.push(await startEmbedded({ dataDir, settings, log }));
+  expect(refused).toBeGreaterThan(3);
 });
 
 test('a process id that now belongs to another program does not keep Postgres from starting', async () => {
@@ -187,6 +208,7 @@ testAsRoot(
     )!;
     await rm(join(tmp, copies[0]!, 'native', swept));
     const again = await startInChild(options('a'));
+    await stat(join(tmp, copies[0]!, 'native', swept));
     await query(again.url, "select now() at time zone 'America/Sao_Paulo', kept.* from kept");
     await again.stop();
     expect(await readdir(tmp)).toEqual(copies);
@@ -300,9 +322,8 @@ async function processesOf({ port }: { port: number }): Promise<string[]> {
   return stdout.split('\n').filter((line) => line.includes(`port=${port}`));
 }
 
-async function isReady(dataDir: string): Promise<boolean> {
-  const lock = await readFile(join(dataDir, 'cluster/data/postmaster.pid'), 'utf8').catch(() => '');
-  return lock.includes('ready');
+async function lockOf(dataDir: string): Promise<string> {
+  return readFile(join(dataDir, 'cluster/data/postmaster.pid'), 'utf8').catch(() => '');
 }
 
 async function until(condition: () => Promise<boolean>, what: string): Promise<void> {

@@ -329,7 +329,7 @@ async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> 
 
 /** fetch says "fetch failed" and keeps what happened in the cause. */
 function reason(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined;
+  const cause = typeof error === 'object' && error !== null && 'cause' in error ? error.cause : undefined;
   return describe(cause ?? error);
 }
 
@@ -466,7 +466,10 @@ export interface Handshake {
 export function bearerFrom(handshake: Handshake): string {
   const given = tokenOf(handshake.auth);
   if (given !== undefined && given !== null && typeof given !== 'string') {
-    throw new TokenError('token_malformed', `auth.token is ${kindOf(given)}, but a text is expected.`);
+    throw new TokenError(
+      'token_malformed',
+      `The handshake's auth.token is ${kindOf(given)}, but a text is expected.`,
+    );
   }
   const token = withoutScheme(given ?? '') || bearerOf(handshake.headers.authorization ?? '');
   if (token === '') {

@@ -44,7 +44,9 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
   const user = await chooseUser(place);
   const native = await findBinaries(user, log);
   if (!(await find(cluster))) await makeCluster(native, place, user, settings.fsync === 'off', log);
-  const password = await readFile(join(cluster, 'password'), 'utf8');
+  const password = await readFile(join(cluster, 'password'), 'utf8').catch((error) => {
+    throw unusable(dataDir, error);
+  });
   await forgetRecycledPid(place.data);
 
   let port = options.port ?? (await freePort());

@@ -1,0 +1,253 @@
+// What a WhatsApp message says: its kind, its text, its media. Derived from the message itself; `messageType`
+// keeps the name of wrappers and is sometimes missing.
+import { type Json, readLong, readObject, readText, storable } from './scrub.ts';
+
+type Fields = Record<string, unknown>;
+
+export interface Media {
+  kind: string;
+  mimetype: string | null;
+  fileName: string | null;
+  bytes: number | null;
+  seconds: number | null;
+  width: number | null;
+  height: number | null;
+  voice: boolean;
+  viewOnce: boolean;
+  url: string | null;
+}
+
+/** An edit or a revoke, addressed to another message. */
+export interface Protocol {
+  kind: 'edit' | 'delete';
+  targetId: string;
+  /** When the sender did it, in milliseconds; null where the server does not say. */
+  at: number | null;
+  content: string;
+}
+
+export interface Reaction {
+  targetId: string;
+  /** Empty: the reaction was taken back. */
+  emoji: string;
+  at: number | null;
+}
+
+export type Reading =
+  | { is: 'message'; kind: string; content: string; media: Media | null }
+  | { is: 'reaction'; reaction: Reaction }
+  | { is: 'protocol'; protocol: Protocol }
+  /** Bookkeeping of WhatsApp between devices: nothing a person wrote. */
+  | { is: 'nothing' };
+
+const WRAPPERS = [
+  'ephemeralMessage',
+  'viewOnceMessage',
+  'viewOnceMessageV2',
+  'viewOnceMessageV2Extension',
+  'documentWithCaptionMessage',
+  'editedMessage',
+  'deviceSentMessage',
+];
+
+// These travel beside a message or alone, and are never the message.
+const COMPANIONS = new Set([
+  'messageContextInfo',
+  'senderKeyDistributionMessage',
+  'fastRatchetKeySenderKeyDistributionMessage',
+  'deviceSyncMessage',
+  'base64',
+  'mediaUrl',
+]);
+
+/** The message inside its wrappers (five at most), and whether one of them said "view once". */
+export function unwrap(message: Fields): { inner: Fields; viewOnce: boolean } {
+  let inner = message;
+  let viewOnce = false;
+  for (let depth = 0; depth < 5; depth++) {
+    const wrapper = WRAPPERS.find((name) => readObject(inner[name]) !== null);
+    if (wrapper === undefined) break;
+    const wrapped = readObject(readObject(inner[wrapper])?.message);
+    if (wrapped === null) break;
+    viewOnce ||= wrapper.startsWith('viewOnce');
+    inner = wrapped;
+  }
+  return { inner, viewOnce };
+}
+
+/** Reads `message` of an Evolution message. Never fails: what is unknown is kept as a placeholder. */
+export function readContent(value: unknown): Reading {
+  const outer = readObject(value);
+  if (outer === null) return { is: 'message', kind: 'empty', content: '', media: null };
+  const { inner, viewOnce } = unwrap(outer);
+
+  const protocol = readObject(inner.protocolMessage);
+  if (protocol !== null) {
+    const read = readProtocol(protocol);
+    return read === null ? { is: 'nothing' } : { is: 'protocol', protocol: read };
+  }
+  const reaction = readObject(inner.reactionMessage);
+  if (reaction !== null) {
+    const targetId = readText(readObject(reaction.key)?.id);
+    if (targetId === null) return { is: 'nothing' };
+    const emoji = typeof reaction.text === 'string' ? storable(reaction.text).slice(0, 64) : '';
+    return { is: 'reaction', reaction: { targetId, emoji, at: readLong(reaction.senderTimestampMs) } };
+  }
+
+  const name = Object.keys(inner).find((key) => !COMPANIONS.has(key) && inner[key] !== null && inner[key] !== undefined);
+  if (name === undefined) {
+    return Object.keys(inner).length > 0 && inner.senderKeyDistributionMessage !== undefined
+      ? { is: 'nothing' }
+      : { is: 'message', kind: 'empty', content: '', media: null };
+  }
+  // By interest, not by the order of keys: known kinds first.
+  for (const [key, read] of Object.entries(KINDS)) {
+    const part = inner[key];
+    if (part === null || part === undefined) continue;
+    const fields = readObject(part) ?? {};
+    const { kind, text } = read(fields, part);
+    return {
+      is: 'message',
+      kind,
+      content: storable(text ?? ''),
+      media: MEDIA.has(kind) ? readMedia(kind, fields, viewOnce) : null,
+    };
+  }
+  return { is: 'message', kind: 'unknown', content: `[mensagem não suportada: ${storable(name).slice(0, 60)}]`, media: null };
+}
+
+/** Text of an edited message, as protocolMessage.editedMessage or a REST record carries it. */
+export function textOf(message: unknown): string {
+  const reading = readContent(message);
+  return reading.is === 'message' ? reading.content : '';
+}
+
+/**
+ * A protocolMessage that concerns another message. `type` is a name or a number by version, and absent where it
+ * is 0 (protobuf leaves out defaults): 0 REVOKE, 14 MESSAGE_EDIT. The others are between devices.
+ */
+export function readProtocol(protocol: Fields): Protocol | null {
+  const targetId = readText(readObject(protocol.key)?.id);
+  if (targetId === null) return null;
+  const at = readLong(protocol.timestampMs);
+  const edited = readObject(protocol.editedMessage);
+  const type = protocol.type === undefined || protocol.type === null ? null : String(protocol.type);
+  if (type === '14' || type === 'MESSAGE_EDIT' || (type === null && edited !== null)) {
+    if (edited === null) return null;
+    const nested = readObject(unwrap(edited).inner.protocolMessage);
+    return { kind: 'edit', targetId, at, content: textOf(readObject(nested?.editedMessage) ?? edited) };
+  }
+  if (type === '0' || type === 'REVOKE' || type === null) return { kind: 'delete', targetId, at, content: '' };
+  return null;
+}
+
+type Read = (fields: Fields, part: unknown) => { kind: string; text: string | null };
+
+const caption =
+  (kind: string): Read =>
+  (f) => ({ kind, text: readText(f.caption) });
+
+const KINDS: Record<string, Read> = {
+  conversation: (_, part) => ({ kind: 'text', text: typeof part === 'string' ? part : null }),
+  extendedTextMessage: (f) => ({ kind: 'text', text: typeof f.text === 'string' ? f.text : null }),
+  imageMessage: caption('image'),
+  videoMessage: caption('video'),
+  ptvMessage: caption('video'),
+  audioMessage: () => ({ kind: 'audio', text: null }),
+  documentMessage: (f) => ({ kind: 'document', text: readText(f.caption) ?? readText(f.fileName) ?? readText(f.title) }),
+  stickerMessage: () => ({ kind: 'sticker', text: null }),
+  lottieStickerMessage: () => ({ kind: 'sticker', text: null }),
+  locationMessage: (f) => ({ kind: 'location', text: place(f) }),
+  liveLocationMessage: (f) => ({ kind: 'location', text: readText(f.caption) ?? place(f) }),
+  contactMessage: (f) => ({ kind: 'contact', text: readText(f.displayName) }),
+  contactsArrayMessage: (f) => ({
+    kind: 'contact',
+    text:
+      list(f.contacts)
+        .map((c) => readText(c.displayName))
+        .filter((n) => n !== null)
+        .join(', ') || readText(f.displayName),
+  }),
+  buttonsResponseMessage: (f) => ({
+    kind: 'text',
+    text: readText(f.selectedDisplayText) ?? readText(f.selectedButtonId),
+  }),
+  templateButtonReplyMessage: (f) => ({
+    kind: 'text',
+    text: readText(f.selectedDisplayText) ?? readText(f.selectedId),
+  }),
+  listResponseMessage: (f) => ({ kind: 'text', text: readText(f.title) ?? readText(f.description) }),
+  interactiveResponseMessage: (f) => ({ kind: 'text', text: interactiveAnswer(f) }),
+  interactiveMessage: (f) => ({
+    kind: 'interactive',
+    text: readText(readObject(f.body)?.text) ?? readText(readObject(f.header)?.title),
+  }),
+  buttonsMessage: (f) => ({ kind: 'interactive', text: readText(f.contentText) ?? readText(f.text) }),
+  listMessage: (f) => ({ kind: 'interactive', text: readText(f.description) ?? readText(f.title) }),
+  templateMessage: (f) => ({
+    kind: 'interactive',
+    text: readText((readObject(f.hydratedTemplate) ?? readObject(f.hydratedFourRowTemplate))?.hydratedContentText),
+  }),
+  orderMessage: (f) => ({ kind: 'order', text: readText(f.message) ?? readText(f.orderTitle) }),
+  productMessage: (f) => ({ kind: 'order', text: readText(readObject(f.product)?.title) ?? readText(f.body) }),
+  pollCreationMessage: (f) => ({ kind: 'poll', text: poll(f) }),
+  pollCreationMessageV2: (f) => ({ kind: 'poll', text: poll(f) }),
+  pollCreationMessageV3: (f) => ({ kind: 'poll', text: poll(f) }),
+  pollUpdateMessage: () => ({ kind: 'poll_vote', text: null }),
+  eventMessage: (f) => ({ kind: 'event', text: readText(f.name) }),
+  groupInviteMessage: (f) => ({ kind: 'invite', text: readText(f.caption) ?? readText(f.groupName) }),
+};
+
+const MEDIA = new Set(['image', 'video', 'audio', 'document', 'sticker']);
+
+function readMedia(kind: string, f: Fields, wrappedOnce: boolean): Media {
+  const url = readText(f.url);
+  return {
+    kind,
+    mimetype: readText(f.mimetype),
+    fileName: readText(f.fileName) ?? (kind === 'document' ? readText(f.title) : null),
+    bytes: whole(f.fileLength),
+    seconds: whole(f.seconds),
+    width: whole(f.width),
+    height: whole(f.height),
+    voice: f.ptt === true,
+    viewOnce: wrappedOnce || f.viewOnce === true,
+    url: url?.startsWith('data:') ? null : url,
+  };
+}
+
+function whole(value: unknown): number | null {
+  const number = readLong(value);
+  return number !== null && number >= 0 && number <= Number.MAX_SAFE_INTEGER ? Math.round(number) : null;
+}
+
+function list(value: unknown): Fields[] {
+  return Array.isArray(value) ? value.map(readObject).filter((item) => item !== null) : [];
+}
+
+function place(f: Fields): string | null {
+  const { degreesLatitude: latitude, degreesLongitude: longitude } = f;
+  const point = typeof latitude === 'number' && typeof longitude === 'number' ? `${latitude},${longitude}` : null;
+  return [readText(f.name), readText(f.address), point].filter((part) => part !== null).join(' · ') || null;
+}
+
+function poll(f: Fields): string | null {
+  const options = list(f.options).map((option) => readText(option.optionName));
+  return [readText(f.name), ...options.map((option) => (option === null ? null : `- ${option}`))]
+    .filter((line) => line !== null)
+    .join('\n');
+}
+
+function interactiveAnswer(f: Fields): string | null {
+  const body = readText(readObject(f.body)?.text);
+  if (body !== null) return body;
+  const parameters = readText(readObject(f.nativeFlowResponseMessage)?.paramsJson);
+  if (parameters === null) return null;
+  try {
+    const parsed = readObject(JSON.parse(parameters) as Json);
+    return readText(parsed?.display_text) ?? readText(parsed?.title) ?? readText(parsed?.id);
+  } catch {
+    // Not JSON after all: the raw message keeps it.
+    return null;
+  }
+}

@@ -1,0 +1,70 @@
+// Addresses of WhatsApp. One person can be written in several ways (phone number, LID, with and without the
+// Brazilian ninth digit, with a device suffix), so every address gets an alias: the form it is looked up by.
+
+export type AddressKind = 'phone' | 'lid' | 'group' | 'broadcast' | 'status' | 'newsletter';
+
+export interface Address {
+  kind: AddressKind;
+  /** As WhatsApp writes it, without the device. This is what an application sends to. */
+  jid: string;
+  /** The same for every way of writing one address; never shown to anyone. */
+  alias: string;
+}
+
+const PHONE_DOMAIN = 's.whatsapp.net';
+
+/**
+ * Reads an address, or null where the text is none: cuids of Evolution's own rows arrive in the same fields.
+ * A bare number is a phone number (the EVOLUTION channel sends them so).
+ */
+export function readAddress(value: unknown): Address | null {
+  if (typeof value !== 'string' || value.length > 200) return null;
+  const text = value.trim();
+  if (/^\+?\d{5,20}$/.test(text)) return phone(text.replace('+', ''));
+  const [, user = '', domain = ''] = /^([^@\s:_]+)(?:_\d+)?(?::\d+)?@([a-z0-9.]+)$/i.exec(text) ?? [];
+  if (user === '') return null;
+  switch (domain.toLowerCase()) {
+    case PHONE_DOMAIN:
+    case 'c.us':
+    case 'hosted':
+      return phone(user);
+    case 'lid':
+    case 'hosted.lid':
+      return plain('lid', `${user}@${domain.toLowerCase()}`);
+    case 'g.us':
+      return plain('group', `${user}@g.us`);
+    case 'newsletter':
+      return plain('newsletter', `${user}@newsletter`);
+    case 'broadcast':
+      return plain(user === 'status' ? 'status' : 'broadcast', `${user}@broadcast`);
+    default:
+      return null;
+  }
+}
+
+function plain(kind: AddressKind, jid: string): Address {
+  return { kind, jid, alias: jid };
+}
+
+function phone(number: string): Address {
+  return { kind: 'phone', jid: `${number}@${PHONE_DOMAIN}`, alias: `${withoutNinthDigit(number)}@${PHONE_DOMAIN}` };
+}
+
+// Brazilian mobiles got a ninth digit; WhatsApp accounts made before it are still written without. Both are one
+// line. Landlines (first digit 2 to 5) never had one.
+function withoutNinthDigit(number: string): string {
+  return number.replace(/^(55\d{2})9([6-9]\d{7})$/, '$1$2');
+}
+
+/** A LID and a phone number, known to be one person. */
+export interface Pair {
+  lid: Address;
+  phone: Address;
+}
+
+/** The pair two addresses make, or null where they do not pair a LID with a phone number. */
+export function pairOf(one: Address | null, other: Address | null): Pair | null {
+  if (one?.kind === 'lid' && other?.kind === 'phone') return { lid: one, phone: other };
+  if (one?.kind === 'phone' && other?.kind === 'lid') return { lid: other, phone: one };
+  return null;
+}

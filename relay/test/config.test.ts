@@ -1,0 +1,289 @@
+import { existsSync } from 'node:fs';
+import { isAbsolute, join } from 'node:path';
+import {
+  type Environment,
+  MAX_EVENT_BYTES,
+  packageRoot,
+  readSettings,
+  variablesAsMarkdown,
+  variablesAsText,
+  version,
+} from '../config.ts';
+import { RecadoError } from '../errors.ts';
+
+const SECRET = 'a secret for tests that has more than thirty-two bytes';
+const URL_WITH_PASSWORD = 'postgres://app:hunter2@db.example:5432/clinic';
+/** The least a relay beside a real database needs. */
+const PRODUCTION = { DATABASE_URL: URL_WITH_PASSWORD, JWT_SECRET: SECRET };
+
+function problemsOf(env: Environment): string[] {
+  try {
+    readSettings(env);
+  } catch (error) {
+    if (error instanceof RecadoError && error.code === 'config_invalid') return error.message.split('\n');
+    throw error;
+  }
+  return [];
+}
+
+describe('the settings of an empty environment', () => {
+  test('are those of a demo on this machine', () => {
+    const settings = readSettings({}, false);
+    expect(settings).toEqual({
+      database: { kind: 'embedded', dataDir: join(process.cwd(), '.data'), port: 54320 },
+      http: { host: '127.0.0.1', port: 3000, corsOrigin: [], operatorToken: null },
+      jwt: {
+        key: { kind: 'generated' },
+        issuer: null,
+        audience: [],
+        accountClaim: 'accountId',
+        clockTolerance: 5,
+        algorithms: ['HS256'],
+      },
+      roomPrefix: 'orders.account.',
+      log: { level: 'info', pretty: false },
+      relay: {
+        processes: 1,
+        windowBytes: 64 * 1024 * 1024,
+        windowEvents: 100_000,
+        clientBufferBytes: 8 * 1024 * 1024,
+        safetyReadMs: 1000,
+        paceMs: 5,
+      },
+      evolution: { worker: 'auto' },
+    });
+    expect(settings.relay.clientBufferBytes).toBeGreaterThan(MAX_EVENT_BYTES);
+  });
+
+  test('are those of variables that are empty or blank, as Compose files pass them', () => {
+    const names = [...variablesAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
+    for (const blank of ['', '  ']) {
+      const env = Object.fromEntries(names.map((name) => [name, blank]));
+      expect(readSettings(env, false)).toEqual(readSettings({}, false));
+    }
+  });
+
+  test('cannot be changed, all the way down', () => {
+    const settings = readSettings({});
+    for (const part of [settings, settings.http, settings.http.corsOrigin, settings.jwt, settings.jwt.key]) {
+      expect(Object.isFrozen(part)).toBe(true);
+    }
+    expect(Object.isFrozen(readSettings({ JWT_AUDIENCE: 'a' }).jwt.audience)).toBe(true);
+  });
+});
+
+describe('each variable', () => {
+  test.each<[Environment, object]>([
+    [PRODUCTION, { database: { kind: 'url', url: URL_WITH_PASSWORD }, http: { host: '0.0.0.0' } }],
+    [{ ...PRODUCTION, HOST: '::1' }, { http: { host: '::1' } }],
+    [{ HOST: 'relay.internal' }, { http: { host: 'relay.internal' } }],
+    [{ DATA_DIR: '/var/lib/recado' }, { database: { dataDir: '/var/lib/recado' } }],
+    [{ EMBEDDED_PORT: '5555' }, { database: { port: 5555 } }],
+    [{ PORT: '0' }, { http: { port: 0 } }],
+    [{ PORT: ' 8080 ' }, { http: { port: 8080 } }],
+    [{ JWT_SECRET: ` ${SECRET}` }, { jwt: { key: { kind: 'secret', secret: ` ${SECRET}` } } }],
+    [{ JWT_SECRET: 'é'.repeat(16) }, { jwt: { key: { secret: 'é'.repeat(16) } } }],
+    [{ JWT_SECRET: SECRET, JWT_ALGORITHMS: 'HS256' }, { jwt: { algorithms: ['HS256'] } }],
+    [{ JWT_JWKS_URL: 'https://i.example/k' }, { jwt: { key: { kind: 'jwks', url: 'https://i.example/k' } } }],
+    [
+      { JWT_JWKS_URL: 'http://k:80/k', JWT_ALGORITHMS: 'ES256, RS256' },
+      { jwt: { algorithms: ['ES256', 'RS256'] } },
+    ],
+    [{ JWT_ISSUER: 'https://i.example/' }, { jwt: { issuer: 'https://i.example/' } }],
+    [{ JWT_AUDIENCE: 'a, https://b/ ,' }, { jwt: { audience: ['a', 'https://b/'] } }],
+    [{ JWT_ACCOUNT_CLAIM: 'https://c.example/acc' }, { jwt: { accountClaim: 'https://c.example/acc' } }],
+    [{ JWT_CLOCK_TOLERANCE: '0' }, { jwt: { clockTolerance: 0 } }],
+    [{ CORS_ORIGIN: '*' }, { http: { corsOrigin: '*' } }],
+    [
+      { CORS_ORIGIN: 'https://a.example,http://localhost:5173,capacitor://localhost' },
+      { http: { corsOrigin: ['https://a.example', 'http://localhost:5173', 'capacitor://localhost'] } },
+    ],
+    [{ OPERATOR_TOKEN: SECRET }, { http: { operatorToken: SECRET } }],
+    [{ ROOM_PREFIX: 'account:' }, { roomPrefix: 'account:' }],
+    [{ LOG_LEVEL: 'DEBUG' }, { log: { level: 'debug' } }],
+    [{ LOG_FORMAT: 'pretty' }, { log: { pretty: true } }],
+    [{ RELAY_PROCESSES: '4' }, { relay: { processes: 4 } }],
+    [{ WINDOW_BYTES: '1gib' }, { relay: { windowBytes: 1024 ** 3 } }],
+    [{ WINDOW_BYTES: '2000000' }, { relay: { windowBytes: 2_000_000 } }],
+    [{ WINDOW_EVENTS: '500' }, { relay: { windowEvents: 500 } }],
+    [{ CLIENT_BUFFER_BYTES: '5 MiB' }, { relay: { clientBufferBytes: 5 * 1024 ** 2 } }],
+    [{ SAFETY_READ_MS: '250' }, { relay: { safetyReadMs: 250 } }],
+    [{ PACE_MS: '20' }, { relay: { paceMs: 20 } }],
+    [{ EVOLUTION_WORKER: 'true' }, { evolution: { worker: 'on' } }],
+    [{ EVOLUTION_WORKER: 'Off' }, { evolution: { worker: 'off' } }],
+  ])('%j', (env, expected) => {
+    expect(readSettings(env)).toMatchObject(expected);
+  });
+
+  test('LOG_FORMAT follows the terminal, unless it says json', () => {
+    expect(readSettings({}, true).log.pretty).toBe(true);
+    expect(readSettings({}, false).log.pretty).toBe(false);
+    expect(readSettings({ LOG_FORMAT: 'json' }, true).log.pretty).toBe(false);
+  });
+
+  test.each([
+    ['EMBEDDED_PORT', '0', 'from 1 to 65535'],
+    ['HOST', 'http://localhost', 'without scheme and port'],
+    ['HOST', 'localhost:3000', 'without scheme and port'],
+    ['PORT', '65536', 'from 0 to 65535'],
+    ['PORT', '-1', 'a whole number'],
+    ['PORT', '3e3', 'a whole number'],
+    ['PORT', '0x10', 'a whole number'],
+    ['PORT', '80.5', 'a whole number'],
+    ['JWT_JWKS_URL', 'issuer.example/keys', 'http or https'],
+    ['JWT_JWKS_URL', 'file:///etc/keys', 'http or https'],
+    ['JWT_AUDIENCE', ', ,', 'at least one item'],
+    ['JWT_ACCOUNT_CLAIM', 'account id', 'without blanks'],
+    ['JWT_ACCOUNT_CLAIM', 'exp', 'not an instant'],
+    ['JWT_CLOCK_TOLERANCE', '301', 'from 0 to 300'],
+    ['CORS_ORIGIN', 'https://a.example/', 'an origin as browsers send it'],
+    ['CORS_ORIGIN', 'https://A.example', 'an origin as browsers send it'],
+    ['CORS_ORIGIN', 'https://a.example:443', 'an origin as browsers send it'],
+    ['CORS_ORIGIN', 'a.example', 'an origin as browsers send it'],
+    ['CORS_ORIGIN', '*,https://a.example', 'either * alone'],
+    ['ROOM_PREFIX', 'orders account', 'without blanks'],
+    ['LOG_LEVEL', 'loud', 'one of trace, debug'],
+    ['LOG_FORMAT', 'xml', 'one of auto, json, pretty'],
+    ['RELAY_PROCESSES', '0', 'from 1 to 64'],
+    ['WINDOW_BYTES', '64MB', 'in bytes or with KiB, MiB or GiB'],
+    ['WINDOW_BYTES', '1KiB', 'from 1 MiB'],
+    ['WINDOW_EVENTS', '1', 'from 100'],
+    ['CLIENT_BUFFER_BYTES', '4MiB', 'from 4160 KiB'],
+    ['SAFETY_READ_MS', '1', 'from 50'],
+    ['PACE_MS', '0', 'from 1'],
+    ['EVOLUTION_WORKER', 'perhaps', 'one of auto, on, off'],
+  ])('%s refuses %j in a sentence', (name, value, expected) => {
+    const problems = problemsOf({ [name]: value });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(/^[A-Z_]+ is .+, but .+\. [A-Z].+\.$/);
+    expect(problems[0]).toContain(`${name} is "${value}", but`);
+    expect(problems[0]).toContain(expected);
+  });
+
+  test('all problems are said at once, a line each', () => {
+    const problems = problemsOf({ PORT: 'x', LOG_LEVEL: 'y', JWT_SECRET: 'z', WINDOW_BYTES: '-1' });
+    expect(problems.map((problem) => problem.split(' ')[0])).toEqual([
+      ...['PORT', 'JWT_SECRET', 'LOG_LEVEL', 'WINDOW_BYTES'],
+    ]);
+  });
+});
+
+describe('DATABASE_URL', () => {
+  test.each([
+    'postgresql://localhost/clinic',
+    'postgres://app:p%23ss%2F@db:5432/clinic?sslmode=require',
+    'postgres://app:p@ss@db/clinic',
+    'postgres://app@/clinic?host=/var/run/postgresql',
+    'postgres:///clinic?host=/var/run/postgresql',
+    'postgres://app:x@[::1]:5432/clinic',
+    'postgres://db/clinic?pgbouncer=false',
+  ])('may be %s', (url) => {
+    expect(readSettings({ ...PRODUCTION, DATABASE_URL: url }).database).toEqual({ kind: 'url', url });
+  });
+
+  test.each([
+    ['another database', 'mysql://app:hunter2@db/clinic', 'begins with postgres://'],
+    ["Prisma's own scheme", 'prisma+postgres://app:hunter2@db', 'begins with postgres://'],
+    ['a key-value text', 'host=db password=hunter2', 'begins with postgres://'],
+    ['a port that is none', 'postgres://app:hunter2@db:port/clinic', 'percent-encoded'],
+    ['a bare # in the password', 'postgres://app:1#hunter2@db/clinic', 'percent-encoded'],
+    ['a bare / in the password', 'postgres://app:1/hunter2@db/clinic', 'percent-encoded'],
+    ['a bare ? in the password', 'postgres://app:1?hunter2@db/clinic', 'percent-encoded'],
+    ['a bare % in the password', 'postgres://app:hunter2%zz@db/clinic', 'percent-encoded'],
+    ['a transaction pooler', 'postgres://app:hunter2@db/clinic?pgbouncer=true', 'LISTEN'],
+  ])('may not be %s, and its password stays secret', (_, url, expected) => {
+    const problems = problemsOf({ ...PRODUCTION, DATABASE_URL: url });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(/^DATABASE_URL is set \(its value is not shown here\), but /);
+    expect(problems[0]).toContain(expected);
+    expect(problems[0]).not.toContain('hunter2');
+  });
+});
+
+describe('how tokens are verified', () => {
+  const JWKS = 'https://issuer.example/keys';
+
+  test('must be said when there is a database', () => {
+    expect(problemsOf({ DATABASE_URL: URL_WITH_PASSWORD })).toEqual([
+      expect.stringContaining('JWT_SECRET and JWT_JWKS_URL are both unset'),
+    ]);
+  });
+
+  test('must be said once', () => {
+    expect(problemsOf({ ...PRODUCTION, JWT_JWKS_URL: JWKS })).toEqual([
+      expect.stringContaining('JWT_SECRET and JWT_JWKS_URL are both set'),
+    ]);
+  });
+
+  test('may be said without a database', () => {
+    expect(readSettings({ JWT_SECRET: SECRET }).jwt.key.kind).toBe('secret');
+    expect(readSettings({ JWT_JWKS_URL: JWKS }).jwt.key.kind).toBe('jwks');
+  });
+
+  test('with a key set admits no algorithm that takes a secret', () => {
+    const { algorithms } = readSettings({ JWT_JWKS_URL: JWKS }).jwt;
+    expect(algorithms).toEqual(expect.arrayContaining(['RS256', 'ES256', 'EdDSA']));
+    expect(algorithms.filter((name) => !/^(RS|PS|ES|Ed)/.test(name))).toEqual([]);
+    expect(problemsOf({ JWT_JWKS_URL: JWKS, JWT_ALGORITHMS: 'RS256,HS256' })).toEqual([
+      expect.stringContaining('JWT_ALGORITHMS names HS256'),
+    ]);
+    for (const name of ['none', 'HS512', 'rs256']) {
+      expect(problemsOf({ JWT_JWKS_URL: JWKS, JWT_ALGORITHMS: name })).toHaveLength(1);
+    }
+  });
+
+  test('with a secret admits HS256 only', () => {
+    for (const JWT_ALGORITHMS of ['RS256', 'HS256,RS256']) {
+      expect(problemsOf({ JWT_SECRET: SECRET, JWT_ALGORITHMS })).toEqual([
+        expect.stringContaining('only HS256 is accepted'),
+      ]);
+    }
+  });
+
+  test.each([
+    ['JWT_SECRET', 'only-thirty-one-bytes-are-in-it', 'it has 31 bytes and at least 32 are expected'],
+    ['OPERATOR_TOKEN', 'fifteen-letters', 'it has 15 bytes and at least 16 are expected'],
+  ])('%s must be long, and is never shown', (name, value, expected) => {
+    const problems = problemsOf({ [name]: value });
+    expect(problems).toEqual([expect.stringContaining(expected)]);
+    expect(problems[0]).not.toContain(value);
+  });
+
+  test.each([
+    ['JWT_JWKS_URL', 'https://me:hunter2@issuer.example/keys'],
+    ['CORS_ORIGIN', 'https://me:hunter2@app.example'],
+    ['HOST', 'https://me:hunter2@app.example'],
+  ])('a password that strayed into %s is not shown either', (name, value) => {
+    const problems = problemsOf({ [name]: value });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).not.toContain('hunter2');
+  });
+});
+
+describe('the printed table', () => {
+  const names = [...variablesAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
+
+  test('has every variable in both forms, with its help', () => {
+    expect(names).toHaveLength(24);
+    for (const name of names) expect(variablesAsText()).toContain(`  ${name}  (`);
+    expect(variablesAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
+    expect(variablesAsMarkdown().split('\n')).toHaveLength(names.length + 2);
+  });
+
+  test('fits a terminal, and cells hold no bars', () => {
+    for (const line of variablesAsText()
+      .split('\n')
+      .filter((text) => text.startsWith('      '))) {
+      expect(line.length).toBeLessThanOrEqual(92);
+    }
+    for (const row of variablesAsMarkdown().split('\n')) expect(row.split('|')).toHaveLength(5);
+  });
+});
+
+test('the package is found where its migrations and sql are', () => {
+  expect(isAbsolute(packageRoot)).toBe(true);
+  for (const name of ['package.json', 'migrations', 'sql']) {
+    expect(existsSync(join(packageRoot, name))).toBe(true);
+  }
+  expect(version).toMatch(/^\d+\.\d+\.\d+/);
+});

@@ -17,6 +17,56 @@ const observations = {
   process_stopped: { level: 'info', text: () => 'closed' },
   process_failed: { level: 'fatal', text: (o: { error: string }) => `cannot go on: ${o.error}` },
 
+  // reading
+  wakeup_listening: { level: 'info', text: () => 'listening for commits' },
+  wakeup_reconnecting: {
+    level: 'warn',
+    text: (o: { attempt: number }) =>
+      `the LISTEN connection is lost, attempt ${o.attempt}; events arrive with the safety reads`,
+  },
+  wakeup_failed: { level: 'warn', text: (o: { error: string }) => `the LISTEN connection failed: ${o.error}` },
+  feed_failed: {
+    level: 'error',
+    text: (o: { error: string; failures: number }) =>
+      `cannot read events (${o.error}), attempt ${o.failures}; nothing is lost, clients wait`,
+  },
+  feed_recovered: {
+    level: 'info',
+    text: (o: { failures: number }) => `events are read again after ${o.failures} failed attempts`,
+  },
+  feed_lost: {
+    level: 'error',
+    text: (o: { reason: string }) =>
+      o.reason === 'epoch'
+        ? 'this is another database than before (restored, copied or failed over): all clients were told to refetch'
+        : 'events were emptied before this relay read them: all clients were told to refetch',
+  },
+  event_unknown: {
+    level: 'warn',
+    text: (o: { name: string }) =>
+      `events named ${JSON.stringify(o.name)} are not in the contract and not sent; select relay.publish(event => …) adds them`,
+  },
+
+  // sockets
+  handshake_refused: { level: 'info', text: (o: { socket: string; code: string }) => `refused: ${o.code}` },
+  handshake_deferred: {
+    level: 'warn',
+    text: (o: { socket: string; code: string; error: string }) => `sent away to come back: ${o.error}`,
+  },
+  socket_too_slow: {
+    level: 'warn',
+    text: (o: { socket: string; bytes: number }) =>
+      `closed, it left ${o.bytes} bytes unread; it resumes when it comes back`,
+  },
+  socket_failed: {
+    level: 'error',
+    text: (o: { socket: string; error: string }) => `closed, could not be written to: ${o.error}`,
+  },
+  replay_failed: {
+    level: 'warn',
+    text: (o: { socket: string; error: string }) => `closed, its replay failed: ${o.error}`,
+  },
+
   // embedded Postgres
   embedded_creating: { level: 'info', text: (o: { dataDir: string }) => `making a database in ${o.dataDir}` },
   embedded_copied: {
@@ -37,6 +87,29 @@ const observations = {
   embedded_exited: {
     level: 'error',
     text: (o: { how: string }) => `the embedded Postgres ended by itself (${o.how})`,
+  },
+
+  // database
+  database_unreachable: {
+    level: 'warn',
+    text: (o: {
+      host: string;
+      port: number;
+      database: string | undefined;
+      error: string;
+      attempt: number;
+      retryInMs: number;
+    }) =>
+      `database "${o.database}" on ${o.host}:${o.port} is not reachable (${o.error}), trying again in ${o.retryInMs} ms`,
+  },
+  database_reachable: {
+    level: 'info',
+    text: (o: { host: string; port: number; database: string | undefined; ms: number }) =>
+      `database "${o.database}" on ${o.host}:${o.port} answers, after ${o.ms} ms`,
+  },
+  database_connection_lost: {
+    level: 'warn',
+    text: (o: { name: string; error: string }) => `a connection of "${o.name}" broke: ${o.error}`,
   },
 } satisfies Record<string, Observation>;
 

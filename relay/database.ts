@@ -1,0 +1,205 @@
+// Connections to Postgres: how they are made, what values become in them, and which failures heal by waiting.
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { describe, RecadoError } from './errors.ts';
+import type { Log } from './log.ts';
+
+/** xid8, pg_snapshot and pg_current_xact_id(), on which positions rest, came with 13. */
+const OLDEST_POSTGRES = 13;
+
+export interface ConnectOptions {
+  url: string;
+  /** What the session does, as pg_stat_activity.application_name shows it; the address may name another. */
+  name: string;
+}
+
+/**
+ * What a value of a column becomes.
+ *
+ * int8, xid8 and numeric stay text, as the driver has it: a number would be rounded, and a bigint cannot be put into
+ * JSON. Who calculates says BigInt(…) where the row is read. timestamptz is a Date. `timestamp` and `date` stay text
+ * too: the driver would read them in this process's time zone, which nobody who wrote them knew.
+ */
+const types: pg.CustomTypesConfig = {
+  getTypeParser(oid: number, format?: 'text' | 'binary') {
+    const zoneless = oid === pg.types.builtins.DATE || oid === pg.types.builtins.TIMESTAMP;
+    return zoneless ? String : pg.types.getTypeParser(oid, format);
+  },
+};
+
+function clientConfig({ url, name }: ConnectOptions): pg.ClientConfig {
+  return {
+    connectionString: url,
+    application_name: name,
+    types,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    connectionTimeoutMillis: 10_000,
+  };
+}
+
+/** For short queries. A connection that breaks is said in the log and replaced by the pool. */
+export function createPool(options: ConnectOptions & { log: Log; max?: number }): pg.Pool {
+  const pool = new pg.Pool({ ...clientConfig(options), max: options.max ?? 10 });
+  // Without a listener a broken idle connection ends the process.
+  pool.on('error', (error) =>
+    options.log.say('database_connection_lost', { name: options.name, error: describe(error) }),
+  );
+  return pool;
+}
+
+/**
+ * A connection of its own, open. When it breaks, its next query fails.
+ * @param queryTimeoutMs after which a query is given up, because its connection is half-open
+ */
+export async function openSession(options: ConnectOptions & { queryTimeoutMs?: number }): Promise<pg.Client> {
+  const client = new pg.Client({
+    ...clientConfig(options),
+    ...(options.queryTimeoutMs !== undefined && { query_timeout: options.queryTimeoutMs }),
+  });
+  client.on('error', () => undefined); // Without a listener a broken connection ends the process.
+  try {
+    await client.connect();
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw error;
+  }
+  return client;
+}
+
+/**
+ * A session for reading relay.events. Its settings come before anything is prepared, since a plan made without them
+ * stays: a slot that was empty then would be read by sequential scans for ever (44 ms at 200,000 rows).
+ */
+export async function openReader(options: ConnectOptions & { queryTimeoutMs?: number }): Promise<pg.Client> {
+  const client = await openSession(options);
+  try {
+    await client.query(
+      'set enable_seqscan = off; set jit = off; set max_parallel_workers_per_gather = 0; set timezone = UTC',
+    );
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw error;
+  }
+  return client;
+}
+
+/** Runs `work` between BEGIN and COMMIT on one connection. What it throws is thrown on, after a ROLLBACK. */
+export async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query('begin');
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    // A connection on which even that fails must not be lent again.
+    await client.query('rollback').catch((failure: Error) => {
+      broken = failure;
+    });
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+/**
+ * Resolves when the database answers and is new enough to be used. A database that is down, starting or not yet in
+ * the DNS is tried again, as long as it takes.
+ *
+ * @throws RecadoError where waiting cannot help: `database_authentication_failed`, `database_access_refused`,
+ *   `database_missing`, `database_tls_failed`, `postgres_too_old`; the signal's reason when aborted
+ */
+export async function waitForDatabase(
+  options: ConnectOptions & { log: Log; signal?: AbortSignal },
+): Promise<void> {
+  const { log, signal } = options;
+  const began = Date.now();
+  for (let attempt = 1; ; attempt += 1) {
+    signal?.throwIfAborted();
+    const client = new pg.Client(clientConfig(options));
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      await refuseOldServer(client);
+      if (attempt > 1) log.say('database_reachable', { ...placeOf(client), ms: Date.now() - began });
+      return;
+    } catch (error) {
+      if (error instanceof RecadoError) throw error;
+      const final = whyWaitingIsVain(error, placeOf(client));
+      if (final) throw final;
+      const pause = Math.min(5_000, 125 * 2 ** attempt) * (0.8 + Math.random() * 0.4);
+      log.say('database_unreachable', {
+        ...placeOf(client),
+        error: describe(error),
+        attempt,
+        retryInMs: Math.round(pause),
+      });
+      await delay(pause, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  }
+}
+
+/** @throws RecadoError `postgres_too_old` */
+async function refuseOldServer(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ number: number; version: string }>(
+    "select current_setting('server_version_num')::int as number, current_setting('server_version') as version",
+  );
+  const { number, version } = rows[0]!;
+  if (number < OLDEST_POSTGRES * 10_000) {
+    throw new RecadoError(
+      'postgres_too_old',
+      `The database is Postgres ${version}, but ${OLDEST_POSTGRES} or newer is needed: upgrade it, or set DATABASE_URL to another one.`,
+    );
+  }
+}
+
+interface Place {
+  host: string;
+  port: number;
+  database: string | undefined;
+  user: string | undefined;
+}
+
+/** Where a client was to connect, without its password. */
+function placeOf({ host, port, database, user }: pg.Client): Place {
+  return { host, port, database, user };
+}
+
+function whyWaitingIsVain(error: unknown, { host, port, database, user }: Place): RecadoError | null {
+  const { code } = error as { code?: unknown };
+  const said = describe(error);
+  const refuse = (ours: string, sentence: string) => new RecadoError(ours, sentence, { cause: error });
+  if (code === '28P01') {
+    return refuse(
+      'database_authentication_failed',
+      `Postgres on ${host}:${port} refused the password of role "${user}": correct user and password in DATABASE_URL.`,
+    );
+  }
+  if (code === '28000' || code === '42501') {
+    return refuse(
+      'database_access_refused',
+      `Postgres on ${host}:${port} does not let role "${user}" into database "${database}" (${said}): correct DATABASE_URL, or have the role or pg_hba.conf changed.`,
+    );
+  }
+  if (code === '3D000') {
+    return refuse(
+      'database_missing',
+      `There is no database "${database}" on ${host}:${port}: create it with "createdb -h ${host} -p ${port} -U ${user} ${database}", or correct DATABASE_URL.`,
+    );
+  }
+  const tls =
+    /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|HOSTNAME_MISMATCH)/.test(
+      String(code),
+    ) || said === 'The server does not support SSL connections';
+  if (tls) {
+    return refuse(
+      'database_tls_failed',
+      `No encrypted connection to Postgres on ${host}:${port} came about (${said}): correct sslmode and sslrootcert in DATABASE_URL.`,
+    );
+  }
+  return null;
+}

@@ -314,7 +314,7 @@ class KeySet {
 async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> {
   const response = await fetch(url, {
     headers: { accept: 'application/jwk-set+json, application/json' },
-    redirect: 'manual',
+    redirect: 'manual', // a key set is trusted at the address that was configured, not where it sends us
     signal: AbortSignal.timeout(timeout),
   });
   if (response.status !== 200) {
@@ -338,9 +338,8 @@ function identityOf(payload: JWTPayload, jwt: VerifierSettings): Identity {
   if (exp === undefined || exp + jwt.clockTolerance > MAX_NUMERIC_DATE) {
     throw new TokenError('token_claim', `The token's exp is ${exp}, but seconds since 1970 are expected.`);
   }
-  const account = Object.hasOwn(payload, jwt.accountClaim) ? payload[jwt.accountClaim] : undefined;
   return {
-    accountId: accountText(account, jwt.accountClaim),
+    accountId: accountText(payload[jwt.accountClaim], jwt.accountClaim),
     expiresAt: exp * 1000,
     refusedFrom: (exp + jwt.clockTolerance) * 1000,
     issuedAt: iat === undefined ? null : iat * 1000,

@@ -24,7 +24,10 @@ const observations = {
     text: (o: { attempt: number }) =>
       `the LISTEN connection is lost, attempt ${o.attempt}; events arrive with the safety reads`,
   },
-  wakeup_failed: { level: 'warn', text: (o: { error: string }) => `the LISTEN connection failed: ${o.error}` },
+  wakeup_failed: {
+    level: 'warn',
+    text: (o: { error: string }) => `the LISTEN connection failed: ${o.error}`,
+  },
   feed_failed: {
     level: 'error',
     text: (o: { error: string; failures: number }) =>

@@ -200,6 +200,17 @@ export async function readStart(session: Session): Promise<Start> {
   };
 }
 
+/** Largest transaction of an event that `bound` sees. */
+export async function readLargest(session: Session, bound: Snapshot): Promise<bigint | null> {
+  const { rows } = await session.query<{ xid: string }>({
+    name: 'recado_largest',
+    text: `select xid::text from relay.events where pg_visible_in_snapshot(xid, $1::pg_snapshot)
+            order by relay.events.xid desc limit 1`,
+    values: [snapshotText(bound)],
+  });
+  return rows[0] ? BigInt(rows[0].xid) : null;
+}
+
 /**
  * The transaction from which on the table holds at most so many events and bytes, newest first; null when it holds
  * none. For warming the window. Bytes as stored, that is compressed: JSON takes a few times as much.

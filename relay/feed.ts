@@ -1,0 +1,361 @@
+// The loop: wake → read what became visible → hand it on. One per process; it reads for every account.
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { REVOKE } from './delivery.ts';
+import { describe, RecadoError } from './errors.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import {
+  findRecent,
+  type OutboxEvent,
+  type PageLimits,
+  type Revocation,
+  readLargest,
+  readPage,
+  readRevocations,
+  readStart,
+  startNewEpoch,
+} from './outbox.ts';
+import { cut, isTooOld, NOTHING, type Snapshot } from './position.ts';
+import { Window, type WindowLimits } from './window.ts';
+
+/** Events that became visible together, or a part of them. */
+export interface Batch {
+  readonly epoch: string;
+  /** What was seen before. */
+  readonly seen: Snapshot;
+  /** What is seen after the last part. */
+  readonly bound: Snapshot;
+  /** In the order of their ids, also across parts. */
+  readonly events: readonly OutboxEvent[];
+  /** No part follows. */
+  readonly complete: boolean;
+}
+
+export interface FeedListener {
+  /** Called synchronously: whoever joins a room between two batches misses none and gets none twice. */
+  onBatch(batch: Batch): void;
+  /** Events were lost to this node, or are another database's: everybody must refetch. */
+  onLost(reason: 'epoch' | 'retention'): void;
+  /** All revocations (null), or those of an account, before the batch that brought the news is handed on. */
+  onRevocations(account: string | null, revocations: readonly Revocation[]): void;
+}
+
+export interface FeedOptions {
+  /** Opens a session for reading (openReader). */
+  connect: () => Promise<pg.Client>;
+  window: WindowLimits;
+  page: PageLimits;
+  log: Log;
+  metrics: Metrics;
+}
+
+const NOBODY: FeedListener = { onBatch() {}, onLost() {}, onRevocations() {} };
+
+/** A batch of which some parts were handed on. */
+interface Unfinished {
+  readonly bound: Snapshot;
+  through: bigint;
+  events: OutboxEvent[] | null;
+}
+
+export class Feed {
+  readonly #options: FeedOptions;
+  readonly #stopping = new AbortController();
+  #listener: FeedListener = NOBODY;
+  #running: Promise<void> = Promise.resolve();
+  #session: pg.Client | null = null;
+  #epoch: string | null = null;
+  #seen: Snapshot = NOTHING;
+  #unfinished: Unfinished | null = null;
+  #window: Window;
+  #ready = false;
+  #rung = true;
+  #wake: () => void = () => {};
+  #readers: PromiseWithResolvers[] = [];
+  #finishers: (() => void)[] = [];
+
+  constructor(options: FeedOptions) {
+    this.#options = options;
+    this.#window = new Window(NOTHING, options.window);
+  }
+
+  /** Whether the last read succeeded. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** @throws RecadoError `feed_not_ready` before the first successful connection */
+  get epoch(): string {
+    if (this.#epoch === null) throw notReady();
+    return this.#epoch;
+  }
+
+  /** What was handed on. Inside a batch: what had been before it; see finished(). */
+  get seen(): Snapshot {
+    return this.#seen;
+  }
+
+  get window(): Window {
+    return this.#window;
+  }
+
+  start(listener: FeedListener): void {
+    this.#listener = listener;
+    this.#running = this.#run();
+  }
+
+  /** Read soon. Any number of calls before the read begins are one. */
+  ring(): void {
+    this.#rung = true;
+    this.#wake();
+  }
+
+  /**
+   * Resolves after a read that began after the call.
+   * @throws RecadoError `feed_not_ready` if that read failed
+   */
+  async read(): Promise<void> {
+    if (this.#stopping.signal.aborted) throw notReady();
+    const reader = withResolvers();
+    this.#readers.push(reader);
+    this.ring();
+    await reader.promise;
+  }
+
+  /** Whether a batch is half handed on; nobody may join a room then. */
+  get midBatch(): boolean {
+    return this.#unfinished !== null;
+  }
+
+  /** Resolves when no batch is half handed on. */
+  async finished(): Promise<void> {
+    while (this.#unfinished) await new Promise<void>((resolve) => this.#finishers.push(resolve));
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    this.#wake();
+    await this.#session?.end().catch(() => undefined);
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { log, metrics } = this.#options;
+    let failures = 0;
+    while (!this.#stopping.signal.aborted) {
+      try {
+        await this.#readUntilBroken(() => {
+          if (failures > 0) log.say('feed_recovered', { failures });
+          failures = 0;
+        });
+      } catch (error) {
+        this.#ready = false;
+        this.#rejectReaders();
+        if (this.#stopping.signal.aborted) break;
+        failures += 1;
+        metrics.feedFailures.inc();
+        log.say('feed_failed', { error: describe(error), failures });
+        await this.#backOff(failures);
+      }
+    }
+    this.#ready = false;
+    this.#rejectReaders();
+  }
+
+  async #readUntilBroken(onRead: () => void): Promise<void> {
+    const session = await this.#options.connect();
+    this.#session = session;
+    let broken: Error | null = null;
+    // Without a listener the process would die of it. The next query fails too, and says so.
+    session.on('error', (error) => {
+      broken = error;
+      this.ring();
+    });
+    try {
+      await this.#begin(session);
+      this.#rung = true;
+      while (!this.#stopping.signal.aborted) {
+        await this.#nextRing();
+        if (this.#stopping.signal.aborted) return;
+        if (broken) throw broken;
+        this.#rung = false;
+        await this.#drain(session);
+        this.#ready = true;
+        onRead();
+      }
+    } finally {
+      this.#session = null;
+      await session.end().catch(() => undefined);
+    }
+  }
+
+  /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */
+  async #begin(session: pg.Client): Promise<void> {
+    this.#listener.onRevocations(null, await readRevocations(session, null));
+    let start = await readStart(session);
+    if (start.epoch === this.#epoch && start.now.xmax < this.#seen.xmax) {
+      // The database has gone back in time without becoming another one: a storage snapshot was restored.
+      await startNewEpoch(session);
+      start = await readStart(session);
+    }
+    if (start.epoch === this.#epoch) return;
+    const lost = this.#epoch !== null;
+    this.#epoch = start.epoch;
+    await this.#startOver(session, start.now, start.largest);
+    if (lost) this.#lose('epoch');
+  }
+
+  async #startOver(session: pg.Client, now: Snapshot, largest: bigint | null): Promise<void> {
+    this.#seen = largest === null ? NOTHING : cut(now, largest);
+    this.#finish();
+    this.#window = new Window(this.#seen, this.#options.window);
+    await this.#warm(session, now);
+  }
+
+  #lose(reason: 'epoch' | 'retention'): void {
+    this.#options.log.say('feed_lost', { reason });
+    this.#listener.onLost(reason);
+  }
+
+  /** Fills the window with what was visible before we began, so that a restart is not one query per client. */
+  async #warm(session: pg.Client, now: Snapshot): Promise<void> {
+    const { window, page: limits } = this.#options;
+    // Stored bytes are compressed, and memory holds two bytes a character.
+    const oldest = await findRecent(session, window.events, Math.floor(window.bytes / 8));
+    if (oldest === null) return;
+    const from: Snapshot = { xmax: oldest, xip: now.xip.filter((xid) => xid < oldest) };
+    const events: OutboxEvent[] = [];
+    for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
+      const page = await readPage(session, { seen: from, bound: this.#seen, after }, limits);
+      if (isTooOld(from, page.emptied, page.now)) return;
+      events.push(...page.events);
+      more = page.more;
+    }
+    this.#window = new Window(from, window);
+    this.#window.add(events, this.#seen);
+  }
+
+  /** Reads and hands on until nothing is left of what was visible. */
+  async #drain(session: pg.Client): Promise<void> {
+    const { page: limits, metrics } = this.#options;
+    for (let more = true; more; ) {
+      const readers = this.#readers;
+      this.#readers = [];
+      const range = this.#unfinished
+        ? { seen: this.#seen, bound: this.#unfinished.bound, after: this.#unfinished.through }
+        : { seen: this.#seen, bound: null, after: 0n };
+      let page: Awaited<ReturnType<typeof readPage>>;
+      try {
+        page = await readPage(session, range, limits);
+        if (isTooOld(this.#seen, page.emptied, page.now)) {
+          const start = await readStart(session);
+          await this.#startOver(session, start.now, start.largest);
+          this.#lose('retention');
+          page = { ...page, events: [], more: false };
+        } else {
+          await this.#readRevoked(session, page.events);
+          await this.#handOn(session, page.now, page.events, page.more);
+        }
+      } catch (error) {
+        this.#readers.push(...readers);
+        throw error;
+      }
+      metrics.eventsRead.inc(page.events.length);
+      more = page.more;
+      // Inside a batch a reader has not had all that was visible when it asked.
+      if (more) this.#readers.push(...readers);
+      else for (const reader of readers) reader.resolve();
+    }
+  }
+
+  async #readRevoked(session: pg.Client, events: readonly OutboxEvent[]): Promise<void> {
+    const accounts = new Set(events.filter(({ event }) => event === REVOKE).map(({ account }) => account));
+    for (const account of accounts) {
+      this.#listener.onRevocations(account, await readRevocations(session, account));
+    }
+  }
+
+  async #handOn(
+    session: pg.Client,
+    now: Snapshot,
+    events: readonly OutboxEvent[],
+    more: boolean,
+  ): Promise<void> {
+    const unfinished = this.#unfinished;
+    let bound: Snapshot;
+    if (unfinished) bound = unfinished.bound;
+    else if (more) {
+      // The cut needs the largest transaction of the whole batch, also of the parts not read yet.
+      bound = cut(now, (await readLargest(session, now)) ?? this.#seen.xmax - 1n);
+    } else {
+      let largest = this.#seen.xmax - 1n;
+      for (const { xid } of events) if (xid > largest) largest = xid;
+      bound = cut(now, largest);
+    }
+    const seen = this.#seen;
+    if (more && !unfinished) this.#unfinished = { bound, through: 0n, events: [] };
+    if (this.#unfinished) this.#collect(this.#unfinished, events);
+    if (!more) {
+      const whole = this.#unfinished ? this.#unfinished.events : events;
+      this.#seen = bound;
+      if (whole) this.#window.add(whole, bound);
+      else this.#window.clear(bound);
+    }
+    if (events.length > 0 || !more) {
+      this.#listener.onBatch({ epoch: this.epoch, seen, bound, events, complete: !more });
+    }
+    if (!more) this.#finish();
+  }
+
+  /** Keeps the parts for the window, unless the batch is larger than the window. */
+  #collect(unfinished: Unfinished, events: readonly OutboxEvent[]): void {
+    unfinished.through = events.at(-1)?.id ?? unfinished.through;
+    if (unfinished.events && unfinished.events.length + events.length > this.#options.window.events) {
+      unfinished.events = null;
+    }
+    unfinished.events?.push(...events);
+  }
+
+  #finish(): void {
+    this.#unfinished = null;
+    for (const resolve of this.#finishers.splice(0)) resolve();
+  }
+
+  async #nextRing(): Promise<void> {
+    if (this.#rung || this.#readers.length > 0 || this.#stopping.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #rejectReaders(): void {
+    for (const reader of this.#readers.splice(0)) reader.reject(notReady());
+  }
+
+  /** Half a second, doubling to ten, with jitter: many nodes come back to one database. */
+  async #backOff(failures: number): Promise<void> {
+    const delay = Math.min(10_000, 250 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
+    await sleep(delay, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+  }
+}
+
+function notReady(): RecadoError {
+  return new RecadoError('feed_not_ready', 'The database cannot be read at the moment; try again.');
+}
+
+interface PromiseWithResolvers {
+  promise: Promise<void>;
+  resolve: () => void;
+  reject: (error: Error) => void;
+}
+
+function withResolvers(): PromiseWithResolvers {
+  let resolve!: () => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}

@@ -1,0 +1,55 @@
+// The Prometheus registry: everything that is counted, in one list.
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/** A registry of its own per relay, so that several may live in one process (tests do that). */
+export function createMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  const counter = (name: string, help: string) => new Counter({ name, help, registers });
+  const gauge = (name: string, help: string) => new Gauge({ name, help, registers });
+  return {
+    registry,
+    // reading
+    eventsRead: counter('recado_events_read_total', 'Events read from the outbox.'),
+    unknownEvents: counter('recado_events_unknown_total', 'Events read that the contract does not know.'),
+    feedFailures: counter('recado_feed_failures_total', 'Times the feed lost its database.'),
+    wakeups: counter('recado_wakeups_total', 'Rings of the doorbell received.'),
+    listenFailures: counter('recado_listen_failures_total', 'Times the LISTEN connection was lost.'),
+    // sending
+    eventsEmitted: counter(
+      'recado_events_emitted_total',
+      'Events emitted to a room with at least one socket.',
+    ),
+    deliveries: counter('recado_deliveries_total', 'Events written to a socket.'),
+    commitToEmit: new Histogram({
+      name: 'recado_capture_to_emit_seconds',
+      help: 'From the capture of an event (database clock) to its emit (clock of the relay).',
+      buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
+      registers,
+    }),
+    // sockets
+    sockets: gauge('recado_sockets', 'Sockets that are live or catching up.'),
+    refused: new Counter({
+      name: 'recado_handshakes_refused_total',
+      help: 'Handshakes refused, by code.',
+      labelNames: ['code'] as const,
+      registers,
+    }),
+    replays: new Counter({
+      name: 'recado_replays_total',
+      help: 'Clients that came back with a position, by where the events came from.',
+      labelNames: ['source'] as const,
+      registers,
+    }),
+    replayQueries: counter('recado_replay_queries_total', 'Pages of a replay read from the table.'),
+    resyncs: new Counter({
+      name: 'recado_resyncs_total',
+      help: 'relay:resync sent to a socket or a room, by reason.',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
+    slowConsumers: counter('recado_slow_consumers_closed_total', 'Sockets closed because they did not read.'),
+  };
+}

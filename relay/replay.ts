@@ -1,0 +1,85 @@
+// What a client missed that is no longer in memory, read from the table. Pages are shared: clients of one account
+// that come back with the same position cost one query, however many they are. The sessions are few and not the
+// feed's, so that replays wait for each other and never for the live events.
+import type pg from 'pg';
+import type { Metrics } from './metrics.ts';
+import { nextRange, type OutboxEvent, type PageLimits, readAccountPage } from './outbox.ts';
+import { formatPosition, isTooOld, type Position, type Snapshot } from './position.ts';
+
+export interface ReplayPage {
+  /** Events may be gone that the position has not seen; the rest is empty then. */
+  readonly tooOld: boolean;
+  /** In the order of their ids. */
+  readonly events: readonly OutboxEvent[];
+  /** What had been seen before, and what has been after the last page. */
+  readonly seen: Snapshot;
+  readonly bound: Snapshot;
+  /** No page follows before `bound` is reached. */
+  readonly complete: boolean;
+  /** The position of a reader that has had this page. */
+  readonly next: Position;
+}
+
+/** A page that was read is kept this long for others who ask for it. */
+const SHARED_FOR_MS = 5_000;
+const MOST_SHARED = 200;
+
+export class Replay {
+  readonly #pool: pg.Pool;
+  readonly #limits: PageLimits;
+  readonly #metrics: Metrics;
+  readonly #pages = new Map<string, Promise<ReplayPage>>();
+
+  /** @param pool sessions for reading (openReader); as many as may work on replays at a time */
+  constructor(pool: pg.Pool, limits: PageLimits, metrics: Metrics) {
+    this.#pool = pool;
+    this.#limits = limits;
+    this.#metrics = metrics;
+  }
+
+  /**
+   * The next page for a client of `account` at `position`, on the way to `bound` (or to where somebody else who
+   * asked just before was going).
+   */
+  page(account: string, position: Position, bound: Snapshot): Promise<ReplayPage> {
+    const key = `${formatPosition(position)} ${account}`;
+    const shared = this.#pages.get(key);
+    if (shared) return shared;
+    const page = this.#read(account, position, bound);
+    this.#pages.set(key, page);
+    const oldest = this.#pages.size > MOST_SHARED ? this.#pages.keys().next().value : undefined;
+    if (oldest !== undefined) this.#pages.delete(oldest);
+    const forget = () => {
+      if (this.#pages.get(key) === page) this.#pages.delete(key);
+    };
+    page.then(() => setTimeout(forget, SHARED_FOR_MS).unref(), forget);
+    return page;
+  }
+
+  async #read(account: string, position: Position, target: Snapshot): Promise<ReplayPage> {
+    const session = await this.#pool.connect();
+    let broken = true;
+    try {
+      this.#metrics.replayQueries.inc();
+      const range = nextRange(position, target);
+      const page = await readAccountPage(session, account, range, this.#limits);
+      broken = false;
+      const { seen } = position;
+      const bound = range.bound ?? target;
+      const through = page.events.at(-1)?.id ?? range.after;
+      return {
+        tooOld: isTooOld(seen, page.emptied, page.now),
+        events: page.events,
+        seen,
+        bound,
+        complete: !page.more,
+        next: {
+          epoch: position.epoch,
+          ...(page.more ? { seen, batch: { bound, through } } : { seen: bound }),
+        },
+      };
+    } finally {
+      session.release(broken);
+    }
+  }
+}

@@ -1,0 +1,114 @@
+// Recent events in memory, so that most clients that come back cost no query. A reconnect storm is the rule, not
+// the exception: every client of a node comes back at once when another node ends.
+import type { OutboxEvent } from './outbox.ts';
+import { covers, hasSeen, type Position, type Snapshot } from './position.ts';
+
+interface Batch {
+  readonly number: number;
+  /** What a reader has seen after it. */
+  readonly bound: Snapshot;
+  readonly bytes: number;
+  readonly events: number;
+  /** How many events of each account; null: of every account. */
+  readonly counts: Map<string | null, number>;
+}
+
+export interface WindowLimits {
+  readonly bytes: number;
+  readonly events: number;
+}
+
+/** Bytes an event costs besides its text: object, two bigints, array slots. Measured roughly, for the budget only. */
+const OVERHEAD = 300;
+
+export class Window {
+  readonly #limits: WindowLimits;
+  readonly #byAccount = new Map<string | null, OutboxEvent[]>();
+  #batches: Batch[] = [];
+  /** A reader that has seen this finds everything else here. */
+  #from: Snapshot;
+  #bytes = 0;
+  #events = 0;
+  #number = 0;
+
+  constructor(from: Snapshot, limits: WindowLimits) {
+    this.#from = from;
+    this.#limits = limits;
+  }
+
+  /** Number of the newest batch; they count up by one. */
+  get newest(): number {
+    return this.#number;
+  }
+
+  /**
+   * Number of a batch: who heard of nothing since should be told a fresh position, before the window forgets it.
+   * 0 while the window is not half full.
+   */
+  get aging(): number {
+    const full = Math.max(this.#bytes / this.#limits.bytes, this.#events / this.#limits.events);
+    return full < 0.5 ? 0 : (this.#batches[this.#batches.length >> 1]?.number ?? 0);
+  }
+
+  get size(): { bytes: number; events: number } {
+    return { bytes: this.#bytes, events: this.#events };
+  }
+
+  /** Appends a whole batch. One that is larger than the window empties it. */
+  add(events: readonly OutboxEvent[], bound: Snapshot): void {
+    if (events.length === 0) {
+      if (this.#batches.length === 0) this.#from = bound;
+      return;
+    }
+    this.#number += 1;
+    const counts = new Map<string | null, number>();
+    let bytes = 0;
+    for (const event of events) {
+      bytes += OVERHEAD + 2 * (event.payload?.length ?? 0);
+      counts.set(event.account, (counts.get(event.account) ?? 0) + 1);
+      const ofAccount = this.#byAccount.get(event.account);
+      if (ofAccount) ofAccount.push(event);
+      else this.#byAccount.set(event.account, [event]);
+    }
+    this.#batches.push({ number: this.#number, bound, bytes, events: events.length, counts });
+    this.#bytes += bytes;
+    this.#events += events.length;
+    while (this.#bytes > this.#limits.bytes || this.#events > this.#limits.events) this.#forgetOldest();
+  }
+
+  /** Forgets everything; `bound` is what a reader has seen who needs nothing. */
+  clear(bound: Snapshot): void {
+    this.#batches = [];
+    this.#byAccount.clear();
+    this.#bytes = 0;
+    this.#events = 0;
+    this.#from = bound;
+  }
+
+  /** Whether all that `seen` has not seen is here. */
+  reaches(seen: Snapshot): boolean {
+    return covers(seen, this.#from);
+  }
+
+  /** The account's events (and those for everybody) that a position has not seen, in the order of their ids. */
+  unseen(account: string, position: Position): OutboxEvent[] {
+    const own = this.#byAccount.get(account) ?? [];
+    const forAll = this.#byAccount.get(null) ?? [];
+    return [...own, ...forAll]
+      .filter((event) => !hasSeen(position, event))
+      .sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  #forgetOldest(): void {
+    const oldest = this.#batches.shift();
+    if (!oldest) return;
+    for (const [account, count] of oldest.counts) {
+      const events = this.#byAccount.get(account)!;
+      if (events.length === count) this.#byAccount.delete(account);
+      else events.splice(0, count);
+    }
+    this.#bytes -= oldest.bytes;
+    this.#events -= oldest.events;
+    this.#from = oldest.bound;
+  }
+}

@@ -67,6 +67,9 @@ export async function openSession(options: ConnectOptions & { queryTimeoutMs?: n
   return client;
 }
 
+const READER_SETTINGS =
+  'set enable_seqscan = off; set jit = off; set max_parallel_workers_per_gather = 0; set timezone = UTC';
+
 /**
  * A session for reading relay.events. Its settings come before anything is prepared, since a plan made without them
  * stays: a slot that was empty then would be read by sequential scans for ever (44 ms at 200,000 rows).
@@ -74,14 +77,20 @@ export async function openSession(options: ConnectOptions & { queryTimeoutMs?: n
 export async function openReader(options: ConnectOptions & { queryTimeoutMs?: number }): Promise<pg.Client> {
   const client = await openSession(options);
   try {
-    await client.query(
-      'set enable_seqscan = off; set jit = off; set max_parallel_workers_per_gather = 0; set timezone = UTC',
-    );
+    await client.query(READER_SETTINGS);
   } catch (error) {
     await client.end().catch(() => undefined);
     throw error;
   }
   return client;
+}
+
+/** The same as a pool, for replays: its size is how many may work at a time. */
+export function createReaderPool(options: ConnectOptions & { log: Log; max: number }): pg.Pool {
+  const pool = createPool(options);
+  // Queued before whatever the connection is lent for. If it fails, so does the connection.
+  pool.on('connect', (client) => void client.query(READER_SETTINGS).catch(() => undefined));
+  return pool;
 }
 
 /** Runs `work` between BEGIN and COMMIT on one connection. What it throws is thrown on, after a ROLLBACK. */

@@ -70,6 +70,7 @@ export class Feed {
   #unfinished: Unfinished | null = null;
   #window: Window;
   #ready = false;
+  readonly #firstRead = withResolvers();
   #rung = true;
   #wake: () => void = () => {};
   #readers: PromiseWithResolvers[] = [];
@@ -83,6 +84,11 @@ export class Feed {
   /** Whether the last read succeeded. */
   get ready(): boolean {
     return this.#ready;
+  }
+
+  /** Resolves with the first successful read. */
+  get firstRead(): Promise<void> {
+    return this.#firstRead.promise;
   }
 
   /** @throws RecadoError `feed_not_ready` before the first successful connection */
@@ -182,6 +188,7 @@ export class Feed {
         this.#rung = false;
         await this.#drain(session);
         this.#ready = true;
+        this.#firstRead.resolve();
         onRead();
       }
     } finally {

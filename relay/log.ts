@@ -70,6 +70,14 @@ const observations = {
     text: (o: { socket: string; error: string }) => `closed, its replay failed: ${o.error}`,
   },
 
+  jwks_failed: { level: 'warn', text: (o: { error: string }) => o.error },
+
+  // http
+  http_failed: {
+    level: 'error',
+    text: (o: { path: string; error: string }) => `${o.path} failed: ${o.error}`,
+  },
+
   // embedded Postgres
   embedded_creating: { level: 'info', text: (o: { dataDir: string }) => `making a database in ${o.dataDir}` },
   embedded_copied: {

@@ -1,0 +1,119 @@
+// One relay process: its parts put together, and taken apart in order.
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { MAX_EVENT_BYTES, type Settings } from './config.ts';
+import { createReaderPool, openReader } from './database.ts';
+import { RecadoError } from './errors.ts';
+import { Feed } from './feed.ts';
+import { answer } from './http.ts';
+import type { Log } from './log.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
+import type { PageLimits } from './outbox.ts';
+import { Replay } from './replay.ts';
+import { Sockets } from './sockets.ts';
+import { createVerifier, type VerifierSettings } from './token.ts';
+import { startWakeup } from './wakeup.ts';
+
+export interface RelayOptions {
+  /** A direct connection, not a transaction pooler. */
+  databaseUrl: string;
+  jwt: VerifierSettings;
+  settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay'>;
+  log: Log;
+}
+
+export interface Relay {
+  /** Where clients connect. */
+  readonly url: string;
+  readonly port: number;
+  readonly metrics: Metrics;
+  /** Resolves when events are read for the first time. */
+  ready(): Promise<void>;
+  /** Sends every client away so that it moves to another node; safe at any moment, also twice. */
+  close(): Promise<void>;
+}
+
+/** A query that takes longer has lost its connection: pages are index scans of milliseconds. */
+const QUERY_TIMEOUT_MS = 15_000;
+const REPLAY_SESSIONS = 2;
+/** Of the live feed. Replays read smaller pages, and their clients drain each before the next. */
+const FEED_PAGE: PageLimits = { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
+const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
+
+/**
+ * Listens, and begins to read; a database that is away is waited for.
+ * @throws RecadoError `port_in_use`, `listen_failed`
+ */
+export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptions): Promise<Relay> {
+  const metrics = createMetrics();
+  const server = createServer();
+  const feed = new Feed({
+    connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
+    window: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
+    page: FEED_PAGE,
+    log,
+    metrics,
+  });
+  const replayPool = createReaderPool({ url: databaseUrl, name: 'recado replay', max: REPLAY_SESSIONS, log });
+  const verifier = createVerifier(jwt, {
+    onFault: (fault) => log.say('jwks_failed', { error: fault.message }),
+  });
+  const sockets = new Sockets({
+    server,
+    verifier,
+    feed,
+    replay: new Replay(replayPool, REPLAY_PAGE, metrics),
+    corsOrigin: settings.http.corsOrigin,
+    roomPrefix: settings.roomPrefix,
+    bufferBytes: settings.relay.clientBufferBytes,
+    log,
+    metrics,
+  });
+  const { host, port } = settings.http;
+  await listen(server, host, port);
+  const { port: listening } = server.address() as AddressInfo;
+
+  feed.start(sockets);
+  const wakeup = startWakeup({
+    databaseUrl,
+    ring: () => feed.ring(),
+    safetyReadMs: settings.relay.safetyReadMs,
+    log,
+    metrics,
+  });
+  server.on('request', (request, response) => {
+    answer(request, response, { feed, wakeup, sockets, metrics, settings: settings.http, log });
+  });
+
+  let closing: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    await sockets.close();
+    await Promise.all([wakeup.close(), feed.close()]);
+    await replayPool.end();
+  }
+  const shownHost = host === '0.0.0.0' || host === '::' || host === '127.0.0.1' ? 'localhost' : host;
+  return {
+    url: `http://${shownHost.includes(':') ? `[${shownHost}]` : shownHost}:${listening}`,
+    port: listening,
+    metrics,
+    ready: () => feed.firstRead,
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+async function listen(server: ReturnType<typeof createServer>, host: string, port: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const sentence =
+        error.code === 'EADDRINUSE'
+          ? `Port ${port} of ${host} is in use by another program: stop it, or set PORT to another one (0 lets the system choose).`
+          : `Cannot listen on ${host}:${port} (${error.message}): correct HOST and PORT.`;
+      const code = error.code === 'EADDRINUSE' ? 'port_in_use' : 'listen_failed';
+      reject(new RecadoError(code, sentence, { cause: error }));
+    });
+    server.listen({ host, port }, resolve);
+  });
+}

@@ -17,6 +17,8 @@ const observations = {
   process_stopped: { level: 'info', text: () => 'closed' },
   process_failed: { level: 'fatal', text: (o: { error: string }) => `cannot go on: ${o.error}` },
 
+  relay_listening: { level: 'info', text: (o: { url: string }) => `clients connect to ${o.url}` },
+
   // reading
   wakeup_listening: { level: 'info', text: () => 'listening for commits' },
   wakeup_reconnecting: {

@@ -1,0 +1,63 @@
+// What makes `npm ci && npm start` work with nothing else installed: the files in DATA_DIR by which the commands
+// find each other, and two sample clinics.
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { packageRoot, type Settings } from './config.ts';
+import { RecadoError } from './errors.ts';
+import type { VerifierSettings } from './token.ts';
+
+/** DATABASE_URL, or the embedded Postgres of a `recado start` that runs. @throws RecadoError `database_not_running` */
+export async function findDatabase(settings: Settings): Promise<string> {
+  const { database } = settings;
+  if (database.kind === 'url') return database.url;
+  const url = await readIfThere(addressFile(database.dataDir));
+  if (url !== null) return url;
+  throw new RecadoError(
+    'database_not_running',
+    `There is no DATABASE_URL, and no embedded Postgres runs in ${database.dataDir}: set the one, or start the other with "npm start" in another terminal.`,
+  );
+}
+
+/** Lets the other commands find the embedded Postgres; the address holds its password. */
+export async function announceDatabase(dataDir: string, url: string): Promise<() => Promise<void>> {
+  await mkdir(dataDir, { recursive: true });
+  await writeFile(addressFile(dataDir), url, { mode: 0o600 });
+  return () => rm(addressFile(dataDir), { force: true });
+}
+
+/** The settings of the verifier; a generated secret is made once and kept in DATA_DIR. */
+export async function findSecret({ jwt, database }: Settings): Promise<VerifierSettings> {
+  const { key } = jwt;
+  if (key.kind !== 'generated') return { ...jwt, key };
+  const dataDir = database.kind === 'embedded' ? database.dataDir : '.';
+  const file = join(dataDir, 'jwt-secret');
+  const known = await readIfThere(file);
+  if (known !== null) return { ...jwt, key: { kind: 'secret', secret: known } };
+  const secret = randomBytes(32).toString('base64url');
+  await mkdir(dataDir, { recursive: true });
+  await writeFile(file, secret, { mode: 0o600, flag: 'wx' });
+  return { ...jwt, key: { kind: 'secret', secret } };
+}
+
+/** The two sample clinics, into tables that are still empty. */
+export async function addSamples(pool: pg.Pool): Promise<void> {
+  const { rows } = await pool.query<{ empty: boolean }>(
+    'select not exists (select from public.accounts) as empty',
+  );
+  if (rows[0]!.empty) await pool.query(await readFile(join(packageRoot, 'scripts/demo/clinic.sql'), 'utf8'));
+}
+
+function addressFile(dataDir: string): string {
+  return join(dataDir, 'database-url');
+}
+
+async function readIfThere(file: string): Promise<string | null> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+}

@@ -1,0 +1,138 @@
+#!/usr/bin/env node
+// The command line: recado <command>. Each command is a few lines here; what it does has a file of its own.
+import { Command } from 'commander';
+import { readSettings, type Settings, variablesAsText, version } from './config.ts';
+import { createPool, waitForDatabase } from './database.ts';
+import { findDatabase, findSecret } from './demo.ts';
+import { describe, RecadoError } from './errors.ts';
+import { createLog, type Log } from './log.ts';
+import { migrate } from './migrate.ts';
+import { startRelay } from './relay.ts';
+import { runSql } from './sql.ts';
+import { start } from './start.ts';
+import { tail } from './tail.ts';
+import { mintToken, parseDuration } from './token.ts';
+
+const program = new Command('recado')
+  .description('Realtime relay from Postgres commits to Socket.IO rooms.')
+  .version(version)
+  .addHelpText('after', () => `\nSettings, from the environment:\n\n${variablesAsText()}`);
+
+program
+  .command('start')
+  .description('everything at once: embedded Postgres if there is no DATABASE_URL, migrations, samples, relay')
+  .action(async () => {
+    const { settings, log } = begin('start');
+    await until(log, await start(settings, log));
+  });
+
+program
+  .command('relay')
+  .description('the relay alone, on a migrated database')
+  .action(async () => {
+    const { settings, log } = begin('relay');
+    const databaseUrl = await findDatabase(settings);
+    await waitForDatabase({ url: databaseUrl, name: 'recado', log });
+    const jwt = await findSecret(settings);
+    const relay = await startRelay({ databaseUrl, jwt, settings, log });
+    log.say('relay_listening', { url: relay.url });
+    await until(log, relay);
+  });
+
+program
+  .command('migrate')
+  .description('installs or upgrades the schema and the contract')
+  .option('--without-clinic-tables', 'the application has its own tables: install the relay and the triggers alone')
+  .action(async ({ withoutClinicTables }: { withoutClinicTables?: boolean }) => {
+    const { settings, log } = begin('migrate');
+    const databaseUrl = await findDatabase(settings);
+    await waitForDatabase({ url: databaseUrl, name: 'recado migrate', log });
+    const options = withoutClinicTables ? { appTables: false } : {};
+    const { migrations, sql } = await migrate({ databaseUrl, log, ...options });
+    const done = [...migrations, ...sql];
+    print(done.length === 0 ? 'Nothing to do.' : done.map((name) => `applied ${name}`).join('\n'));
+  });
+
+program
+  .command('sql')
+  .description('runs a statement on the database and prints what it returns')
+  .argument('<statement>', 'for example: update doctors set "deletedAt" = now() where id = 123')
+  .action(async (statement: string) => {
+    const { settings, log } = begin('sql');
+    const pool = createPool({ url: await findDatabase(settings), name: 'recado sql', log, max: 1 });
+    try {
+      print(await runSql(pool, statement));
+    } finally {
+      await pool.end();
+    }
+  });
+
+program
+  .command('token')
+  .description('prints an access token, signed with the secret of this installation')
+  .requiredOption('--account <id>', 'the account')
+  .option('--expires <duration>', 'how long it is good: 90s, 30m, 1h, 2d', '1h')
+  .option('--subject <id>', 'the user, as the sub claim')
+  .action(async (options: { account: string; expires: string; subject?: string }) => {
+    const { settings } = begin('token');
+    const { key, accountClaim: claim, issuer, audience } = await findSecret(settings);
+    if (key.kind !== 'secret') {
+      throw new RecadoError(
+        'no_secret_to_sign_with',
+        'Tokens are verified with JWT_JWKS_URL, whose private key is elsewhere: take one from the token issuer.',
+      );
+    }
+    const { account: accountId, subject } = options;
+    const expiresIn = parseDuration(options.expires);
+    const who = { accountId, ...(subject !== undefined && { subject }) };
+    print(await mintToken({ secret: key.secret, ...who, expiresIn, claim, issuer, audience }));
+  });
+
+program
+  .command('tail')
+  .description('prints events as they commit, of one account or of all')
+  .option('--account <id>', 'only this account')
+  .option('--json', 'one JSON object a line')
+  .action(async (options: { account?: string; json?: boolean }) => {
+    const { settings, log } = begin('tail');
+    const databaseUrl = await findDatabase(settings);
+    await waitForDatabase({ url: databaseUrl, name: 'recado tail', log });
+    await until(log, await tail({ databaseUrl, settings, log, ...options, print }));
+  });
+
+/** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
+function begin(role: string): { settings: Settings; log: Log } {
+  const settings = readSettings();
+  const quiet = role === 'sql' || role === 'token' || role === 'tail' || role === 'migrate';
+  const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;
+  const log = createLog(level, settings.log.pretty);
+  log.say('process_starting', { role, version });
+  return { settings, log };
+}
+
+/** Resolves when the process is told to end, with everything closed. */
+async function until(log: Log, running: { close(): Promise<void> }): Promise<void> {
+  const signal = await new Promise<string>((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(name, () => resolve(name));
+  });
+  log.say('process_stopping', { signal });
+  // Whatever hangs in here must not keep an operator waiting; SIGKILL is safe at any moment.
+  setTimeout(() => process.exit(0), CLOSE_WITHIN_MS).unref();
+  await running.close();
+  log.say('process_stopped');
+}
+
+const CLOSE_WITHIN_MS = 4_500;
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const code = error instanceof RecadoError ? ` (${error.code})` : '';
+  process.stderr.write(`recado: ${describe(error)}${code}\n`);
+  if (!(error instanceof RecadoError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,37 @@
+// recado sql: for machines without psql.
+import type pg from 'pg';
+import { describe, RecadoError } from './errors.ts';
+
+/**
+ * Runs a statement (or several) and renders what the last one returned.
+ * @throws RecadoError `sql_failed` with what Postgres said
+ */
+export async function runSql(pool: pg.Pool, statement: string): Promise<string> {
+  const answers = await pool.query({ text: statement, rowMode: 'array' }).catch((error: unknown) => {
+    throw new RecadoError('sql_failed', sentenceOf(error), { cause: error });
+  });
+  const last: unknown = Array.isArray(answers) ? answers.at(-1) : answers;
+  const { fields, rows, command, rowCount } = last as pg.QueryArrayResult<unknown[]>;
+  const tag = [command, rowCount].filter((part) => part !== null).join(' ');
+  if (fields.length === 0) return tag;
+  const head = fields.map(({ name }) => name);
+  return `${renderTable(head, rows.map((row) => row.map(show)))}\n${tag}`;
+}
+
+function sentenceOf(error: unknown): string {
+  const { detail, hint } = error as { detail?: string; hint?: string };
+  return [describe(error), detail, hint].filter((part) => part !== undefined).join('\n  ');
+}
+
+function show(value: unknown): string {
+  if (value === null) return '';
+  if (value instanceof Date) return value.toISOString();
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
+
+function renderTable(head: string[], rows: string[][]): string {
+  const widths = head.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]!.length)));
+  const line = (cells: string[]) =>
+    cells.map((cell, column) => ` ${cell.padEnd(widths[column]!)} `).join('|').trimEnd();
+  return [line(head), widths.map((width) => '-'.repeat(width + 2)).join('+'), ...rows.map(line)].join('\n');
+}

@@ -1,0 +1,74 @@
+// recado start: a database, its migrations, sample clinics and a relay, in one process.
+import type { Settings } from './config.ts';
+import { createPool, waitForDatabase } from './database.ts';
+import { addSamples, announceDatabase, findSecret } from './demo.ts';
+import { startEmbedded } from './embedded.ts';
+import type { Log } from './log.ts';
+import { migrate } from './migrate.ts';
+import { startRelay } from './relay.ts';
+import { mintToken, type VerifierSettings } from './token.ts';
+
+/** What was started, and how to end it. */
+export interface Started {
+  close(): Promise<void>;
+}
+
+/** Starts everything, and prints what a newcomer needs. What was started is closed again if a later part fails. */
+export async function start(settings: Settings, log: Log): Promise<Started> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer();
+  };
+  try {
+    const databaseUrl = await findOrStartDatabase(settings, log, closers);
+    await waitForDatabase({ url: databaseUrl, name: 'recado', log });
+    await migrate({ databaseUrl, log });
+    const embedded = settings.database.kind === 'embedded';
+    if (embedded) {
+      const pool = createPool({ url: databaseUrl, name: 'recado samples', log, max: 1 });
+      await addSamples(pool).finally(() => pool.end());
+    }
+    const jwt = await findSecret(settings);
+    const relay = await startRelay({ databaseUrl, jwt, settings, log });
+    closers.push(() => relay.close());
+    await relay.ready();
+    if (embedded) process.stdout.write(await welcome(relay.url, databaseUrl, jwt));
+    else log.say('relay_listening', { url: relay.url });
+    return { close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function findOrStartDatabase(
+  { database }: Settings,
+  log: Log,
+  closers: (() => Promise<void>)[],
+): Promise<string> {
+  if (database.kind === 'url') return database.url;
+  const postgres = await startEmbedded({ dataDir: database.dataDir, port: database.port, log });
+  closers.push(() => postgres.stop());
+  closers.push(await announceDatabase(database.dataDir, postgres.url));
+  return postgres.url;
+}
+
+async function welcome(url: string, databaseUrl: string, jwt: VerifierSettings): Promise<string> {
+  const { key, accountClaim: claim, issuer, audience } = jwt;
+  const tokens = [];
+  for (const accountId of ['1', '2']) {
+    if (key.kind !== 'secret') break;
+    const token = await mintToken({ secret: key.secret, accountId, expiresIn: 3_600, claim, issuer, audience });
+    tokens.push(`  Token of account ${accountId}, good for one hour:\n  ${token}\n\n`);
+  }
+  return `
+  Recado is at ${url}
+
+${tokens.join('')}  Postgres is at
+  ${databaseUrl}
+
+  Make an event happen, in another terminal; "npm run tail" shows it:
+  npm run sql -- 'update doctors set "deletedAt" = now() where id = 123'
+
+`;
+}

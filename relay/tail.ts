@@ -1,0 +1,60 @@
+// recado tail: the feed, printed. It reads as a relay does and emits to nobody.
+import { MAX_EVENT_BYTES, type Settings } from './config.ts';
+import { openReader } from './database.ts';
+import { type Batch, Feed } from './feed.ts';
+import type { Log } from './log.ts';
+import { createMetrics } from './metrics.ts';
+import type { OutboxEvent } from './outbox.ts';
+import { startWakeup } from './wakeup.ts';
+
+export interface TailOptions {
+  databaseUrl: string;
+  settings: Settings;
+  log: Log;
+  account?: string;
+  json?: boolean;
+  print: (line: string) => void;
+}
+
+/** Prints every event from now on until it is closed. */
+export async function tail(options: TailOptions): Promise<{ close(): Promise<void> }> {
+  const { databaseUrl, settings, log, account, json = false, print } = options;
+  const metrics = createMetrics();
+  const feed = new Feed({
+    connect: () => openReader({ url: databaseUrl, name: 'recado tail', queryTimeoutMs: 15_000 }),
+    // Nobody comes back to it.
+    window: { bytes: 1, events: 1 },
+    page: { events: 1_000, bytes: 8 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES },
+    log,
+    metrics,
+  });
+  feed.start({
+    onBatch({ events }: Batch) {
+      for (const event of events) {
+        if (account !== undefined && event.account !== account && event.account !== null) continue;
+        print(json ? asJson(event) : asLine(event));
+      }
+    },
+    onLost: (reason) => print(`-- events were lost to this command: ${reason}`),
+    onRevocations: () => {},
+  });
+  await feed.firstRead;
+  const { safetyReadMs } = settings.relay;
+  const wakeup = startWakeup({ databaseUrl, ring: () => feed.ring(), safetyReadMs, log, metrics });
+  return {
+    async close() {
+      await Promise.all([wakeup.close(), feed.close()]);
+    },
+  };
+}
+
+function asLine({ capturedAt, account, event, payload, known }: OutboxEvent): string {
+  const time = new Date(capturedAt).toISOString().slice(11, 23);
+  const note = known || event.startsWith('relay:') ? '' : '  (not in the contract, not sent)';
+  return `${time}  ${account ?? '*'}  ${event}  ${payload ?? '(too large)'}${note}`;
+}
+
+function asJson({ id, account, event, payload, capturedAt }: OutboxEvent): string {
+  const head = JSON.stringify({ id: String(id), at: new Date(capturedAt).toISOString(), account, event });
+  return `${head.slice(0, -1)},"payload":${payload ?? 'null'}}`;
+}

@@ -1,0 +1,242 @@
+// What the worker asks of the database: every statement it sends is here, beside the type of its answer.
+import type pg from 'pg';
+import { Facts, type QrFact, type SessionFact } from './facts.ts';
+import type { Json } from './scrub.ts';
+
+/** An instance this worker holds. The key is a secret: it goes to Evolution and nowhere else. */
+export interface Instance {
+  id: string;
+  name: string;
+  tenantId: string;
+  host: string;
+  apiKey: string;
+  mode: 'auto' | 'instance' | 'global';
+  skip: string[];
+  ownJid: string | null;
+  sourceId: string;
+  caughtUpTo: Date | null;
+  synced: boolean;
+  syncRequest: string | null;
+}
+
+/** Our connection to an instance, as evolution.instances.status shows it. */
+export type Status =
+  | 'disconnected'
+  | 'connecting'
+  | 'waiting'
+  | 'connected'
+  | 'polling'
+  | 'unreachable'
+  | 'unauthorized'
+  | 'not_found'
+  | 'refused';
+
+export interface Ingested {
+  created: number[];
+  updated: number[];
+  messages: number;
+}
+
+/** One envelope's worth of facts: what is set aside alone if the database cannot take it. */
+export interface Unit {
+  event: string;
+  facts: Facts;
+}
+
+export interface Store {
+  claim(): Promise<Instance[]>;
+  leave(): Promise<void>;
+  /**
+   * Writes the facts of many envelopes in one statement. Where the database refuses one for its content, that
+   * one is kept in evolution.rejected and the others are written; any other failure is thrown.
+   */
+  ingest(instance: Instance, units: readonly Unit[], firstReading?: boolean): Promise<Ingested>;
+  reject(instance: Instance, event: string, reason: string, item: Json): Promise<void>;
+  setStatus(instance: Instance, status: Status, reason: string | null): Promise<void>;
+  setSession(instance: Instance, session: SessionFact): Promise<void>;
+  setQr(instance: Instance, qr: QrFact): Promise<void>;
+  caughtUp(instance: Instance, to: Date | null, synced: boolean): Promise<void>;
+  /** False when another worker was faster or the request was withdrawn. */
+  startSync(request: string): Promise<boolean>;
+  finishSync(request: string, outcome: { created: number; updated: number } | { code: string; error: string }): Promise<void>;
+  /** Puts back what a worker that died was running. */
+  requeueSyncs(instance: Instance): Promise<void>;
+  prune(): Promise<void>;
+}
+
+export interface Identity {
+  id: string;
+  host: string;
+  pid: number;
+}
+
+interface ClaimRow {
+  id: string;
+  name: string;
+  tenantId: string;
+  host: string;
+  apiKey: string;
+  mode: Instance['mode'];
+  skip: string[];
+  ownJid: string | null;
+  source_id: string;
+  caught_up_to_ms: string | null;
+  synced: boolean;
+  sync_request: string | null;
+}
+
+const CLAIM = `
+  select id::text, name, "tenantId", host, "apiKey", mode, to_json(skip) as skip, "ownJid", source_id::text,
+         (extract(epoch from caught_up_to) * 1000)::bigint::text as caught_up_to_ms, synced, sync_request::text
+    from evolution.claim($1, $2, $3)`;
+
+export function createStore(pool: pg.Pool, me: Identity): Store {
+  async function query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
+    return (await pool.query<Row>(text, values)).rows;
+  }
+
+  async function ingestOnce(instance: Instance, facts: Facts, first: boolean): Promise<Ingested> {
+    const [row] = await query<{ answer: Ingested }>(
+      'select evolution.ingest($1::bigint, $2::jsonb, $3) as answer',
+      [instance.sourceId, JSON.stringify(facts), first],
+    );
+    return row!.answer;
+  }
+
+  const store: Store = {
+    async claim() {
+      const rows = await query<ClaimRow>(CLAIM, [me.id, me.host, me.pid]);
+      return rows.map(({ source_id, caught_up_to_ms, sync_request, ...row }) => ({
+        ...row,
+        sourceId: source_id,
+        caughtUpTo: caught_up_to_ms === null ? null : new Date(Number(caught_up_to_ms)),
+        syncRequest: sync_request,
+      }));
+    },
+
+    async leave() {
+      await query('select evolution.leave($1)', [me.id]);
+    },
+
+    async ingest(instance, units, firstReading = false) {
+      const facts = new Facts();
+      for (const unit of units) facts.add(unit.facts);
+      if (facts.empty) return { created: [], updated: [], messages: 0 };
+      try {
+        return await ingestOnce(instance, facts, firstReading);
+      } catch (error) {
+        if (!isAboutContent(error)) throw error;
+        const [only] = units;
+        if (units.length === 1 && only !== undefined) {
+          await store.reject(instance, only.event, `the database refused it: ${(error as Error).message}`, summary(facts));
+          return { created: [], updated: [], messages: 0 };
+        }
+        const half = units.length >> 1;
+        const one = await store.ingest(instance, units.slice(0, half), firstReading);
+        const other = await store.ingest(instance, units.slice(half), firstReading);
+        return {
+          created: [...one.created, ...other.created],
+          updated: [...one.updated, ...other.updated],
+          messages: one.messages + other.messages,
+        };
+      }
+    },
+
+    async reject(instance, event, reason, item) {
+      await query(
+        'insert into evolution.rejected ("tenantId", "instanceName", event, reason, item) values ($1, $2, $3, $4, $5)',
+        [instance.tenantId, instance.name, event, reason.slice(0, 2000), JSON.stringify(item)],
+      );
+    },
+
+    async setStatus(instance, status, reason) {
+      await query(
+        `update evolution.instances set status = $2, "statusReason" = $3, "statusAt" = now()
+          where id = $1 and (status, "statusReason") is distinct from ($2, $3)`,
+        [instance.id, status, reason],
+      );
+    },
+
+    async setSession(instance, { state, reason, ownJid, profileName }) {
+      await query(
+        `update evolution.instances
+            set state = $2, "stateReason" = $3, "ownJid" = coalesce($4, "ownJid"), "profileName" = coalesce($5, "profileName")
+          where id = $1 and (state is distinct from $2 or "stateReason" is distinct from $3
+                or "ownJid" is distinct from coalesce($4, "ownJid") or "profileName" is distinct from coalesce($5, "profileName"))`,
+        [instance.id, state, reason, ownJid, profileName],
+      );
+    },
+
+    async setQr(instance, { code, pairingCode, problem }) {
+      if (code === null) {
+        await query('update evolution.instances set "qrCode" = null, "pairingCode" = null, "stateReason" = $2 where id = $1', [
+          instance.id,
+          problem,
+        ]);
+        return;
+      }
+      await query(
+        `update evolution.instances set "qrCode" = $2, "pairingCode" = $3, "qrAt" = now()
+          where id = $1 and ("qrCode", "pairingCode") is distinct from ($2, $3)`,
+        [instance.id, code, pairingCode],
+      );
+    },
+
+    async caughtUp(instance, to, synced) {
+      await query(
+        `update evolution.sources set caught_up_to = greatest(caught_up_to, $2::timestamptz),
+                synced_at = coalesce(synced_at, case when $3 then now() end) where id = $1`,
+        [instance.sourceId, to?.toISOString() ?? null, synced],
+      );
+    },
+
+    async startSync(request) {
+      const rows = await query(
+        `update evolution.sync_requests set state = 'running' where id = $1 and state = 'queued' returning id`,
+        [request],
+      );
+      return rows.length === 1;
+    },
+
+    async finishSync(request, outcome) {
+      const done = 'created' in outcome;
+      await query(
+        `update evolution.sync_requests
+            set state = $2, created = $3, updated = $4, error_code = $5, error = $6, finished_at = now()
+          where id = $1 and finished_at is null`,
+        [
+          request,
+          done ? 'done' : 'failed',
+          done ? outcome.created : null,
+          done ? outcome.updated : null,
+          done ? null : outcome.code,
+          done ? null : outcome.error,
+        ],
+      );
+    },
+
+    async requeueSyncs(instance) {
+      await query(`update evolution.sync_requests set state = 'queued' where instance_id = $1 and state = 'running'`, [instance.id]);
+    },
+
+    async prune() {
+      await query(`delete from evolution.parked where parked_at < now() - interval '30 days'`, []);
+      await query(`delete from evolution.rejected where rejected_at < now() - interval '30 days'`, []);
+      await query(`delete from evolution.sync_requests where finished_at < now() - interval '30 days'`, []);
+    },
+  };
+  return store;
+}
+
+// 22 data exception, 23 a constraint, 54 too large or too deep: the same facts would fail again. Everything else
+// (connection, deadlock, missing function, disk) is not the envelope's fault.
+function isAboutContent(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : null;
+  return typeof code === 'string' && /^(22|23|54)/.test(code);
+}
+
+// The facts of one envelope, small enough to look at; their binaries are gone already.
+function summary(facts: Facts): Json {
+  const text = JSON.stringify(facts);
+  return text.length <= 20_000 ? (JSON.parse(text) as Json) : text.slice(0, 20_000);
+}

@@ -1,0 +1,446 @@
+-- From facts to rows.
+--
+--   evolution.status_rank(text)           how far along a message is; evolution.status_at(rank) is its inverse
+--   evolution.best_name(source, person)   what a person or group is called now
+--   evolution.merge_chats(source, people) makes one conversation of those whose addresses turned out to be one
+--   evolution.ingest(source, facts, first)  takes in what one or thousands of envelopes told
+--     1 addresses and pairs   2 names   3 chats   4 messages   5 what happened to them
+--     6 reactions and media   7 times and unread counts   8 names and addresses of chats
+--   evolution.mark_read()                 trigger: an application that sets unreadCount to 0 has read the chat
+--
+-- Everything is written so that facts can be told again and in any order: each column is a maximum, a minimum, a
+-- flag that only goes up, or derived from those. Time of arrival decides nothing, with two exceptions that carry
+-- no time of their own: names of the address book, and edits from servers that do not date them.
+-- One ingest at a time per source (an advisory lock), so its statements need not fear each other; sources run in
+-- parallel. A call is about a dozen statements, however many facts it brings.
+
+create or replace function evolution.status_rank(status text) returns integer
+language sql immutable parallel safe
+as $$ select coalesce(array_position(array['PENDING', 'FAILED', 'SENT', 'DELIVERED', 'READ', 'PLAYED'], status), 0) $$;
+comment on function evolution.status_rank(text) is 'How far along a message is; a status only moves to a higher rank. FAILED is below SENT: a later acknowledgement proves it wrong.';
+
+create or replace function evolution.status_at(rank integer) returns text
+language sql immutable parallel safe
+as $$ select (array['PENDING', 'FAILED', 'SENT', 'DELIVERED', 'READ', 'PLAYED'])[rank] $$;
+comment on function evolution.status_at(integer) is 'The status of a rank.';
+
+create or replace function evolution.best_name(of_source bigint, of_person text) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select n.name
+    from evolution.aliases as a
+    join evolution.names as n on n.source_id = a.source_id and n.alias = a.alias
+   where a.source_id = of_source and a.person = of_person
+   order by coalesce(n.said_at, n.heard_after, '-infinity') desc, (n.said_at is null) desc, n.heard_no desc
+   limit 1
+$$;
+comment on function evolution.best_name(bigint, text) is 'The name with the latest time. One that came in no message yet is newer than the message before it.';
+
+create or replace function evolution.merge_chats(of_source bigint, people text[]) returns bigint[]
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  merge record;
+  gone bigint[];
+  kept bigint[] := '{}';
+begin
+  for merge in
+    select min(a.chat_id) as keep, array_agg(distinct a.chat_id) as chats
+      from evolution.aliases as a
+     where a.source_id = of_source and a.chat_id is not null and a.person = any (people)
+     group by a.person
+    having count(distinct a.chat_id) > 1
+     order by 1
+  loop
+    gone := array_remove(merge.chats, merge.keep);
+    insert into evolution.merges (source_id, "tenantId", chat_id, into_chat_id, "whatsappChatId")
+    select of_source, c."tenantId", c.id, merge.keep, c."whatsappChatId" from public.chats as c where c.id = any (gone);
+    update public.messages set "chatId" = merge.keep where "chatId" = any (gone);
+    insert into evolution.chat_state as known (chat_id, read_until, base, base_at, stated, stated_at)
+    select merge.keep, max(s.read_until), sum(s.base), max(s.base_at), sum(s.stated), max(s.stated_at)
+      from evolution.chat_state as s where s.chat_id = any (gone)
+    on conflict (chat_id) do update set
+      read_until = greatest(known.read_until, excluded.read_until),
+      base = coalesce(known.base + excluded.base, known.base, excluded.base),
+      base_at = greatest(known.base_at, excluded.base_at),
+      stated = coalesce(known.stated + excluded.stated, known.stated, excluded.stated),
+      stated_at = greatest(known.stated_at, excluded.stated_at);
+    update evolution.aliases set chat_id = merge.keep where source_id = of_source and chat_id = any (gone);
+    begin
+      delete from public.chats where id = any (gone);
+    exception when foreign_key_violation then
+      -- A table of the application refers to it and does not cascade: it stays, empty.
+      update public.chats set status = 'MERGED', "unreadCount" = 0 where id = any (gone);
+    end;
+    kept := kept || merge.keep;
+  end loop;
+  return kept;
+end
+$$;
+comment on function evolution.merge_chats(bigint, text[]) is 'Moves the messages of conversations that are one into the oldest and removes the others.';
+
+create or replace function evolution.ingest(of_source bigint, facts jsonb, is_first_reading boolean default false)
+returns jsonb
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set client_min_messages = 'warning'
+as $$
+declare
+  source evolution.sources;
+  told_ids text[];
+  paired_people text[];
+  paired bigint;
+  merged bigint[] := '{}';
+  created bigint[] := '{}';
+  updated bigint[] := '{}';
+  spoken_in bigint[] := '{}';
+  changed bigint[];
+  new_messages bigint := 0;
+begin
+  perform pg_advisory_xact_lock(hashtext('evolution.ingest'), of_source::integer);
+  perform set_config('evolution.ingesting', 'on', true);
+  select s.* into strict source from evolution.sources as s where s.id = of_source;
+  create temporary table if not exists wanted_chats (person text, jid text, chat_id bigint) on commit delete rows;
+  create temporary table if not exists happened
+    (id text, kind text, rank integer, content text, at timestamptz, seen boolean, message_id bigint) on commit delete rows;
+  create temporary table if not exists concerned (chat_id bigint, last_at timestamptz, stated integer) on commit delete rows;
+  delete from pg_temp.wanted_chats;
+  delete from pg_temp.happened;
+  delete from pg_temp.concerned;
+
+  -- 1. Addresses and pairs. Of two ways to write a number the longer, with the ninth digit, is shown.
+  insert into evolution.aliases as known (source_id, alias, jid)
+  select of_source, a.alias, a.jid from jsonb_to_recordset(facts -> 'addresses') as a(alias text, jid text)
+   where not exists (
+     select from evolution.aliases as k
+      where k.source_id = of_source and k.alias = a.alias and length(k.jid) >= length(a.jid))
+  on conflict (source_id, alias) do update set jid = excluded.jid;
+
+  -- A LID belongs to one number for good: whoever claims another for it is not believed.
+  update evolution.aliases as lid set phone = pair.phone
+    from jsonb_to_recordset(facts -> 'pairs') as pair(lid text, phone text)
+   where lid.source_id = of_source and lid.alias = pair.lid and lid.phone is null;
+  get diagnostics paired = row_count;
+  if paired > 0 then
+    select array_agg(distinct p.phone) into paired_people from jsonb_to_recordset(facts -> 'pairs') as p(phone text);
+    merged := evolution.merge_chats(of_source, paired_people);
+    update evolution.aliases as a set chat_id = known.chat_id
+      from (select k.person, min(k.chat_id) as chat_id from evolution.aliases as k
+             where k.source_id = of_source and k.chat_id is not null and k.person = any (paired_people)
+             group by k.person) as known
+     where a.source_id = of_source and a.person = known.person and a.chat_id is null;
+    -- A reaction under the LID and one under the number are the same person's: the later stays.
+    insert into evolution.reactions as known (source_id, "whatsappMessageId", reactor, emoji, "reactedAt", message_id)
+    select distinct on (r."whatsappMessageId", a.phone) r.source_id, r."whatsappMessageId", a.phone, r.emoji, r."reactedAt", r.message_id
+      from evolution.reactions as r
+      join evolution.aliases as a on a.source_id = r.source_id and a.alias = r.reactor and a.phone = any (paired_people)
+     where r.source_id = of_source
+     order by r."whatsappMessageId", a.phone, r."reactedAt" desc, r.emoji desc
+    on conflict (source_id, "whatsappMessageId", reactor) do update
+      set emoji = excluded.emoji, "reactedAt" = excluded."reactedAt"
+      where (excluded."reactedAt", excluded.emoji) > (known."reactedAt", known.emoji);
+    delete from evolution.reactions as r using evolution.aliases as a
+     where r.source_id = of_source and a.source_id = of_source and a.alias = r.reactor and a.phone = any (paired_people);
+  end if;
+
+  -- 2. Names.
+  insert into evolution.names as known (source_id, alias, name, said_at, heard_after)
+  select of_source, n.alias, n.name, to_timestamp(max(n.said) / 1000.0),
+         greatest(to_timestamp(max(n.after) / 1000.0), max(c."lastMessageAt"))
+    from rows from (jsonb_to_recordset(facts -> 'names')
+           as (alias text, name text, said double precision, after double precision, news boolean)) with ordinality
+      as n(alias, name, said, after, news, position)
+    join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
+    left join public.chats as c on c.id = a.chat_id
+   group by n.alias, n.name
+  having bool_or(n.said is not null or n.news) or not exists (
+    select from evolution.names as k where k.source_id = of_source and k.alias = n.alias and k.name = n.name)
+   order by max(n.position)
+  on conflict (source_id, alias, name) do update set
+    said_at = greatest(known.said_at, excluded.said_at),
+    heard_after = case when excluded.said_at is null then greatest(known.heard_after, excluded.heard_after) else known.heard_after end,
+    heard_no = case when excluded.said_at is null then excluded.heard_no else known.heard_no end
+    where known.said_at is null or excluded.said_at > known.said_at;
+
+  -- 3. Chats. One that the application made itself, or that is left from before, is taken over.
+  insert into pg_temp.wanted_chats (person, jid)
+  select distinct a.person, coalesce(canonical.jid, a.jid)
+    from evolution.aliases as a
+    left join evolution.aliases as canonical on canonical.source_id = of_source and canonical.alias = a.person
+   where a.source_id = of_source and a.chat_id is null
+     and a.alias in (select m.chat from jsonb_to_recordset(facts -> 'messages') as m(chat text)
+                     union select c.alias from jsonb_to_recordset(facts -> 'chats') as c(alias text, "create" boolean) where c."create");
+  if found then
+    update pg_temp.wanted_chats as w set chat_id = (
+      select min(c.id) from public.chats as c
+       where c."tenantId" = source."tenantId"
+         and c."whatsappChatId" in (select a.jid from evolution.aliases as a where a.source_id = of_source and a.person = w.person)
+         and coalesce(c."instanceName", source.name) = source.name
+         and not exists (select from evolution.aliases as other where other.chat_id = c.id));
+    update public.chats as c set "instanceName" = source.name from pg_temp.wanted_chats as w
+     where c.id = w.chat_id and c."instanceName" is null;
+    with born as (
+      insert into public.chats ("tenantId", "instanceName", "whatsappChatId", "contactName", "contactNumber")
+      select source."tenantId", source.name, w.jid, coalesce(evolution.best_name(of_source, w.person), 'Desconhecido'),
+             replace(w.jid, '@s.whatsapp.net', '')
+        from pg_temp.wanted_chats as w where w.chat_id is null
+       order by w.jid
+      returning id, "whatsappChatId"
+    ), linked as (
+      update pg_temp.wanted_chats as w set chat_id = born.id from born where w.jid = born."whatsappChatId" and w.chat_id is null
+    )
+    select coalesce(array_agg(born.id), '{}') into created from born;
+    update evolution.aliases as a set chat_id = w.chat_id from pg_temp.wanted_chats as w
+     where a.source_id = of_source and a.person = w.person;
+  end if;
+
+  -- 4. Messages. Of several tellings of one the fullest is kept, which is the same one in any order.
+  select coalesce(array_agg(distinct m.id), '{}') into told_ids from jsonb_to_recordset(facts -> 'messages') as m(id text);
+  if told_ids <> '{}' then
+    -- What the application stored itself when it sent the message.
+    update public.messages as m set "instanceName" = source.name
+     where m."tenantId" = source."tenantId" and m."instanceName" is null and m."whatsappMessageId" = any (told_ids)
+       and m."chatId" in (select a.chat_id from evolution.aliases as a where a.source_id = of_source)
+       and not exists (select from public.messages as o where o."tenantId" = source."tenantId"
+                          and o."instanceName" = source.name and o."whatsappMessageId" = m."whatsappMessageId");
+    with told as materialized (
+      select distinct on (m.id) m.id, a.chat_id, m."fromMe", m.kind, m.content, m.whatsapp,
+             min(to_timestamp(m."sentAt" / 1000.0)) over tellings as sent_at,
+             coalesce(bool_or(m.live or to_timestamp(m."sentAt" / 1000.0) >= source.live_from) over tellings, false) as live,
+             max(evolution.status_rank(m.status)) over tellings as rank,
+             length(m.whatsapp::text) as fullness
+        from jsonb_to_recordset(facts -> 'messages')
+          as m(chat text, id text, "fromMe" boolean, kind text, content text, status text, "sentAt" double precision, live boolean, whatsapp jsonb)
+        join evolution.aliases as a on a.source_id = of_source and a.alias = m.chat
+      window tellings as (partition by m.id)
+       order by m.id, length(m.whatsapp::text) desc, m.whatsapp::text collate "C" desc
+    ), known as materialized (
+      select t.*, n.id as message_id, n."deletedAt" is null and
+             (t.fullness, t.whatsapp::text collate "C") > (length(n.whatsapp::text), n.whatsapp::text collate "C") as fuller
+        from told as t
+        join public.messages as n on n."tenantId" = source."tenantId" and n."instanceName" = source.name and n."whatsappMessageId" = t.id
+    ), born as (
+      insert into public.messages ("chatId", "tenantId", "instanceName", "whatsappMessageId", content, direction, status, kind, "sentAt", live, whatsapp)
+      select t.chat_id, source."tenantId", source.name, t.id, t.content, case when t."fromMe" then 'OUTGOING' else 'INCOMING' end,
+             evolution.status_at(t.rank), t.kind, coalesce(t.sent_at, now()), t.live, t.whatsapp
+        from told as t
+       where not exists (select from known where known.id = t.id)
+       order by coalesce(t.sent_at, now()), t.id
+      on conflict on constraint a_message_of_an_instance_is_stored_once do nothing
+      returning "chatId"
+    ), told_again as (
+      update public.messages as m set
+        "sentAt" = least(m."sentAt", t.sent_at),
+        live = m.live or t.live,
+        status = evolution.status_at(greatest(t.rank, evolution.status_rank(m.status))),
+        whatsapp = case when t.fuller then t.whatsapp else m.whatsapp end,
+        kind = case when t.fuller then t.kind else m.kind end,
+        content = case when t.fuller and m."editedAt" is null then t.content else m.content end
+        from known as t
+       where m.id = t.message_id
+         and (t.fuller or t.sent_at < m."sentAt" or t.live and not m.live or t.rank > evolution.status_rank(m.status))
+    )
+    select count(*), coalesce(array_agg(distinct born."chatId"), '{}') into new_messages, spoken_in from born;
+  end if;
+
+  -- 5. What happened to messages, now and while they were unknown. Deletion wins over everything, a dated edit
+  -- over an undated one, the later over the earlier.
+  insert into pg_temp.happened
+  select h.id, h.kind, evolution.status_rank(h.status), h.content, to_timestamp(h.at / 1000.0), coalesce(h.seen, false)
+    from jsonb_to_recordset(facts -> 'changes') as h(id text, kind text, status text, content text, at double precision, seen boolean);
+  if new_messages > 0 then
+    with unparked as (
+      delete from evolution.parked as p where p.source_id = of_source and p."whatsappMessageId" = any (told_ids) returning p.*
+    )
+    insert into pg_temp.happened
+    select u."whatsappMessageId", u.kind, evolution.status_rank(u.status), u.content, u.at, false from unparked as u;
+  end if;
+  if exists (select from pg_temp.happened) then
+    update pg_temp.happened as h set message_id = m.id from public.messages as m
+     where m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = h.id;
+    insert into evolution.parked as known (source_id, "whatsappMessageId", kind, status, content, at)
+    select distinct on (h.id, h.kind) of_source, h.id, h.kind, evolution.status_at(h.rank), h.content, h.at
+      from pg_temp.happened as h where h.message_id is null
+     order by h.id, h.kind, h.rank desc, h.at desc nulls last, h.content desc
+    on conflict (source_id, "whatsappMessageId", kind) do update
+      set status = excluded.status, content = excluded.content, at = excluded.at
+      where case known.kind when 'status' then evolution.status_rank(excluded.status) > evolution.status_rank(known.status)
+                            when 'edit' then coalesce(excluded.at, '-infinity') >= coalesce(known.at, '-infinity')
+                            else false end;
+    update public.messages as m set "deletedAt" = now(), "editedAt" = null, content = '', kind = 'deleted',
+           whatsapp = jsonb_build_object('key', jsonb_build_object('id', m."whatsappMessageId", 'fromMe', m.direction = 'OUTGOING'))
+      from pg_temp.happened as h where h.message_id = m.id and h.kind = 'delete' and m."deletedAt" is null;
+    delete from evolution.media as f using pg_temp.happened as h where f.message_id = h.message_id and h.kind = 'delete';
+    update public.messages as m set status = evolution.status_at(h.rank)
+      from (select s.message_id, max(s.rank) as rank from pg_temp.happened as s
+             where s.kind = 'status' and s.message_id is not null group by s.message_id) as h
+     where m.id = h.message_id and h.rank > evolution.status_rank(m.status);
+    update public.messages as m set content = h.content, "editedAt" = coalesce(h.at, m."sentAt")
+      from (select distinct on (e.message_id) e.* from pg_temp.happened as e where e.kind = 'edit' and e.message_id is not null
+             order by e.message_id, e.at desc nulls last, e.content desc) as h
+     where m.id = h.message_id and m."deletedAt" is null
+       and coalesce(h.at, m."sentAt") >= coalesce(m."editedAt", '-infinity')
+       and (h.content <> m.content or m."editedAt" is null or not h.seen and h.at > m."editedAt");
+  end if;
+
+  -- 6. Reactions wait for their message by themselves; a person is known by the number where there is one.
+  if jsonb_array_length(coalesce(facts -> 'reactions', '[]')) > 0 then
+    insert into evolution.reactions as known (source_id, "whatsappMessageId", reactor, emoji, "reactedAt")
+    select distinct on (r.id, coalesce(a.phone, r.reactor)) of_source, r.id, coalesce(a.phone, r.reactor), r.emoji, to_timestamp(r.at / 1000.0)
+      from jsonb_to_recordset(facts -> 'reactions') as r(id text, reactor text, emoji text, at double precision)
+      left join evolution.aliases as a on a.source_id = of_source and a.alias = r.reactor
+     order by r.id, coalesce(a.phone, r.reactor), r.at desc, r.emoji desc
+    on conflict (source_id, "whatsappMessageId", reactor) do update
+      set emoji = excluded.emoji, "reactedAt" = excluded."reactedAt"
+      where (excluded."reactedAt", excluded.emoji) > (known."reactedAt", known.emoji);
+    told_ids := told_ids || array(select x.id from jsonb_to_recordset(facts -> 'reactions') as x(id text));
+  end if;
+  update evolution.reactions as r set message_id = m.id
+    from public.messages as m
+   where r.source_id = of_source and r.message_id is null and r."whatsappMessageId" = any (told_ids)
+     and m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = r."whatsappMessageId";
+  insert into evolution.media (message_id, kind, mimetype, "fileName", bytes, seconds, width, height, voice, "viewOnce", url)
+  select distinct on (m.id) m.id, f.kind, f.mimetype, f."fileName", f.bytes, f.seconds, f.width, f.height, f.voice, f."viewOnce", f.url
+    from jsonb_to_recordset(facts -> 'messages') as t(id text, media jsonb)
+   cross join lateral jsonb_to_record(t.media) as f(kind text, mimetype text, "fileName" text, bytes bigint, seconds bigint, width bigint, height bigint, voice boolean, "viewOnce" boolean, url text)
+    join public.messages as m on m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = t.id
+   where jsonb_typeof(t.media) = 'object' and m."deletedAt" is null
+   order by m.id, t.media::text desc
+  on conflict (message_id) do nothing;
+
+  -- 7. Times and unread counts of the chats concerned.
+  insert into pg_temp.concerned
+  select c.chat_id, max(c.last_at), max(c.stated)
+    from (select m."chatId" as chat_id, m."sentAt" as last_at, null::integer as stated from public.messages as m
+           where m."tenantId" = source."tenantId" and m."instanceName" = source.name
+             and m."whatsappMessageId" = any (told_ids || array(select h.id from pg_temp.happened as h where h.message_id is not null))
+          union all
+          select a.chat_id, to_timestamp(f."lastAt" / 1000.0), f.stated
+            from jsonb_to_recordset(facts -> 'chats') as f(alias text, "lastAt" double precision, stated integer)
+            join evolution.aliases as a on a.source_id = of_source and a.alias = f.alias where a.chat_id is not null
+          union all select m, null, null from unnest(merged) as m) as c
+   group by c.chat_id;
+
+  insert into evolution.chat_state as known (chat_id, read_until)
+  select m."chatId", max(m."sentAt")
+    from public.messages as m
+   where m."tenantId" = source."tenantId" and m."instanceName" = source.name
+     and m."whatsappMessageId" = any (told_ids || array(select h.id from pg_temp.happened as h where h.message_id is not null))
+     and (m.direction = 'OUTGOING' or m.status in ('READ', 'PLAYED'))
+   group by m."chatId"
+  on conflict (chat_id) do update set read_until = excluded.read_until
+    where known.read_until is null or excluded.read_until > known.read_until;
+  if is_first_reading then
+    insert into evolution.chat_state as known (chat_id, base, base_at)
+    select a.chat_id, max(f.unread), max(coalesce(to_timestamp(f."lastAt" / 1000.0), now()))
+      from jsonb_to_recordset(facts -> 'chats') as f(alias text, unread integer, "lastAt" double precision)
+      join evolution.aliases as a on a.source_id = of_source and a.alias = f.alias
+     where f.unread > 0 and a.chat_id is not null
+     group by a.chat_id
+    on conflict (chat_id) do update set base = excluded.base, base_at = excluded.base_at where known.base is null;
+  end if;
+  insert into evolution.chat_state as known (chat_id, read_until, stated, stated_at)
+  select n.chat_id, n.at, n.stated, n.at
+    from (select n.chat_id, n.stated, coalesce(greatest(n.last_at, c."lastMessageAt"), now()) as at
+            from pg_temp.concerned as n join public.chats as c on c.id = n.chat_id where n.stated is not null) as n
+  on conflict (chat_id) do update
+    set read_until = excluded.read_until, stated = excluded.stated, stated_at = excluded.stated_at
+    where known.read_until is null or excluded.stated_at >= known.read_until;
+
+  with counted as (
+    select n.chat_id, n.last_at, live.unread
+           + case when s.stated_at >= s.read_until then s.stated else 0 end
+           + case when s.base > 0 and (s.read_until is null or s.read_until <= s.base_at) then (
+               -- Evolution's count stands for what we have not heard live, less what was read since.
+               select least(greatest(s.base - count(*) filter (where k.live), 0),
+                            count(*) filter (where not k.live and (s.read_until is null or k."sentAt" > s.read_until)) + greatest(s.base - count(*), 0))
+                 from public.messages as k where k."chatId" = n.chat_id and k.direction = 'INCOMING' and k."sentAt" <= s.base_at)
+             else 0 end as unread
+      from pg_temp.concerned as n
+      left join evolution.chat_state as s on s.chat_id = n.chat_id
+     cross join lateral (
+       select count(*) as unread from public.messages as m
+        where m."chatId" = n.chat_id and m.direction = 'INCOMING' and m.live and m."sentAt" > coalesce(s.read_until, '-infinity')) as live
+  ), rewritten as (
+    update public.chats as c set
+      "unreadCount" = counted.unread,
+      "lastMessageAt" = greatest(c."lastMessageAt", counted.last_at),
+      status = case when c.status = 'DELETED' and c.id = any (spoken_in) then 'ACTIVE' else c.status end
+      from counted
+     where c.id = counted.chat_id
+       and (c."unreadCount" <> counted.unread
+            or counted.last_at > coalesce(c."lastMessageAt", '-infinity')
+            or c.status = 'DELETED' and c.id = any (spoken_in))
+    returning c.id
+  )
+  select coalesce(array_agg(rewritten.id), '{}') into updated from rewritten;
+
+  -- 8. Names and addresses of chats. A name that nobody but the application can have given stays.
+  with called as (
+    select distinct a.chat_id, a.person from evolution.aliases as a
+     where a.source_id = of_source and a.chat_id is not null
+       and a.alias in (select n.alias from jsonb_to_recordset(facts -> 'names') as n(alias text)
+                       union select p.lid from jsonb_to_recordset(facts -> 'pairs') as p(lid text))
+  ), better as (
+    select c.id, case when best.replaces then best.name else c."contactName" end as name, coalesce(canonical.jid, c."whatsappChatId") as jid
+      from called
+      join public.chats as c on c.id = called.chat_id
+      left join evolution.aliases as canonical on canonical.source_id = of_source and canonical.alias = called.person
+     cross join lateral (
+       select b.name, b.name is not null and (c."contactName" in ('', 'Desconhecido') or exists (
+                select from evolution.aliases as a join evolution.names as n on n.source_id = a.source_id and n.alias = a.alias
+                 where a.source_id = of_source and a.person = called.person and n.name = c."contactName")) as replaces
+         from (select evolution.best_name(of_source, called.person) as name) as b) as best
+  ), renamed as (
+    update public.chats as c set
+      "contactName" = better.name, "whatsappChatId" = better.jid, "contactNumber" = replace(better.jid, '@s.whatsapp.net', '')
+      from better
+     where c.id = better.id and (c."contactName" <> better.name or c."whatsappChatId" <> better.jid)
+    returning c.id
+  )
+  select updated || coalesce(array_agg(renamed.id), '{}') into updated from renamed;
+
+  if jsonb_array_length(coalesce(facts -> 'removed', '[]')) > 0 then
+    with removed as (
+      update public.chats as c set status = 'DELETED'
+        from evolution.aliases as a
+       where a.source_id = of_source and a.chat_id = c.id and c.status = 'ACTIVE'
+         and a.alias in (select jsonb_array_elements_text(facts -> 'removed'))
+      returning c.id
+    )
+    select updated || coalesce(array_agg(removed.id), '{}') into updated from removed;
+  end if;
+
+  return jsonb_build_object(
+    'created', to_jsonb(created),
+    'updated', (select coalesce(jsonb_agg(distinct u), '[]') from unnest(updated || merged) as u where u <> all (created)),
+    'messages', new_messages);
+end
+$$;
+comment on function evolution.ingest(bigint, jsonb, boolean) is 'Takes in facts of a source (see relay/evolution/facts.ts); answers which chats were created and updated, and how many messages are new.';
+
+create or replace function evolution.mark_read() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into evolution.chat_state as known (chat_id, read_until, base)
+  select new.id, max(m."sentAt"), 0 from public.messages as m where m."chatId" = new.id
+  on conflict (chat_id) do update set read_until = greatest(known.read_until, excluded.read_until), stated = null, stated_at = null, base = 0;
+  return null;
+end
+$$;
+comment on function evolution.mark_read() is 'Trigger of public.chats: an application that sets unreadCount to 0 has read the chat.';
+
+do $$
+begin
+  if not exists (select from pg_trigger where tgrelid = 'public.chats'::regclass and tgname = 'read_by_the_application') then
+    create trigger read_by_the_application after update on public.chats for each row
+      when (new."unreadCount" = 0 and old."unreadCount" <> 0 and coalesce(current_setting('evolution.ingesting', true), '') <> 'on')
+      execute function evolution.mark_read();
+  end if;
+end
+$$;

@@ -30,6 +30,25 @@ const observations = {
     level: 'warn',
     text: (o: { error: string }) => `the LISTEN connection failed: ${o.error}`,
   },
+  wakeup_closed: { level: 'debug', text: () => 'no longer listening' },
+  retention_failed: {
+    level: 'warn',
+    text: (o: { error: string }) => `old events could not be emptied, the table grows: ${o.error}`,
+  },
+  gate_changed: {
+    level: 'info',
+    text: (o: { state: string }) =>
+      o.state === 'closed'
+        ? 'the gate is closed: many commits, they no longer ring, reads are paced'
+        : `the gate is ${o.state}`,
+  },
+  gate_lost: { level: 'warn', text: () => 'the session that held the gate was ended; commits ring again' },
+  gate_failed: { level: 'warn', text: (o: { error: string }) => `the gate could not be moved: ${o.error}` },
+  gate_holder_ended: {
+    level: 'warn',
+    text: (o: { pid: number }) =>
+      `ended backend ${o.pid}: its relay held the gate and rang for nobody; it is frozen or unreachable`,
+  },
   feed_failed: {
     level: 'error',
     text: (o: { error: string; failures: number }) =>
@@ -123,6 +142,47 @@ const observations = {
   database_connection_lost: {
     level: 'warn',
     text: (o: { name: string; error: string }) => `a connection of "${o.name}" broke: ${o.error}`,
+  },
+
+  // evolution worker
+  evolution_held: { level: 'info', text: (o: { instance: string }) => `WhatsApp instance ${o.instance} is ours` },
+  evolution_released: {
+    level: 'info',
+    text: (o: { instance: string }) => `WhatsApp instance ${o.instance} was changed, removed or given up`,
+  },
+  evolution_status: {
+    level: 'info',
+    text: (o: { instance: string; status: string; reason: string }) =>
+      `WhatsApp instance ${o.instance} is ${o.status}${o.reason === '' ? '' : ` (${o.reason})`}`,
+  },
+  evolution_caught_up: {
+    level: 'info',
+    text: (o: { instance: string; created: number; updated: number; messages: number }) =>
+      `${o.instance}: caught up, ${o.created} new chats, ${o.updated} changed, ${o.messages} new messages`,
+  },
+  evolution_catch_up_failed: {
+    level: 'warn',
+    text: (o: { instance: string; error: string }) => `${o.instance}: the gap could not be read: ${o.error}`,
+  },
+  evolution_overflowed: {
+    level: 'warn',
+    text: (o: { instance: string }) =>
+      `${o.instance}: more came in than could be written; the rest is read over REST`,
+  },
+  evolution_rejected: {
+    level: 'warn',
+    text: (o: { instance: string; name: string; reason: string }) =>
+      `${o.instance}: an item of ${o.name} was set aside in evolution.rejected: ${o.reason}`,
+  },
+  evolution_write_failed: {
+    level: 'error',
+    text: (o: { instance: string; error: string; failures: number }) =>
+      `${o.instance}: the database could not be written (${o.error}), attempt ${o.failures}`,
+  },
+  evolution_turn_failed: {
+    level: 'error',
+    text: (o: { error: string; failures: number }) =>
+      `the worker cannot ask for its instances (${o.error}), attempt ${o.failures}`,
   },
 } satisfies Record<string, Observation>;
 

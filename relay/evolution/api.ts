@@ -1,0 +1,226 @@
+// The REST side of an Evolution server, of every version. Answers are `unknown` until payloads.ts has read them.
+import { setTimeout as delay } from 'node:timers/promises';
+import { RecadoError } from '../errors.ts';
+import { readAddress } from './jid.ts';
+import { readObject, readText } from './scrub.ts';
+
+export type EvolutionErrorCode =
+  /** The key is wrong. */
+  | 'evolution_unauthorized'
+  /** There is no instance of that name. */
+  | 'evolution_not_found'
+  /** The server understood and will not (a missing licence, a bad request). */
+  | 'evolution_refused'
+  /** Nobody answers, or the server is in trouble: worth trying again soon. */
+  | 'evolution_unreachable';
+
+export class EvolutionError extends RecadoError {
+  override readonly name = 'EvolutionError';
+  declare readonly code: EvolutionErrorCode;
+  /** Status of the answer; null where there was none. */
+  readonly status: number | null;
+
+  constructor(code: EvolutionErrorCode, message: string, status: number | null, options?: ErrorOptions) {
+    super(code, message, options);
+    this.status = status;
+  }
+}
+
+export interface MessagePage {
+  records: unknown[];
+  /** Null where the server does not page. */
+  pages: number | null;
+}
+
+export interface Api {
+  /** Has the server emit every event of the instance. False: websockets are switched off there. */
+  subscribe(): Promise<boolean>;
+  chats(skip: number, take: number): Promise<unknown[]>;
+  /** Newest first. `from` null: from the beginning. */
+  messages(from: Date | null, page: number, size: number): Promise<MessagePage>;
+  /** State of the phone's connection and the instance's own number, as far as the server tells. */
+  session(): Promise<{ state: string | null; ownJid: string | null }>;
+}
+
+export interface ApiOptions {
+  host: string;
+  instance: string;
+  apiKey: string;
+  signal: AbortSignal;
+  /** For one request; Evolution has no timeouts of its own. */
+  timeoutMs?: number;
+  /** Attempts at a request that met a server in trouble: it answers 500 for seconds after its start. */
+  attempts?: number;
+}
+
+// What 1.x and 2.0 want by name; later versions take an empty list for all.
+const EVENTS = [
+  'MESSAGES_SET',
+  'MESSAGES_UPSERT',
+  'MESSAGES_EDITED',
+  'MESSAGES_UPDATE',
+  'MESSAGES_DELETE',
+  'SEND_MESSAGE',
+  'CONTACTS_SET',
+  'CONTACTS_UPSERT',
+  'CONTACTS_UPDATE',
+  'CHATS_SET',
+  'CHATS_UPSERT',
+  'CHATS_UPDATE',
+  'CHATS_DELETE',
+  'GROUPS_UPSERT',
+  'GROUP_UPDATE',
+  'CONNECTION_UPDATE',
+  'QRCODE_UPDATED',
+];
+// 1.x refuses a list with a name it does not know.
+const EVENTS_OF_1 = EVENTS.filter((name) => name !== 'MESSAGES_EDITED');
+
+export function createApi(options: ApiOptions): Api {
+  const { instance, apiKey, signal, timeoutMs = 30_000, attempts = 4 } = options;
+  const base = options.host.replace(/\/+$/, '');
+  const name = encodeURIComponent(instance);
+  // 1.x has findChats as GET; found out once.
+  let chatsMethod: 'POST' | 'GET' = 'POST';
+
+  async function once(method: string, path: string, body?: unknown): Promise<unknown> {
+    let response: Response;
+    try {
+      response = await fetch(`${base}${path}`, {
+        method,
+        headers: { apikey: apiKey, ...(body !== undefined && { 'content-type': 'application/json' }) },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+        // A redirect would take the key to another address.
+        redirect: 'manual',
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      });
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw new EvolutionError('evolution_unreachable', `no answer from ${base}${path}: ${reasonOf(error)}`, null, { cause: error });
+    }
+    let text: string;
+    try {
+      text = await response.text();
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw new EvolutionError('evolution_unreachable', `the answer of ${path} broke off: ${reasonOf(error)}`, response.status, { cause: error });
+    }
+    if (response.ok) return parse(text, path);
+    throw refusal(response.status, text, path);
+  }
+
+  function refusal(status: number, text: string, path: string): EvolutionError {
+    const said = saidIn(text).replaceAll(apiKey, '***');
+    const sentence = `Evolution answered ${status} to ${path}: ${said}`;
+    if (status === 401 || status === 403) return new EvolutionError('evolution_unauthorized', sentence, status);
+    if (status === 404 && !/^cannot /i.test(said)) return new EvolutionError('evolution_not_found', sentence, status);
+    const isInTrouble = status >= 500 && !/LICENSE/.test(text);
+    return new EvolutionError(isInTrouble ? 'evolution_unreachable' : 'evolution_refused', sentence, status);
+  }
+
+  async function request(method: string, path: string, body?: unknown): Promise<unknown> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await once(method, path, body);
+      } catch (error) {
+        const isPassing = error instanceof EvolutionError && error.code === 'evolution_unreachable' && error.status !== null;
+        if (!isPassing || attempt >= attempts) throw error;
+        await delay(200 * 2 ** attempt * (0.5 + Math.random()), undefined, { signal });
+      }
+    }
+  }
+
+  return {
+    async subscribe() {
+      const path = `/websocket/set/${name}`;
+      let answer: unknown;
+      try {
+        answer = await request('POST', path, { websocket: { enabled: true, events: [] } });
+      } catch (error) {
+        // 1.x and 2.0 take a flat body.
+        if (!(error instanceof EvolutionError) || error.status !== 400) throw error;
+        try {
+          answer = await request('POST', path, { enabled: true, events: EVENTS });
+        } catch (again) {
+          if (!(again instanceof EvolutionError) || again.status !== 400) throw again;
+          answer = await request('POST', path, { enabled: true, events: EVENTS_OF_1 });
+        }
+      }
+      // Switched off on the server it answers 201 with nothing.
+      const fields = readObject(answer);
+      return fields !== null && Object.keys(fields).length > 0;
+    },
+
+    async chats(skip, take) {
+      const path = `/chat/findChats/${name}`;
+      if (chatsMethod === 'GET') return skip > 0 ? [] : listIn(await request('GET', path), 'chats');
+      try {
+        return listIn(await request('POST', path, { take, skip }), 'chats');
+      } catch (error) {
+        const isMissing = error instanceof EvolutionError && (error.status === 405 || (error.status === 404 && error.code === 'evolution_refused'));
+        if (!isMissing) throw error;
+        chatsMethod = 'GET';
+        return listIn(await request('GET', path), 'chats');
+      }
+    },
+
+    async messages(from, page, size) {
+      // Evolution heeds the range only when both ends are given. The end lies ahead, so that a clock of ours that
+      // is behind leaves nothing out. `offset` is the size of a page.
+      const range = { gte: from?.toISOString(), lte: new Date(Date.now() + 86_400_000).toISOString() };
+      const where = from === null ? {} : { messageTimestamp: range };
+      const answer = await request('POST', `/chat/findMessages/${name}`, { where, page, offset: size });
+      const pages = readObject(readObject(answer)?.messages)?.pages;
+      return { records: listIn(answer, 'messages'), pages: typeof pages === 'number' ? pages : null };
+    },
+
+    async session() {
+      const state = readObject(readObject(await request('GET', `/instance/connectionState/${name}`))?.instance);
+      // An instance's own key may ask for itself only; older versions answer {instance: {…}} with `owner`.
+      const found = await request('GET', `/instance/fetchInstances?instanceName=${name}`);
+      const rows = Array.isArray(found) ? found.map((row) => readObject(readObject(row)?.instance) ?? readObject(row)) : [];
+      const own = rows.find((row) => row?.name === instance || row?.instanceName === instance);
+      return {
+        state: readText(state?.state),
+        ownJid: (readAddress(own?.ownerJid) ?? readAddress(own?.owner))?.jid ?? null,
+      };
+    },
+  };
+}
+
+function parse(text: string, path: string): unknown {
+  if (text.trim() === '') return null;
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new EvolutionError('evolution_unreachable', `the answer of ${path} is not JSON; is this an Evolution server?`, 200, { cause: error });
+  }
+}
+
+// [..], {messages: {records: [..]}}, {messages: [..]}, {records: [..]}: by version.
+function listIn(answer: unknown, name: string): unknown[] {
+  if (Array.isArray(answer)) return answer;
+  const inner = readObject(answer)?.[name];
+  const records = readObject(inner)?.records ?? inner ?? readObject(answer)?.records;
+  return Array.isArray(records) ? records : [];
+}
+
+// {"response": {"message": text | [text] | [[text]]}}, by status.
+function saidIn(text: string): string {
+  let said = text;
+  try {
+    const body = readObject(JSON.parse(text));
+    const message = readObject(body?.response)?.message ?? body?.message ?? body?.error ?? text;
+    said = [message].flat(3).map((part) => (typeof part === 'string' ? part : JSON.stringify(part))).join('; ');
+  } catch {
+    // A proxy's HTML page: its beginning will do.
+  }
+  return said.replace(/\s+/g, ' ').slice(0, 300);
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === 'TimeoutError') return 'it took too long';
+  const { cause } = error;
+  return cause instanceof Error ? cause.message || String((cause as { code?: unknown }).code) : error.message;
+}

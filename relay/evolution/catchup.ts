@@ -1,0 +1,125 @@
+// Evolution does not replay what nobody heard, so after every connect the gap is read over REST: chats, then
+// messages from some time before the point up to which everything is known. Told twice, a fact changes nothing.
+import type { Api } from './api.ts';
+import { type Address, readAddress } from './jid.ts';
+import { type Problem, type Reading, readChatPage, readMessagePage, timeOf } from './payloads.ts';
+import { readObject } from './scrub.ts';
+import type { Instance, Store } from './store.ts';
+
+export interface CatchUpOptions {
+  api: Api;
+  store: Store;
+  instance: Instance;
+  own: Address | null;
+  signal: AbortSignal;
+  /** Read every chat, not only those that changed since. */
+  allChats: boolean;
+  /** How far before the known point to begin: messages reach Evolution late, and out of order. */
+  overlapMs: number;
+  pageSize: number;
+}
+
+export interface CatchUp {
+  created: Set<number>;
+  updated: Set<number>;
+  messages: number;
+  /** Newest message seen; the point from which the next catch-up counts. */
+  caughtUpTo: Date | null;
+}
+
+export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
+  const { store, instance, own } = options;
+  const isFirst = !instance.synced;
+  const since = instance.caughtUpTo === null ? null : new Date(instance.caughtUpTo.getTime() - options.overlapMs);
+  const result: CatchUp = { created: new Set(), updated: new Set(), messages: 0, caughtUpTo: instance.caughtUpTo };
+  const context = { own, skip: new Set(instance.skip) };
+
+  async function write(event: string, reading: Reading): Promise<void> {
+    for (const { reason, item } of reading.problems as Problem[]) await store.reject(instance, event, reason, item);
+    const { created, updated, messages } = await store.ingest(instance, [{ event, facts: reading.facts }], isFirst);
+    for (const chat of created) result.created.add(chat);
+    for (const chat of updated) result.updated.add(chat);
+    result.messages += messages;
+  }
+
+  await inPages(chatPages(options, since, isFirst), (items) => write('findChats', readChatPage(items, context, Date.now())), options.signal);
+  await inPages(
+    messagePages(options, since),
+    async (records) => {
+      await write('findMessages', readMessagePage(records, context, Date.now()));
+      const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
+      if (newest > (result.caughtUpTo?.getTime() ?? 0)) result.caughtUpTo = new Date(newest);
+    },
+    options.signal,
+  );
+
+  await store.caughtUp(instance, result.caughtUpTo, true);
+  for (const chat of result.created) result.updated.delete(chat);
+  return result;
+}
+
+/** Fetches the next page while one is written, so that two are in memory at most. */
+async function inPages(pages: AsyncGenerator<unknown[]>, write: (items: unknown[]) => Promise<void>, signal: AbortSignal): Promise<void> {
+  let writing: Promise<void> = Promise.resolve();
+  try {
+    for await (const items of pages) {
+      await writing;
+      signal.throwIfAborted();
+      writing = write(items);
+      // Its failure is met at the next `await`; without this Node would call it unhandled meanwhile.
+      writing.catch(() => undefined);
+    }
+  } finally {
+    await writing;
+  }
+}
+
+// Sorted by the last change, newest first, while changes go on: pages overlap, and a page that brings nothing new
+// ends it. Some versions ignore `take` and answer with everything.
+async function* chatPages({ api, allChats, pageSize }: CatchUpOptions, since: Date | null, isFirst: boolean): AsyncGenerator<unknown[]> {
+  const seen = new Set<string>();
+  const overlap = Math.min(10, pageSize >> 1);
+  for (let skip = 0; ; skip += pageSize - overlap) {
+    const items = await api.chats(skip, pageSize);
+    const fresh = items.filter((item) => {
+      const id = chatId(item);
+      if (id === null) return true;
+      if (seen.has(id)) return false;
+      seen.add(id);
+      return true;
+    });
+    if (fresh.length === 0) return;
+    for (let i = 0; i < fresh.length; i += pageSize) yield fresh.slice(i, i + pageSize);
+    if (items.length !== pageSize) return;
+    const isOld = (item: unknown) => {
+      const at = readObject(item)?.updatedAt;
+      return typeof at === 'string' && since !== null && Date.parse(at) < since.getTime();
+    };
+    if (!allChats && !isFirst && items.every(isOld)) return;
+  }
+}
+
+function chatId(item: unknown): string | null {
+  const fields = readObject(item);
+  const key = readObject(readObject(fields?.lastMessage)?.key);
+  return (readAddress(fields?.remoteJid) ?? readAddress(fields?.id) ?? readAddress(key?.remoteJid))?.jid ?? null;
+}
+
+// Newest first; a message that comes in meanwhile moves the rest to later pages, which only repeats some.
+async function* messagePages({ api, pageSize }: CatchUpOptions, since: Date | null): AsyncGenerator<unknown[]> {
+  let before = '';
+  for (let page = 1; ; page++) {
+    const { records, pages } = await api.messages(since, page, pageSize);
+    if (records.length === 0) return;
+    // A server that does not page gives the same answer again.
+    const signature = `${records.length}/${JSON.stringify(readObject(records[0])?.key)}`;
+    if (signature === before) return;
+    before = signature;
+    for (let i = 0; i < records.length; i += pageSize) yield records.slice(i, i + pageSize);
+    if (pages !== null && page >= pages) return;
+    if (pages === null && records.length !== pageSize) return;
+    // A server that ignores the range: the rest is older still.
+    const oldest = timeOf(records.at(-1));
+    if (since !== null && oldest !== null && oldest < since.getTime()) return;
+  }
+}

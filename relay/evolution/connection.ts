@@ -1,0 +1,317 @@
+// One instance: subscribe, connect, catch up, listen; and again, for as long as the worker holds it.
+import { setTimeout as delay } from 'node:timers/promises';
+import { Manager, type Socket } from 'socket.io-client';
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { createApi, EvolutionError } from './api.ts';
+import { type CatchUp, catchUp } from './catchup.ts';
+import { createIntake } from './intake.ts';
+import { readAddress } from './jid.ts';
+import type { Instance, Status, Store } from './store.ts';
+
+export interface Pace {
+  /** First wait after a lost connection; doubles up to `slowest`. */
+  retryMs: number;
+  slowestMs: number;
+  /** Between attempts with a key or a name that the server refused. */
+  refusedMs: number;
+  /** Between attempts at a namespace that does not exist yet; it appears with the server's first event. */
+  namespaceMs: number;
+  /** Catch-up while connected, since some versions drop events. */
+  safetyMs: number;
+  /** Catch-up where the server has no websocket. */
+  pollMs: number;
+  overlapMs: number;
+  pageSize: number;
+  requestMs: number;
+}
+
+export const PACE: Pace = {
+  retryMs: 250,
+  slowestMs: 30_000,
+  refusedMs: 60_000,
+  namespaceMs: 250,
+  safetyMs: 600_000,
+  pollMs: 15_000,
+  overlapMs: 3_600_000,
+  pageSize: 500,
+  requestMs: 30_000,
+};
+
+const SLOWEST_NAMESPACE_MS = 5_000;
+
+export interface Connection {
+  readonly instance: Instance;
+  /** Reads everything over REST and writes the outcome to the request. */
+  sync(request: string): void;
+  close(): Promise<void>;
+}
+
+export interface ConnectionOptions {
+  instance: Instance;
+  store: Store;
+  log: Log;
+  pace?: Partial<Pace>;
+}
+
+export function openConnection({ instance: held, store, log, pace: given }: ConnectionOptions): Connection {
+  const pace = { ...PACE, ...given };
+  const instance = { ...held };
+  const abort = new AbortController();
+  const { signal } = abort;
+  const api = createApi({ host: instance.host, instance: instance.name, apiKey: instance.apiKey, signal, timeoutMs: pace.requestMs });
+  let status: Status | null = null;
+  let syncing: string | null = null;
+  let reading: Promise<CatchUp> | null = null;
+  let readAgain = false;
+
+  const intake = createIntake({ instance, store, log, signal, overflowed: () => void readGap() });
+
+  async function say(next: Status, reason: string | null = null): Promise<void> {
+    if (signal.aborted) return;
+    const isNews = next !== status;
+    status = next;
+    if (isNews) log.say('evolution_status', { instance: instance.name, status: next, reason: reason ?? '' });
+    await store.setStatus(instance, next, reason).catch(failedToWrite);
+  }
+
+  function failedToWrite(error: unknown): void {
+    if (!signal.aborted) log.say('evolution_write_failed', { instance: instance.name, error: describe(error), failures: 1 });
+  }
+
+  /** One catch-up at a time; whoever asks during one hears of that one, and of another if it began too early. */
+  function read(allChats: boolean): Promise<CatchUp> {
+    reading ??= (async () => {
+      const session = await api.session().catch((error: unknown) => {
+        if (error instanceof EvolutionError && error.code === 'evolution_refused') return { state: null, ownJid: null };
+        throw error;
+      });
+      instance.ownJid = session.ownJid ?? instance.ownJid;
+      if (session.state !== null) {
+        await store.setSession(instance, { state: session.state, reason: null, ownJid: session.ownJid, profileName: null });
+      }
+      const own = readAddress(instance.ownJid) ?? intake.own;
+      const { overlapMs, pageSize } = pace;
+      const done = await catchUp({ api, store, instance, own, signal, allChats, overlapMs, pageSize });
+      instance.caughtUpTo = done.caughtUpTo;
+      instance.synced = true;
+      log.say('evolution_caught_up', {
+        instance: instance.name,
+        created: done.created.size,
+        updated: done.updated.size,
+        messages: done.messages,
+      });
+      return done;
+    })().finally(() => {
+      reading = null;
+    });
+    return reading;
+  }
+
+  /** Catch-up until one has begun after the last call and ended well. */
+  async function readGap(): Promise<void> {
+    if (readAgain) return;
+    readAgain = true;
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        if (reading !== null) await reading.catch(() => undefined);
+        readAgain = false;
+        await read(false);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        readAgain = true;
+        failures++;
+        log.say('evolution_catch_up_failed', { instance: instance.name, error: describe(error) });
+        const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
+        if (isRefusal) {
+          readAgain = false;
+          return;
+        }
+        await pause(backoff(failures));
+      }
+    }
+  }
+
+  function backoff(failures: number): number {
+    return Math.min(pace.slowestMs, pace.retryMs * 2 ** Math.min(failures - 1, 12)) * (0.5 + Math.random() / 2);
+  }
+
+  async function pause(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal }).catch(() => undefined);
+  }
+
+  /** Connects and listens; resolves with the reason when the connection is lost. */
+  function listen(): Promise<string> {
+    const url = new URL(instance.host);
+    const manager = new Manager(url.origin, {
+      // The instance's key must be in its own handshake, so no manager is shared; we retry, since the library
+      // never does after "Invalid namespace".
+      reconnection: false,
+      path: `${url.pathname.replace(/\/+$/, '')}/socket.io/`,
+      transports: ['websocket'],
+      extraHeaders: { apikey: instance.apiKey },
+      timeout: pace.requestMs,
+    });
+    const auth = { apikey: instance.apiKey };
+    const root = instance.mode === 'instance' ? null : manager.socket('/', { auth });
+    const own = instance.mode === 'global' ? null : manager.socket(`/${instance.name}`, { auth });
+    const timers = new Set<NodeJS.Timeout>();
+
+    return new Promise<string>((resolve) => {
+      let lost = false;
+      const lose = (reason: string) => {
+        if (lost) return;
+        lost = true;
+        for (const timer of timers) clearTimeout(timer);
+        signal.removeEventListener('abort', aborted);
+        for (const socket of [root, own]) {
+          socket?.offAny();
+          socket?.disconnect();
+        }
+        manager.off();
+        manager._close();
+        resolve(reason);
+      };
+      const aborted = () => lose('closed');
+      signal.addEventListener('abort', aborted);
+      const after = (ms: number, run: () => void) => {
+        const timer = setTimeout(() => {
+          timers.delete(timer);
+          if (!lost) run();
+        }, ms);
+        timers.add(timer);
+      };
+
+      manager.on('error', (error) => lose(describe(error)));
+      manager.on('close', (reason) => {
+        // The library closes by itself when the only namespace does not exist yet.
+        if (reason !== 'forced close') lose(reason);
+      });
+
+      const safety = () => {
+        void readGap();
+        after(pace.safetyMs, safety);
+      };
+      after(pace.safetyMs, safety);
+
+      if (root !== null) {
+        root.on('connect', () => {
+          void say(own === null ? 'connected' : 'waiting', own === null ? null : WAITING);
+          void readGap();
+        });
+        root.on('disconnect', lose);
+        root.on('connect_error', (error) => {
+          if (own === null) lose(error.message);
+        });
+        root.onAny((event: string, payload: unknown) => {
+          if (intake.receive(event, payload, 'root') && status !== 'connected') void say('connected');
+        });
+      }
+      if (own !== null) {
+        let attempts = 0;
+        own.on('connect', () => {
+          attempts = 0;
+          void say('connected');
+          // Whatever created the namespace was emitted before anyone could hear it.
+          void readGap();
+        });
+        own.on('disconnect', lose);
+        own.on('connect_error', (error) => {
+          if (error.message !== 'Invalid namespace') {
+            lose(error.message);
+            return;
+          }
+          attempts++;
+          if (status !== 'connected') void say('waiting', WAITING);
+          after(Math.min(SLOWEST_NAMESPACE_MS, pace.namespaceMs * 2 ** Math.min(attempts - 1, 10)), () => own.connect());
+        });
+        own.onAny((event: string, payload: unknown) => {
+          intake.receive(event, payload, 'own');
+        });
+      }
+      for (const socket of [root, own] satisfies (Socket | null)[]) socket?.connect();
+      if (signal.aborted) aborted();
+    });
+  }
+
+  async function run(): Promise<void> {
+    await store.requeueSyncs(instance).catch(failedToWrite);
+    for (let failures = 0; !signal.aborted; ) {
+      const began = Date.now();
+      try {
+        await say('connecting');
+        if (await api.subscribe()) {
+          const reason = await listen();
+          if (signal.aborted) return;
+          if (Date.now() - began > 10_000) failures = 0;
+          failures++;
+          await say('unreachable', `the connection was lost: ${reason}`);
+          await pause(backoff(failures));
+        } else {
+          await say('polling', 'websockets are switched off on the server (WEBSOCKET_ENABLED)');
+          await readGap();
+          await pause(pace.pollMs);
+          failures = 0;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        const code = error instanceof EvolutionError ? error.code : 'evolution_unreachable';
+        await say(STATUS_OF[code], describe(error));
+        failures++;
+        await pause(code === 'evolution_unreachable' ? backoff(failures) : pace.refusedMs * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+
+  async function sync(request: string): Promise<void> {
+    if (!(await store.startSync(request))) return;
+    try {
+      const joined = reading === null ? null : await reading.catch(() => null);
+      const { created, updated } = await read(true);
+      for (const chat of joined?.updated ?? []) updated.add(chat);
+      for (const chat of joined?.created ?? []) {
+        created.add(chat);
+        updated.delete(chat);
+      }
+      await store.finishSync(request, { created: created.size, updated: updated.size });
+    } catch (error) {
+      if (signal.aborted) return;
+      const code = error instanceof EvolutionError ? error.code : 'sync_failed';
+      await store.finishSync(request, { code, error: describe(error) });
+    }
+  }
+
+  const running = run().catch(failedToWrite);
+
+  return {
+    instance: held,
+    sync(request) {
+      if (syncing === request) return;
+      syncing = request;
+      void sync(request)
+        .catch(failedToWrite)
+        .finally(() => {
+          syncing = null;
+        });
+    },
+    async close() {
+      // What was heard is written first; what cannot be within the time is read again at the next catch-up.
+      await Promise.race([intake.drained(), delay(3_000)]);
+      abort.abort();
+      intake.close();
+      await running;
+      await reading?.catch(() => undefined);
+      await store.setStatus(instance, 'disconnected', null).catch(() => undefined);
+    },
+  };
+}
+
+const WAITING = 'the namespace appears with the first event the server emits since its start';
+
+const STATUS_OF: Record<EvolutionError['code'], Status> = {
+  evolution_unauthorized: 'unauthorized',
+  evolution_not_found: 'not_found',
+  evolution_refused: 'refused',
+  evolution_unreachable: 'unreachable',
+};

@@ -1,0 +1,132 @@
+// From the socket to the database: a queue that grows while a write is under way and is then written at once, so
+// that a burst is a few statements. Bounded; what does not fit is read again over REST.
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { type Address, readAddress } from './jid.ts';
+import { openEnvelope, readEnvelope } from './payloads.ts';
+import { type Json, scrub } from './scrub.ts';
+import type { Instance, Store, Unit } from './store.ts';
+
+const MAX_QUEUED_BYTES = 32 * 1024 * 1024;
+const MAX_QUEUED = 20_000;
+const MAX_AT_ONCE = 1_000;
+
+export interface Intake {
+  /** Takes an envelope as it came from the wire. Never throws. True: it was this instance's. */
+  receive(event: string, payload: unknown, namespace: 'own' | 'root'): boolean;
+  /** The instance's own number, once an envelope has named it. */
+  readonly own: Address | null;
+  /** Resolves when everything received so far is written, or the intake is closed. */
+  drained(): Promise<void>;
+  close(): void;
+}
+
+export interface IntakeOptions {
+  instance: Instance;
+  store: Store;
+  log: Log;
+  /** Called when envelopes had to be dropped: the gap must be read over REST. */
+  overflowed(): void;
+  signal: AbortSignal;
+}
+
+type Work = { unit: Unit; bytes: number } | { reject: { event: string; reason: string; item: Json }; bytes: number };
+
+export function createIntake({ instance, store, log, overflowed, signal }: IntakeOptions): Intake {
+  const skip = new Set(instance.skip);
+  let own: Address | null = readAddress(instance.ownJid);
+  let queue: Work[] = [];
+  let queuedBytes = 0;
+  let dropped = 0;
+  let writing: Promise<void> | null = null;
+
+  function enqueue(work: Work): void {
+    if (queuedBytes + work.bytes > MAX_QUEUED_BYTES || queue.length >= MAX_QUEUED) {
+      if (dropped++ === 0) log.say('evolution_overflowed', { instance: instance.name });
+      return;
+    }
+    queue.push(work);
+    queuedBytes += work.bytes;
+    writing ??= write().finally(() => {
+      writing = null;
+    });
+  }
+
+  async function write(): Promise<void> {
+    // Let what arrived in the same packet join the first batch.
+    await Promise.resolve();
+    for (let failures = 0; queue.length > 0 && !signal.aborted; ) {
+      const batch = queue.slice(0, MAX_AT_ONCE);
+      try {
+        await writeBatch(batch);
+      } catch (error) {
+        failures++;
+        if (failures === 1 || failures % 20 === 0) {
+          log.say('evolution_write_failed', { instance: instance.name, error: describe(error), failures });
+        }
+        await delay(Math.min(5_000, 100 * 2 ** failures), undefined, { signal }).catch(() => undefined);
+        continue;
+      }
+      failures = 0;
+      queue = queue.slice(batch.length);
+      queuedBytes = queue.reduce((sum, work) => sum + work.bytes, 0);
+    }
+    if (dropped > 0 && !signal.aborted) {
+      dropped = 0;
+      overflowed();
+    }
+  }
+
+  async function writeBatch(batch: Work[]): Promise<void> {
+    const units = batch.flatMap((work) => ('unit' in work ? [work.unit] : []));
+    await store.ingest(instance, units);
+    for (const { facts } of units) {
+      if (facts.session !== null) await store.setSession(instance, facts.session);
+      if (facts.qr !== null) await store.setQr(instance, facts.qr);
+    }
+    for (const work of batch) {
+      if (!('reject' in work)) continue;
+      const { event, reason, item } = work.reject;
+      log.say('evolution_rejected', { instance: instance.name, name: event, reason });
+      await store.reject(instance, event, reason, item);
+    }
+  }
+
+  function read(event: string, payload: unknown, namespace: 'own' | 'root'): boolean {
+    const envelope = openEnvelope(event, payload);
+    // At the root every instance of a global server is heard.
+    if (envelope.instance === null ? namespace === 'root' : envelope.instance !== instance.name) return false;
+    own = envelope.sender ?? own;
+    const { facts, problems } = readEnvelope(envelope, { own, skip });
+    for (const reject of problems) {
+      enqueue({ reject: { event: envelope.event, ...reject }, bytes: JSON.stringify(reject.item).length });
+    }
+    if (!facts.empty || facts.session !== null || facts.qr !== null) {
+      enqueue({ unit: { event: envelope.event, facts }, bytes: JSON.stringify(facts).length });
+    }
+    return true;
+  }
+
+  return {
+    receive(event, payload, namespace) {
+      try {
+        return read(event, payload, namespace);
+      } catch (error) {
+        // A defect of ours, met by an envelope nobody foresaw: kept, so that it can be told again.
+        enqueue({ reject: { event, reason: `could not be read: ${describe(error)}`, item: scrub(payload) ?? null }, bytes: 1_000 });
+        return false;
+      }
+    },
+    get own() {
+      return own;
+    },
+    async drained() {
+      while (writing !== null) await writing;
+    },
+    close() {
+      queue = [];
+      queuedBytes = 0;
+    },
+  };
+}

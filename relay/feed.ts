@@ -46,6 +46,8 @@ export interface FeedOptions {
   connect: () => Promise<pg.Client>;
   window: WindowLimits;
   page: PageLimits;
+  /** Told of every read: its snapshot, uncut, and how many transactions it found events of. */
+  onRead?: (read: { now: Snapshot; transactions: number }) => void;
   log: Log;
   metrics: Metrics;
 }
@@ -269,6 +271,8 @@ export class Feed {
         throw error;
       }
       metrics.eventsRead.inc(page.events.length);
+      const transactions = new Set(page.events.map(({ xid }) => xid)).size;
+      this.#options.onRead?.({ now: page.now, transactions });
       more = page.more;
       // Inside a batch a reader has not had all that was visible when it asked.
       if (more) this.#readers.push(...readers);

@@ -20,7 +20,9 @@ const program = new Command('recado')
 
 program
   .command('start')
-  .description('everything at once: embedded Postgres if there is no DATABASE_URL, migrations, samples, relay')
+  .description(
+    'everything at once: embedded Postgres if there is no DATABASE_URL, migrations, samples, relay',
+  )
   .action(async () => {
     const { settings, log } = begin('start');
     await until(log, await start(settings, log));
@@ -42,7 +44,10 @@ program
 program
   .command('migrate')
   .description('installs or upgrades the schema and the contract')
-  .option('--without-clinic-tables', 'the application has its own tables: install the relay and the triggers alone')
+  .option(
+    '--without-clinic-tables',
+    'the application has its own tables: install the relay and the triggers alone',
+  )
   .action(async ({ withoutClinicTables }: { withoutClinicTables?: boolean }) => {
     const { settings, log } = begin('migrate');
     const databaseUrl = await findDatabase(settings);

@@ -17,6 +17,8 @@ export function createMetrics() {
     feedFailures: counter('recado_feed_failures_total', 'Times the feed lost its database.'),
     wakeups: counter('recado_wakeups_total', 'Rings of the doorbell received.'),
     listenFailures: counter('recado_listen_failures_total', 'Times the LISTEN connection was lost.'),
+    slotsEmptied: counter('recado_slots_emptied_total', 'Slots of the ring emptied by this node.'),
+    gateClosed: gauge('recado_gate_closed', '1 while this node keeps the writers from ringing.'),
     // sending
     eventsEmitted: counter(
       'recado_events_emitted_total',

@@ -2,7 +2,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
-import { createReaderPool, openReader } from './database.ts';
+import { createReaderPool, openReader, openSession } from './database.ts';
 import { RecadoError } from './errors.ts';
 import { Feed } from './feed.ts';
 import { answer } from './http.ts';
@@ -10,6 +10,7 @@ import type { Log } from './log.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { PageLimits } from './outbox.ts';
 import { Replay } from './replay.ts';
+import { startRetention } from './retention.ts';
 import { Sockets } from './sockets.ts';
 import { createVerifier, type VerifierSettings } from './token.ts';
 import { startWakeup } from './wakeup.ts';
@@ -51,6 +52,7 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
     connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
     window: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
     page: FEED_PAGE,
+    onRead: (read) => wakeup.onRead(read),
     log,
     metrics,
   });
@@ -73,21 +75,27 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
   await listen(server, host, port);
   const { port: listening } = server.address() as AddressInfo;
 
-  feed.start(sockets);
   const wakeup = startWakeup({
     databaseUrl,
+    connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
+    mayCloseGate: true,
     ring: () => feed.ring(),
     safetyReadMs: settings.relay.safetyReadMs,
+    paceMs: settings.relay.paceMs,
     log,
     metrics,
   });
+  feed.start(sockets);
   server.on('request', (request, response) => {
     answer(request, response, { feed, wakeup, sockets, metrics, settings: settings.http, log });
   });
 
+  const retention = startRetention({ pool: replayPool, feed, log, metrics });
+
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
     await sockets.close();
+    await retention.close();
     await Promise.all([wakeup.close(), feed.close()]);
     await replayPool.end();
   }

@@ -5,7 +5,7 @@
 import type { Server as HttpServer } from 'node:http';
 import { Server, type Socket } from 'socket.io';
 import { backlog, closeTransport, drained, Encoded, newSessionId, RelayAdapter, write } from './adapter.ts';
-import { type Delivery, REVOKE, type ResyncReason, resyncPayload, toDeliveries } from './delivery.ts';
+import { type Delivery, type ResyncReason, resyncPayload, toDeliveries } from './delivery.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Batch, Feed, FeedListener } from './feed.ts';
 import type { Log } from './log.ts';

@@ -15,7 +15,10 @@ export async function runSql(pool: pg.Pool, statement: string): Promise<string> 
   const tag = [command, rowCount].filter((part) => part !== null).join(' ');
   if (fields.length === 0) return tag;
   const head = fields.map(({ name }) => name);
-  return `${renderTable(head, rows.map((row) => row.map(show)))}\n${tag}`;
+  return `${renderTable(
+    head,
+    rows.map((row) => row.map(show)),
+  )}\n${tag}`;
 }
 
 function sentenceOf(error: unknown): string {
@@ -32,6 +35,9 @@ function show(value: unknown): string {
 function renderTable(head: string[], rows: string[][]): string {
   const widths = head.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]!.length)));
   const line = (cells: string[]) =>
-    cells.map((cell, column) => ` ${cell.padEnd(widths[column]!)} `).join('|').trimEnd();
+    cells
+      .map((cell, column) => ` ${cell.padEnd(widths[column]!)} `)
+      .join('|')
+      .trimEnd();
   return [line(head), widths.map((width) => '-'.repeat(width + 2)).join('+'), ...rows.map(line)].join('\n');
 }

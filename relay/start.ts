@@ -58,7 +58,14 @@ async function welcome(url: string, databaseUrl: string, jwt: VerifierSettings):
   const tokens = [];
   for (const accountId of ['1', '2']) {
     if (key.kind !== 'secret') break;
-    const token = await mintToken({ secret: key.secret, accountId, expiresIn: 3_600, claim, issuer, audience });
+    const token = await mintToken({
+      secret: key.secret,
+      accountId,
+      expiresIn: 3_600,
+      claim,
+      issuer,
+      audience,
+    });
     tokens.push(`  Token of account ${accountId}, good for one hour:\n  ${token}\n\n`);
   }
   return `

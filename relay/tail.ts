@@ -1,6 +1,6 @@
 // recado tail: the feed, printed. It reads as a relay does and emits to nobody.
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
-import { openReader } from './database.ts';
+import { openReader, openSession } from './database.ts';
 import { type Batch, Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
@@ -21,10 +21,22 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
   const { databaseUrl, settings, log, account, json = false, print } = options;
   const metrics = createMetrics();
   const feed = new Feed({
+    onRead: (read) => wakeup.onRead(read),
     connect: () => openReader({ url: databaseUrl, name: 'recado tail', queryTimeoutMs: 15_000 }),
     // Nobody comes back to it.
     window: { bytes: 1, events: 1 },
     page: { events: 1_000, bytes: 8 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES },
+    log,
+    metrics,
+  });
+  const { safetyReadMs, paceMs } = settings.relay;
+  const wakeup = startWakeup({
+    databaseUrl,
+    connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
+    mayCloseGate: false,
+    ring: () => feed.ring(),
+    safetyReadMs,
+    paceMs,
     log,
     metrics,
   });
@@ -39,8 +51,6 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
     onRevocations: () => {},
   });
   await feed.firstRead;
-  const { safetyReadMs } = settings.relay;
-  const wakeup = startWakeup({ databaseUrl, ring: () => feed.ring(), safetyReadMs, log, metrics });
   return {
     async close() {
       await Promise.all([wakeup.close(), feed.close()]);

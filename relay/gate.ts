@@ -1,0 +1,277 @@
+// The gate: whether commits ring.
+//
+// Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit, fsync included, so commits
+// that ring are serial. A writer therefore rings only if it gets the gate's advisory lock shared, without waiting
+// (relay.ring(), sql/relay/01_events.sql). A relay closes the gate by asking for that lock exclusively, and reads on
+// a pace of its own instead:
+//
+//   open ──close()──> closed ──open()──> settling ──settled──> open
+//
+// - Asking is enough. While the request waits (a writer that rang may keep its transaction open for an hour),
+//   Postgres already refuses new shared ones. So `closed` begins when the request is sent, and may end by
+//   cancelling it.
+// - One node holds the gate: the one that has the holder's lock. It rings for the others, once per batch.
+// - Reopening. A writer that saw the gate closed may commit after it was opened, and nobody rings for it. So after
+//   the unlock we take a transaction id, N, in a transaction of its own. Every such writer had its id before it
+//   looked at the gate (relay.ring() fires when the row has its xid), so all have ended once a snapshot has no
+//   transaction in progress at or below N: xmin > N. Its xmax says nothing of the kind, it is only the latest
+//   completed id + 1. Until then we keep the pace. So that somebody's long transaction does not keep us busy, that
+//   ends after a few seconds; the safety read remains.
+// - Nothing here is needed for correctness: a ring that is missing costs a safety interval.
+import type pg from 'pg';
+import { describe } from './errors.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import type { Snapshot } from './position.ts';
+
+export type GateState = 'open' | 'closed' | 'settling';
+
+export interface GateOptions {
+  /** Opens the session that keeps the locks; its settings are made here. */
+  connect: () => Promise<pg.Client>;
+  log: Log;
+  metrics: Metrics;
+}
+
+/** How long the pace is kept for writers that saw the gate closed. */
+const SETTLE_WITHIN_MS = 5_000;
+
+/** While another node holds it, we hear its rings, and ask no more often. */
+const ASK_AGAIN_MS = 1_000;
+
+// No timeout may end a wait that is meant to last; a peer that vanished must not keep the writers silent.
+const SESSION_SETTINGS = `
+  set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0;
+  set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3`;
+
+/** The exclusive request: sent, and ended when it was granted or refused. */
+interface Request {
+  ended: boolean;
+  readonly end: Promise<void>;
+}
+
+function startRequest(session: pg.Client): Request {
+  const done = () => {
+    request.ended = true;
+  };
+  // Refused: cancelled by open(), or the session is gone, which its 'end' tells.
+  const end = session.query('select pg_advisory_lock(relay.gate_key())').then(done, done);
+  const request: Request = { ended: false, end };
+  return request;
+}
+
+export class Gate {
+  readonly #options: GateOptions;
+  #state: GateState = 'open';
+  #session: pg.Client | null = null;
+  #request: Request | null = null;
+  #settle: { above: bigint; until: number } | null = null;
+  #busy = false;
+  #heldElsewhereUntil = 0;
+  #ended = false;
+
+  constructor(options: GateOptions) {
+    this.#options = options;
+  }
+
+  get state(): GateState {
+    return this.#state;
+  }
+
+  /**
+   * Silences the writers, unless another node does already.
+   * @returns whether this node holds the gate now
+   */
+  async close(): Promise<boolean> {
+    if (this.#busy || this.#ended || Date.now() < this.#heldElsewhereUntil) return false;
+    if (this.#state === 'closed') return true;
+    this.#busy = true;
+    try {
+      const session = await this.#open();
+      const { rows } = await session.query<{ mine: boolean }>(
+        'select pg_try_advisory_lock(relay.gate_key() + 1) as mine',
+      );
+      if (!rows[0]!.mine) {
+        this.#heldElsewhereUntil = Date.now() + ASK_AGAIN_MS;
+        await this.#release();
+        return false;
+      }
+      this.#request = startRequest(session);
+      this.#become('closed');
+      return true;
+    } catch (error) {
+      this.#options.log.say('gate_failed', { error: describe(error) });
+      await this.#release().catch(() => undefined);
+      return false;
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Lets the writers ring again. The pace is to be kept until observe() has seen all of them do so. */
+  async open(): Promise<void> {
+    if (this.#busy || this.#state !== 'closed') return;
+    this.#busy = true;
+    try {
+      await this.#release();
+      await this.#mark();
+    } catch (error) {
+      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#become('open');
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** Told of every read's snapshot (uncut). */
+  observe(now: Snapshot): void {
+    if (this.#state !== 'settling' || !this.#settle) return;
+    const oldest = now.xip[0] ?? now.xmax;
+    if (oldest > this.#settle.above || Date.now() > this.#settle.until) {
+      this.#settle = null;
+      this.#become('open');
+    }
+  }
+
+  /** Rings for the other nodes, which hear no writer now. */
+  async ringForOthers(): Promise<void> {
+    // A session that waits for the lock cannot do it, and its own commit needs the lock of NOTIFY for a moment only.
+    try {
+      const session = await this.#openSide();
+      await session.query("select pg_notify('relay', '')");
+    } catch (error) {
+      this.#options.log.say('gate_failed', { error: describe(error) });
+      await this.#endSide();
+    }
+  }
+
+  /** How many commits wait for the lock of NOTIFY at this moment. */
+  async countWaiting(): Promise<number> {
+    try {
+      const session = await this.#openSide();
+      // async.c locks "database 0" for it.
+      const { rows } = await session.query<{ waiting: number }>(
+        `select count(*)::int as waiting from pg_locks
+          where not granted and locktype = 'object' and database = 0
+            and classid = 'pg_database'::regclass and objid = 0`,
+      );
+      return rows[0]!.waiting;
+    } catch (error) {
+      this.#options.log.say('gate_failed', { error: describe(error) });
+      await this.#endSide();
+      return 0;
+    }
+  }
+
+  /** Ends the sessions of another node that holds the gate and does not ring. Roles may end their own sessions. */
+  async endOtherHolder(): Promise<void> {
+    if (this.#state === 'closed') return;
+    try {
+      const session = await this.#openSide();
+      const { rows } = await session.query<{ pid: number }>(
+        `select l.pid, pg_terminate_backend(l.pid)
+           from pg_locks as l
+          where l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.objsubid = 1
+            and l.database = (select oid from pg_database where datname = current_database())
+            and (l.classid::bigint << 32) + l.objid::bigint = relay.gate_key() + 1`,
+      );
+      if (rows.length > 0) this.#options.log.say('gate_holder_ended', { pid: rows[0]!.pid });
+    } catch (error) {
+      this.#options.log.say('gate_failed', { error: describe(error) });
+      await this.#endSide();
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#ended = true;
+    await this.#release().catch(() => undefined);
+    await this.#endSide();
+  }
+
+  #become(state: GateState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#options.metrics.gateClosed.set(state === 'closed' ? 1 : 0);
+    this.#options.log.say('gate_changed', { state });
+  }
+
+  async #open(): Promise<pg.Client> {
+    const session = await this.#options.connect();
+    this.#session = session;
+    session.on('error', () => undefined);
+    session.on('end', () => void this.#lost(session));
+    await session.query(SESSION_SETTINGS);
+    return session;
+  }
+
+  /** Ended by another node that took us for frozen, or by the database: the lock is gone, so the gate is open. */
+  async #lost(session: pg.Client): Promise<void> {
+    if (this.#session !== session) return;
+    this.#session = null;
+    this.#request = null;
+    if (this.#state !== 'closed' || this.#ended) return;
+    this.#options.log.say('gate_lost');
+    this.#settle = null;
+    await this.#mark().catch((error: unknown) => {
+      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#become('open');
+    });
+  }
+
+  /**
+   * Gives up the locks, and resolves when they are gone: N must be taken after that. Ending the session would do it
+   * at some later moment.
+   */
+  async #release(): Promise<void> {
+    const session = this.#session;
+    const request = this.#request;
+    this.#session = null;
+    this.#request = null;
+    if (!session) return;
+    try {
+      if (request && !request.ended) {
+        const { processID } = session as unknown as { processID: number };
+        const side = await this.#openSide();
+        await side.query('select pg_cancel_backend($1::int)', [processID]);
+        await request.end;
+      }
+      // A cancel that came too late for the request hits this one.
+      const unlock = () => session.query('select pg_advisory_unlock_all()');
+      await unlock().catch(unlock);
+    } finally {
+      await session.end().catch(() => undefined);
+    }
+  }
+
+  /** In a transaction of its own, after the locks are gone. */
+  async #mark(): Promise<void> {
+    const side = await this.#openSide();
+    const { rows } = await side.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
+    this.#settle = { above: BigInt(rows[0]!.xid), until: Date.now() + SETTLE_WITHIN_MS };
+    this.#become('settling');
+  }
+
+  // A second session, for what the first cannot do while it waits.
+  #side: Promise<pg.Client> | null = null;
+
+  #openSide(): Promise<pg.Client> {
+    if (this.#side) return this.#side;
+    const forget = () => {
+      if (this.#side === side) this.#side = null;
+    };
+    const side = this.#options.connect().then((session) => {
+      session.on('error', () => undefined);
+      session.on('end', forget);
+      return session;
+    });
+    side.catch(forget);
+    this.#side = side;
+    return side;
+  }
+
+  async #endSide(): Promise<void> {
+    const side = this.#side;
+    this.#side = null;
+    await side?.then((session) => session.end()).catch(() => undefined);
+  }
+}

@@ -1,0 +1,67 @@
+// Emptying the ring of relay.events: every node asks the database from time to time, which decides.
+import type pg from 'pg';
+import { describe } from './errors.ts';
+import type { Feed } from './feed.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+import { snapshotText } from './position.ts';
+
+export interface RetentionOptions {
+  pool: pg.Pool;
+  feed: Feed;
+  log: Log;
+  metrics: Metrics;
+}
+
+/** A slot is a sixth of the retention; so often within one it is looked at. */
+const LOOKS_PER_SLOT = 10;
+const MOST_OFTEN_MS = 1_000;
+const LEAST_OFTEN_MS = 5 * 60_000;
+
+/** @returns how to stop it */
+export function startRetention(options: RetentionOptions): { close(): Promise<void> } {
+  const { pool, feed, log, metrics } = options;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+  let looking: Promise<void> = Promise.resolve();
+
+  async function look(): Promise<void> {
+    let pause = LEAST_OFTEN_MS;
+    try {
+      pause = await readPause(pool);
+      while (!closed && feed.ready && (await rotate(pool, feed))) metrics.slotsEmptied.inc();
+    } catch (error) {
+      if (!closed) log.say('retention_failed', { error: describe(error) });
+    }
+    if (!closed) timer = setTimeout(begin, pause);
+  }
+  function begin(): void {
+    looking = look();
+  }
+  timer = setTimeout(begin, MOST_OFTEN_MS);
+
+  return {
+    async close() {
+      closed = true;
+      clearTimeout(timer);
+      await looking;
+    },
+  };
+}
+
+async function readPause(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query<{ ms: number }>(
+    `select date_part('epoch', retention) * 1000 as ms from relay.installation`,
+  );
+  const slot = rows[0]!.ms / 6;
+  return Math.min(LEAST_OFTEN_MS, Math.max(MOST_OFTEN_MS, slot / LOOKS_PER_SLOT));
+}
+
+/** @returns whether a slot was emptied, and so another one may be */
+async function rotate(pool: pg.Pool, feed: Feed): Promise<boolean> {
+  const { rows } = await pool.query<{ outcome: string }>(
+    'select outcome from relay.rotate($1::pg_snapshot)',
+    [snapshotText(feed.seen)],
+  );
+  return rows.some(({ outcome }) => outcome === 'emptied');
+}

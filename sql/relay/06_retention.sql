@@ -1,0 +1,93 @@
+-- Emptying the ring.
+--
+--   relay.rotate(seen)            what every relay calls from time to time: empties each slot that may be
+--   relay.empty_slot(slot, seen)  one slot
+--   relay.set_retention(interval) for a DBA
+--
+-- What is in a slot decides, never the clock's idea of which slot is old: relays may have been down for longer than
+-- the ring, clocks jump, settings change. A slot is emptied when every row in it is older than the retention and has
+-- been seen by the relay that asks. No writer waits: the lock is taken at once or not at all, and writers are in
+-- another slot. A slot that cannot be emptied grows, and relay.status says so.
+--
+-- TRUNCATE leaves no bloat, and is not MVCC-safe: who reads afterwards in an older snapshot finds nothing. Hence
+-- relay.installation.emptied_through, written in the same transaction, which every reader compares.
+
+create or replace function relay.empty_slot(slot int, seen pg_snapshot) returns text
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  kept_for interval;
+  partition text := format('relay.events_%s', empty_slot.slot);
+  newest timestamptz;
+  looked pg_snapshot;
+  must_stay boolean;
+  largest xid8;
+begin
+  select retention into strict kept_for from relay.installation;
+  execute format('select created_at from %s order by xid desc limit 1', partition) into newest;
+  if newest is null then
+    return 'empty';
+  end if;
+  if newest > clock_timestamp() - kept_for then
+    return 'in use';
+  end if;
+  -- The long look is taken without a lock …
+  execute format('select pg_current_snapshot(), coalesce(bool_or(created_at > clock_timestamp() - $1 or not pg_visible_in_snapshot(xid, $2)), false) from %s', partition)
+    using kept_for, seen into looked, must_stay;
+  if must_stay then
+    return 'not read yet';
+  end if;
+  begin
+    execute format('lock table %s in access exclusive mode nowait', partition);
+  exception when lock_not_available then
+    return 'busy';
+  end;
+  -- … and under the lock, in a new statement, only what has come since: two index scans.
+  execute format('select exists (select from %1$s where xid >= $1)
+                      or exists (select from %1$s where xid = any ($2)),
+                  (select xid from %1$s order by xid desc limit 1)', partition)
+    using pg_snapshot_xmax(looked), array(select pg_snapshot_xip(looked)) into must_stay, largest;
+  if must_stay then
+    return 'in use';
+  end if;
+  update relay.installation set emptied_through = greatest(emptied_through, largest);
+  execute format('truncate %s', partition);
+  return 'emptied';
+end
+$$;
+comment on function relay.empty_slot(int, pg_snapshot) is 'Empties one slot of the ring if everything in it is older than the retention and seen by the caller; says what became of it.';
+
+create or replace function relay.rotate(seen pg_snapshot) returns table (slot int, outcome text)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  for slot in select generate_series(0, 7) loop
+    outcome := relay.empty_slot(slot, seen);
+    return next;
+    -- One slot at a time, so that its lock is not kept while the next is looked at.
+    exit when outcome = 'emptied';
+  end loop;
+end
+$$;
+comment on function relay.rotate(pg_snapshot) is 'Empties the first slot of the ring that may be emptied. Called by the relays; call it again for the next.';
+
+create or replace function relay.set_retention(kept_for interval) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+as $$
+declare
+  slot_seconds bigint := ceil(extract(epoch from kept_for) / 6);
+begin
+  if kept_for is null or kept_for < interval '1 minute' or kept_for > interval '1 year' then
+    raise exception 'relay.set_retention(%): expected between 1 minute and 1 year', coalesce(quote_literal(kept_for), 'null')
+      using errcode = 'invalid_parameter_value';
+  end if;
+  -- Eight slots, of which six hold the retention: one is being written, one is being emptied.
+  execute format('alter table only relay.events alter column slot set default '
+    '(floor(date_part(''epoch'', clock_timestamp()) / %s)::bigint %% 8)::smallint', slot_seconds);
+  update relay.installation set retention = kept_for;
+end
+$$;
+comment on function relay.set_retention(interval) is 'How long events are kept for clients that come back. Takes a moment without open transactions on relay.events, or fails after two seconds and can be repeated.';

@@ -39,8 +39,11 @@ function clientConfig({ url, name }: ConnectOptions): pg.ClientConfig {
 }
 
 /** For short queries. A connection that breaks is said in the log and replaced by the pool. */
-export function createPool(options: ConnectOptions & { log: Log; max?: number }): pg.Pool {
-  const pool = new pg.Pool({ ...clientConfig(options), max: options.max ?? 10 });
+export function createPool(
+  options: ConnectOptions & { log: Log; max?: number; onConnect?: pg.PoolConfig['onConnect'] },
+): pg.Pool {
+  const { max = 10, onConnect } = options;
+  const pool = new pg.Pool({ ...clientConfig(options), max, ...(onConnect && { onConnect }) });
   // Without a listener a broken idle connection ends the process.
   pool.on('error', (error) =>
     options.log.say('database_connection_lost', { name: options.name, error: describe(error) }),
@@ -87,10 +90,12 @@ export async function openReader(options: ConnectOptions & { queryTimeoutMs?: nu
 
 /** The same as a pool, for replays: its size is how many may work at a time. */
 export function createReaderPool(options: ConnectOptions & { log: Log; max: number }): pg.Pool {
-  const pool = createPool(options);
-  // Queued before whatever the connection is lent for. If it fails, so does the connection.
-  pool.on('connect', (client) => void client.query(READER_SETTINGS).catch(() => undefined));
-  return pool;
+  return createPool({
+    ...options,
+    onConnect: async (client) => {
+      await client.query(READER_SETTINGS);
+    },
+  });
 }
 
 /** Runs `work` between BEGIN and COMMIT on one connection. What it throws is thrown on, after a ROLLBACK. */

@@ -29,6 +29,8 @@ export type GateState = 'open' | 'closed' | 'settling';
 export interface GateOptions {
   /** Opens the session that keeps the locks; its settings are made here. */
   connect: () => Promise<pg.Client>;
+  /** For what that session cannot do while it waits for the lock. */
+  pool: pg.Pool;
   log: Log;
   metrics: Metrics;
 }
@@ -67,6 +69,7 @@ export class Gate {
   #request: Request | null = null;
   #settle: { above: bigint; until: number } | null = null;
   #busy = false;
+  #ringing = false;
   #heldElsewhereUntil = 0;
   #ended = false;
 
@@ -135,22 +138,23 @@ export class Gate {
 
   /** Rings for the other nodes, which hear no writer now. */
   async ringForOthers(): Promise<void> {
-    // A session that waits for the lock cannot do it, and its own commit needs the lock of NOTIFY for a moment only.
+    // Its own commit needs the lock of NOTIFY for a moment only: it has nothing to write to disk.
+    if (this.#ringing) return;
+    this.#ringing = true;
     try {
-      const session = await this.#openSide();
-      await session.query("select pg_notify('relay', '')");
+      await this.#options.pool.query("select pg_notify('relay', '')");
     } catch (error) {
       this.#options.log.say('gate_failed', { error: describe(error) });
-      await this.#endSide();
+    } finally {
+      this.#ringing = false;
     }
   }
 
   /** How many commits wait for the lock of NOTIFY at this moment. */
   async countWaiting(): Promise<number> {
     try {
-      const session = await this.#openSide();
       // async.c locks "database 0" for it.
-      const { rows } = await session.query<{ waiting: number }>(
+      const { rows } = await this.#options.pool.query<{ waiting: number }>(
         `select count(*)::int as waiting from pg_locks
           where not granted and locktype = 'object' and database = 0
             and classid = 'pg_database'::regclass and objid = 0`,
@@ -158,7 +162,6 @@ export class Gate {
       return rows[0]!.waiting;
     } catch (error) {
       this.#options.log.say('gate_failed', { error: describe(error) });
-      await this.#endSide();
       return 0;
     }
   }
@@ -167,8 +170,7 @@ export class Gate {
   async endOtherHolder(): Promise<void> {
     if (this.#state === 'closed') return;
     try {
-      const session = await this.#openSide();
-      const { rows } = await session.query<{ pid: number }>(
+      const { rows } = await this.#options.pool.query<{ pid: number }>(
         `select l.pid, pg_terminate_backend(l.pid)
            from pg_locks as l
           where l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.objsubid = 1
@@ -178,14 +180,12 @@ export class Gate {
       if (rows.length > 0) this.#options.log.say('gate_holder_ended', { pid: rows[0]!.pid });
     } catch (error) {
       this.#options.log.say('gate_failed', { error: describe(error) });
-      await this.#endSide();
     }
   }
 
   async end(): Promise<void> {
     this.#ended = true;
     await this.#release().catch(() => undefined);
-    await this.#endSide();
   }
 
   #become(state: GateState): void {
@@ -231,8 +231,7 @@ export class Gate {
     try {
       if (request && !request.ended) {
         const { processID } = session as unknown as { processID: number };
-        const side = await this.#openSide();
-        await side.query('select pg_cancel_backend($1::int)', [processID]);
+        await this.#options.pool.query('select pg_cancel_backend($1::int)', [processID]);
         await request.end;
       }
       // A cancel that came too late for the request hits this one.
@@ -245,33 +244,10 @@ export class Gate {
 
   /** In a transaction of its own, after the locks are gone. */
   async #mark(): Promise<void> {
-    const side = await this.#openSide();
-    const { rows } = await side.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
+    const { rows } = await this.#options.pool.query<{ xid: string }>(
+      'select pg_current_xact_id()::text as xid',
+    );
     this.#settle = { above: BigInt(rows[0]!.xid), until: Date.now() + SETTLE_WITHIN_MS };
     this.#become('settling');
-  }
-
-  // A second session, for what the first cannot do while it waits.
-  #side: Promise<pg.Client> | null = null;
-
-  #openSide(): Promise<pg.Client> {
-    if (this.#side) return this.#side;
-    const forget = () => {
-      if (this.#side === side) this.#side = null;
-    };
-    const side = this.#options.connect().then((session) => {
-      session.on('error', () => undefined);
-      session.on('end', forget);
-      return session;
-    });
-    side.catch(forget);
-    this.#side = side;
-    return side;
-  }
-
-  async #endSide(): Promise<void> {
-    const side = this.#side;
-    this.#side = null;
-    await side?.then((session) => session.end()).catch(() => undefined);
   }
 }

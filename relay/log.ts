@@ -145,7 +145,10 @@ const observations = {
   },
 
   // evolution worker
-  evolution_held: { level: 'info', text: (o: { instance: string }) => `WhatsApp instance ${o.instance} is ours` },
+  evolution_held: {
+    level: 'info',
+    text: (o: { instance: string }) => `WhatsApp instance ${o.instance} is ours`,
+  },
   evolution_released: {
     level: 'info',
     text: (o: { instance: string }) => `WhatsApp instance ${o.instance} was changed, removed or given up`,

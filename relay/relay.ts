@@ -2,7 +2,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
-import { createReaderPool, openReader, openSession } from './database.ts';
+import { createPool, createReaderPool, openReader, openSession } from './database.ts';
 import { RecadoError } from './errors.ts';
 import { Feed } from './feed.ts';
 import { answer } from './http.ts';
@@ -56,6 +56,7 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
     log,
     metrics,
   });
+  const pool = createPool({ url: databaseUrl, name: 'recado relay', max: 2, log });
   const replayPool = createReaderPool({ url: databaseUrl, name: 'recado replay', max: REPLAY_SESSIONS, log });
   const verifier = createVerifier(jwt, {
     onFault: (fault) => log.say('jwks_failed', { error: fault.message }),
@@ -78,6 +79,7 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
   const wakeup = startWakeup({
     databaseUrl,
     connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
+    pool,
     mayCloseGate: true,
     ring: () => feed.ring(),
     safetyReadMs: settings.relay.safetyReadMs,
@@ -90,14 +92,14 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
     answer(request, response, { feed, wakeup, sockets, metrics, settings: settings.http, log });
   });
 
-  const retention = startRetention({ pool: replayPool, feed, log, metrics });
+  const retention = startRetention({ pool, feed, log, metrics });
 
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
     await sockets.close();
     await retention.close();
     await Promise.all([wakeup.close(), feed.close()]);
-    await replayPool.end();
+    await Promise.all([pool.end(), replayPool.end()]);
   }
   const shownHost = host === '0.0.0.0' || host === '::' || host === '127.0.0.1' ? 'localhost' : host;
   return {

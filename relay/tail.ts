@@ -1,6 +1,6 @@
 // recado tail: the feed, printed. It reads as a relay does and emits to nobody.
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
-import { openReader, openSession } from './database.ts';
+import { createPool, openReader, openSession } from './database.ts';
 import { type Batch, Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
@@ -20,6 +20,7 @@ export interface TailOptions {
 export async function tail(options: TailOptions): Promise<{ close(): Promise<void> }> {
   const { databaseUrl, settings, log, account, json = false, print } = options;
   const metrics = createMetrics();
+  const pool = createPool({ url: databaseUrl, name: 'recado tail', max: 1, log });
   const feed = new Feed({
     onRead: (read) => wakeup.onRead(read),
     connect: () => openReader({ url: databaseUrl, name: 'recado tail', queryTimeoutMs: 15_000 }),
@@ -33,6 +34,7 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
   const wakeup = startWakeup({
     databaseUrl,
     connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
+    pool,
     mayCloseGate: false,
     ring: () => feed.ring(),
     safetyReadMs,
@@ -54,6 +56,7 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
   return {
     async close() {
       await Promise.all([wakeup.close(), feed.close()]);
+      await pool.end();
     },
   };
 }

@@ -30,8 +30,10 @@ const PACE_UNRUNG_MS = 5_000;
 export interface WakeupOptions {
   /** A direct connection: LISTEN is deaf behind a transaction pooler. */
   databaseUrl: string;
-  /** Opens a session for the gate. */
+  /** Opens the session that keeps the gate's locks. */
   connect: () => Promise<pg.Client>;
+  /** For what the gate does beside it. */
+  pool: pg.Pool;
   /** Whether this process may close the gate: a relay, not somebody who only looks on. */
   mayCloseGate: boolean;
   /** Called for every reason to read. Cheap, and never throws. */

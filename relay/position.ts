@@ -112,7 +112,8 @@ export function formatPosition({ epoch, seen, batch }: Position): string {
   return text.length > MAX_LENGTH ? UNSPEAKABLE : text;
 }
 
-const HEX = '[0-9a-f]{1,16}';
+// One spelling only: no leading zeros.
+const HEX = '[1-9a-f][0-9a-f]{0,15}';
 const SPELLED = `${HEX}(?:\\.${HEX})*`;
 const POSITION = new RegExp(`^([0-9a-f]{12})-(${SPELLED})(?:~(${SPELLED})~(${HEX}))?$`);
 const LARGEST = 2n ** 63n - 1n;
@@ -131,14 +132,21 @@ export function parsePosition(text: string): Position | null {
   return { epoch: match[1]!, seen, batch: { bound, through } };
 }
 
+/** A batch of ten thousand events spells the same two snapshots for each of them. */
+const spelled = new WeakMap<Snapshot, string>();
+
 /** Distances instead of ids, largest id first: those in progress are near each other, so it stays short. */
-function spell({ xmax, xip }: Snapshot): string {
-  let text = xmax.toString(16);
+function spell(snapshot: Snapshot): string {
+  let text = spelled.get(snapshot);
+  if (text !== undefined) return text;
+  const { xmax, xip } = snapshot;
+  text = xmax.toString(16);
   let above = xmax;
   for (let i = xip.length - 1; i >= 0; i -= 1) {
     text += `.${(above - xip[i]!).toString(16)}`;
     above = xip[i]!;
   }
+  spelled.set(snapshot, text);
   return text;
 }
 

@@ -175,9 +175,9 @@ export function createApi(options: ApiOptions): Api {
     },
 
     async session() {
-      const state = readObject(readObject(await request('GET', `/instance/connectionState/${name}`))?.instance);
-      // An instance's own key may ask for itself only; older versions answer {instance: {…}} with `owner`.
-      const found = await request('GET', `/instance/fetchInstances?instanceName=${name}`);
+      const state = readObject(readObject(await unlessRefused(request('GET', `/instance/connectionState/${name}`)))?.instance);
+      // By version an instance's own key may ask for itself, or not at all; 1.x answers {instance: {…, owner}}.
+      const found = await unlessRefused(request('GET', `/instance/fetchInstances?instanceName=${name}`));
       const rows = Array.isArray(found) ? found.map((row) => readObject(readObject(row)?.instance) ?? readObject(row)) : [];
       const own = rows.find((row) => row?.name === instance || row?.instanceName === instance);
       return {
@@ -186,6 +186,16 @@ export function createApi(options: ApiOptions): Api {
       };
     },
   };
+}
+
+/** Null where the server will not say; what is asked here is good to know and no more. */
+async function unlessRefused(answer: Promise<unknown>): Promise<unknown> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof EvolutionError && error.code !== 'evolution_unreachable') return null;
+    throw error;
+  }
 }
 
 function parse(text: string, path: string): unknown {
@@ -218,9 +228,9 @@ function saidIn(text: string): string {
   return said.replace(/\s+/g, ' ').slice(0, 300);
 }
 
+// fetch says "fetch failed" and puts the reason (refused, unknown host) into `cause`, sometimes only as a code.
 function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error.name === 'TimeoutError') return 'it took too long';
-  const { cause } = error;
-  return cause instanceof Error ? cause.message || String((cause as { code?: unknown }).code) : error.message;
+  const fields = error as { name?: unknown; message?: unknown; cause?: { message?: unknown; code?: unknown } };
+  if (fields.name === 'TimeoutError') return 'it took too long';
+  return readText(fields.cause?.message) ?? readText(fields.cause?.code) ?? readText(fields.message) ?? String(error);
 }

@@ -57,22 +57,26 @@ export interface ConnectionOptions {
 export function openConnection({ instance: held, store, log, pace: given }: ConnectionOptions): Connection {
   const pace = { ...PACE, ...given };
   const instance = { ...held };
+  // Two ways to end: hang up (hear no more), then abort (write no more).
+  const hangUp = new AbortController();
   const abort = new AbortController();
   const { signal } = abort;
   const api = createApi({ host: instance.host, instance: instance.name, apiKey: instance.apiKey, signal, timeoutMs: pace.requestMs });
   let status: Status | null = null;
+  let said: Promise<void> = Promise.resolve();
   let syncing: string | null = null;
   let reading: Promise<CatchUp> | null = null;
   let readAgain = false;
 
   const intake = createIntake({ instance, store, log, signal, overflowed: () => void readGap() });
 
-  async function say(next: Status, reason: string | null = null): Promise<void> {
-    if (signal.aborted) return;
-    const isNews = next !== status;
+  /** Shows the status in the log and on the row. Written one after another, or an older one could come last. */
+  function say(next: Status, reason: string | null = null): Promise<void> {
+    if (hangUp.signal.aborted) return said;
+    if (next !== status) log.say('evolution_status', { instance: instance.name, status: next, reason: reason ?? '' });
     status = next;
-    if (isNews) log.say('evolution_status', { instance: instance.name, status: next, reason: reason ?? '' });
-    await store.setStatus(instance, next, reason).catch(failedToWrite);
+    said = said.then(() => store.setStatus(instance, next, reason)).catch(failedToWrite);
+    return said;
   }
 
   function failedToWrite(error: unknown): void {
@@ -82,10 +86,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   /** One catch-up at a time; whoever asks during one hears of that one, and of another if it began too early. */
   function read(allChats: boolean): Promise<CatchUp> {
     reading ??= (async () => {
-      const session = await api.session().catch((error: unknown) => {
-        if (error instanceof EvolutionError && error.code === 'evolution_refused') return { state: null, ownJid: null };
-        throw error;
-      });
+      const session = await api.session();
       instance.ownJid = session.ownJid ?? instance.ownJid;
       if (session.state !== null) {
         await store.setSession(instance, { state: session.state, reason: null, ownJid: session.ownJid, profileName: null });
@@ -112,14 +113,14 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   async function readGap(): Promise<void> {
     if (readAgain) return;
     readAgain = true;
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !hangUp.signal.aborted; ) {
       try {
         if (reading !== null) await reading.catch(() => undefined);
         readAgain = false;
         await read(false);
         return;
       } catch (error) {
-        if (signal.aborted) return;
+        if (hangUp.signal.aborted) return;
         readAgain = true;
         failures++;
         log.say('evolution_catch_up_failed', { instance: instance.name, error: describe(error) });
@@ -138,7 +139,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   }
 
   async function pause(ms: number): Promise<void> {
-    await delay(ms, undefined, { signal }).catch(() => undefined);
+    await delay(ms, undefined, { signal: hangUp.signal }).catch(() => undefined);
   }
 
   /** Connects and listens; resolves with the reason when the connection is lost. */
@@ -148,6 +149,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
       // The instance's key must be in its own handshake, so no manager is shared; we retry, since the library
       // never does after "Invalid namespace".
       reconnection: false,
+      autoConnect: false,
       path: `${url.pathname.replace(/\/+$/, '')}/socket.io/`,
       transports: ['websocket'],
       extraHeaders: { apikey: instance.apiKey },
@@ -164,7 +166,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
         if (lost) return;
         lost = true;
         for (const timer of timers) clearTimeout(timer);
-        signal.removeEventListener('abort', aborted);
+        hangUp.signal.removeEventListener('abort', aborted);
         for (const socket of [root, own]) {
           socket?.offAny();
           socket?.disconnect();
@@ -174,7 +176,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
         resolve(reason);
       };
       const aborted = () => lose('closed');
-      signal.addEventListener('abort', aborted);
+      hangUp.signal.addEventListener('abort', aborted);
       const after = (ms: number, run: () => void) => {
         const timer = setTimeout(() => {
           timers.delete(timer);
@@ -197,7 +199,8 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
 
       if (root !== null) {
         root.on('connect', () => {
-          void say(own === null ? 'connected' : 'waiting', own === null ? null : WAITING);
+          if (own === null) void say('connected');
+          else if (status !== 'connected') void say('waiting', WAITING);
           void readGap();
         });
         root.on('disconnect', lose);
@@ -231,31 +234,30 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
         });
       }
       for (const socket of [root, own] satisfies (Socket | null)[]) socket?.connect();
-      if (signal.aborted) aborted();
+      if (hangUp.signal.aborted) aborted();
     });
   }
 
   async function run(): Promise<void> {
     await store.requeueSyncs(instance).catch(failedToWrite);
-    for (let failures = 0; !signal.aborted; ) {
+    for (let failures = 0; !hangUp.signal.aborted; ) {
       const began = Date.now();
       try {
-        await say('connecting');
+        if (failures === 0) await say('connecting');
         if (await api.subscribe()) {
           const reason = await listen();
-          if (signal.aborted) return;
-          if (Date.now() - began > 10_000) failures = 0;
-          failures++;
+          if (hangUp.signal.aborted) return;
+          failures = Date.now() - began > 10_000 ? 1 : failures + 1;
           await say('unreachable', `the connection was lost: ${reason}`);
           await pause(backoff(failures));
         } else {
           await say('polling', 'websockets are switched off on the server (WEBSOCKET_ENABLED)');
           await readGap();
+          failures = 1;
           await pause(pace.pollMs);
-          failures = 0;
         }
       } catch (error) {
-        if (signal.aborted) return;
+        if (hangUp.signal.aborted) return;
         const code = error instanceof EvolutionError ? error.code : 'evolution_unreachable';
         await say(STATUS_OF[code], describe(error));
         failures++;
@@ -296,13 +298,15 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
         });
     },
     async close() {
+      hangUp.abort();
       // What was heard is written first; what cannot be within the time is read again at the next catch-up.
       await Promise.race([intake.drained(), delay(3_000)]);
       abort.abort();
       intake.close();
       await running;
+      await said;
       await reading?.catch(() => undefined);
-      await store.setStatus(instance, 'disconnected', null).catch(() => undefined);
+      await store.setDisconnected(instance).catch(() => undefined);
     },
   };
 }

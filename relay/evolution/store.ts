@@ -53,6 +53,8 @@ export interface Store {
   ingest(instance: Instance, units: readonly Unit[], firstReading?: boolean): Promise<Ingested>;
   reject(instance: Instance, event: string, reason: string, item: Json): Promise<void>;
   setStatus(instance: Instance, status: Status, reason: string | null): Promise<void>;
+  /** Unless another connection, of this worker or another, has taken over. */
+  setDisconnected(instance: Instance): Promise<void>;
   setSession(instance: Instance, session: SessionFact): Promise<void>;
   setQr(instance: Instance, qr: QrFact): Promise<void>;
   caughtUp(instance: Instance, to: Date | null, synced: boolean): Promise<void>;
@@ -157,12 +159,25 @@ export function createStore(pool: pg.Pool, me: Identity): Store {
       );
     },
 
-    async setSession(instance, { state, reason, ownJid, profileName }) {
+    async setDisconnected(instance) {
       await query(
-        `update evolution.instances
-            set state = $2, "stateReason" = $3, "ownJid" = coalesce($4, "ownJid"), "profileName" = coalesce($5, "profileName")
-          where id = $1 and (state is distinct from $2 or "stateReason" is distinct from $3
-                or "ownJid" is distinct from coalesce($4, "ownJid") or "profileName" is distinct from coalesce($5, "profileName"))`,
+        `update evolution.instances as i set status = 'disconnected', "statusReason" = null, "statusAt" = now()
+          where i.id = $1 and i.status <> 'disconnected'
+            and not exists (select from evolution.leases as l where l.instance_id = i.id and l.until >= clock_timestamp())`,
+        [instance.id],
+      );
+    },
+
+    async setSession(instance, { state, reason, ownJid, profileName }) {
+      // A reason belongs to its state: the same state told without one keeps it.
+      await query(
+        `update evolution.instances as i
+            set state = n.state, "stateReason" = n.reason, "ownJid" = n.own, "profileName" = n.profile
+           from (select k.id, $2::text as state, case when k.state = $2 then coalesce($3, k."stateReason") else $3::text end as reason,
+                        coalesce($4, k."ownJid") as own, coalesce($5, k."profileName") as profile
+                   from evolution.instances as k where k.id = $1) as n
+          where i.id = n.id
+            and (i.state, i."stateReason", i."ownJid", i."profileName") is distinct from (n.state, n.reason, n.own, n.profile)`,
         [instance.id, state, reason, ownJid, profileName],
       );
     },

@@ -31,6 +31,7 @@ export async function startWorld(settings: Record<string, string> = { fsync: 'of
   }
   await client.end();
   const pool = new pg.Pool({ connectionString: postgres.url, max: 10 });
+  pool.on('error', () => undefined); // The server is stopped while connections are being closed.
   return {
     url: postgres.url,
     pool,

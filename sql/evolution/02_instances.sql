@@ -75,7 +75,7 @@ begin
   end if;
 
   insert into evolution.sources ("tenantId", name, live_from)
-  select i."tenantId", i.name, i."createdAt" from evolution.instances as i join evolution.leases as l on l.instance_id = i.id
+  select i."tenantId", i.name, date_trunc('second', i."createdAt") from evolution.instances as i join evolution.leases as l on l.instance_id = i.id
    where l.worker_id = me
      and not exists (select from evolution.sources as s where s."tenantId" = i."tenantId" and s.name = i.name)
   on conflict do nothing;
@@ -98,6 +98,8 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  update evolution.instances as i set status = 'disconnected', "statusReason" = null, "statusAt" = now()
+   where i.id in (select l.instance_id from evolution.leases as l where l.worker_id = me);
   delete from evolution.leases as l where l.worker_id = me;
   delete from evolution.workers as w where w.id = me;
   perform pg_notify('evolution', '');
@@ -139,7 +141,9 @@ $$;
 comment on function evolution.request_sync(text) is 'Asks the workers to read an instance''s chats and messages again; the result appears in evolution.sync_requests under the number returned.';
 
 create or replace view evolution.overview as
-select i.id, i.name, i."tenantId", i.host, i.desired, i.status, i."statusReason", i."statusAt", i.state, i."stateReason",
+select i.id, i.name, i."tenantId", i.host, i.desired,
+       case when l.instance_id is null then 'disconnected' else i.status end as status,
+       case when l.instance_id is null and i.desired = 'connected' then 'no worker holds it' else i."statusReason" end as "statusReason", i."statusAt", i.state, i."stateReason",
        i."ownJid", i."profileName", s.caught_up_to, s.synced_at, w.host as worker_host, w.pid as worker_pid,
        (select count(*) from evolution.parked as p where p.source_id = s.id) as parked,
        (select count(*) from evolution.rejected as r where r."tenantId" = i."tenantId" and r."instanceName" = i.name) as rejected

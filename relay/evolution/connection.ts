@@ -300,7 +300,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
     async close() {
       hangUp.abort();
       // What was heard is written first; what cannot be within the time is read again at the next catch-up.
-      await Promise.race([intake.drained(), delay(3_000)]);
+      await Promise.race([intake.drained(), delay(3_000, undefined, { signal })]);
       abort.abort();
       intake.close();
       await running;

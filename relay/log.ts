@@ -144,6 +144,23 @@ const observations = {
     text: (o: { name: string; error: string }) => `a connection of "${o.name}" broke: ${o.error}`,
   },
 
+  // migrate
+  migrate_waiting: { level: 'info', text: () => 'another process migrates this database, waiting for it' },
+  migrate_busy: {
+    level: 'warn',
+    text: (o: { what: string; error: string; attempt: number }) => `${o.what}: ${o.error}; trying again`,
+  },
+  migrate_skipped: {
+    level: 'warn',
+    text: (o: { unit: string; error: string }) => `not installed: ${o.unit}: ${o.error}`,
+  },
+  migrate_said: { level: 'warn', text: (o: { message: string }) => o.message },
+  migrated: {
+    level: 'info',
+    text: (o: { migrations: number; sql: number }) =>
+      `the database was brought up to date: ${o.migrations} migrations, ${o.sql} files and events of sql/`,
+  },
+
   // evolution worker
   evolution_held: {
     level: 'info',

@@ -3,6 +3,7 @@
 --   relay.publish(event, on_table, operation, …)   trigger + function + row in relay.catalogue
 --   relay.unpublish(event)                         removes them
 --   relay.suspend(event), relay.resume(event)      drops the triggers for the time of a migration
+--   relay.republish(event)                         makes trigger and function anew, from the catalogue
 --   relay.admit(role)                              lets a role insert events
 --   and their parts: trigger_name, capture_body, try_expression, create_trigger, drop_triggers
 --
@@ -407,26 +408,58 @@ end
 $$;
 comment on function relay.suspend(text) is 'Drops the triggers of an event so that a migration can change a column its condition names. In one transaction with relay.resume() no change goes uncaptured.';
 
-create or replace function relay.resume(event text) returns void
+create or replace function relay.republish(event text) returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
   published relay.catalogue;
-  any_found boolean := false;
+  outcome text;
+  outcomes text[];
 begin
-  for published in select * from relay.catalogue as c where c.event = resume.event loop
-    any_found := true;
-    if published.operation <> 'EMIT' then
-      perform relay.create_trigger(published);
+  for published in select * from relay.catalogue as c where c.event = republish.event order by c.operation loop
+    if published.suspended then
+      outcome := 'suspended';
+    elsif published.operation = 'EMIT' then
+      outcome := 'unchanged';
+    else
+      outcome := relay.publish(
+        event => published.event,
+        on_table => published.on_table::text,
+        operation => published.operation,
+        condition => published.condition,
+        account => published.account,
+        payload => published.payload,
+        description => published.description,
+        payload_schema => published.payload_schema,
+        level => published.level,
+        at => published.fires_at,
+        key => published.key);
     end if;
+    outcomes := outcomes || outcome;
   end loop;
-  if not any_found then
+  if outcomes is null then
+    raise exception 'relay.republish(%): no such event', quote_nullable(event)
+      using errcode = 'undefined_object', hint = 'select event from relay.contract lists them.';
+  end if;
+  return (select string_agg(distinct o, ', ') from unnest(outcomes) as o);
+end
+$$;
+comment on function relay.republish(text) is 'Publishes an event again as the catalogue describes it: after an upgrade of Recado, or when its trigger or function was dropped. Suspended events stay so.';
+
+create or replace function relay.resume(event text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+  if not exists (select from relay.catalogue as c where c.event = resume.event) then
     raise exception 'relay.resume(%): no such event', quote_nullable(event)
       using errcode = 'undefined_object', hint = 'select event from relay.contract lists them.';
   end if;
   update relay.catalogue as c set suspended = false where c.event = resume.event;
+  perform relay.republish(event);
 end
 $$;
-comment on function relay.resume(text) is 'Creates the triggers of a suspended event again.';
+comment on function relay.resume(text) is 'Publishes a suspended event again, against the table as it is now.';

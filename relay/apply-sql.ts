@@ -1,0 +1,236 @@
+// sql/: the functions, triggers and views in force. What a database runs already (relay.applied_sql) is left alone.
+// It is applied in units, each of them one short transaction:
+//
+//   relay/*.sql                     all of them, so that functions of two versions never meet
+//   clinic/x.sql, evolution/x.sql   a file
+//   clinic/x.sql: doctors.deleted   the calls of one event, where a file is a list of calls of relay.publish()
+//   republished: doctors.deleted    a published event, when relay/*.sql changed. From the catalogue, not from the
+//                                   files: what a DBA published or changed in psql stays as it is
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { packageRoot } from './config.ts';
+import { describe, RecadoError } from './errors.ts';
+import type { Log } from './log.ts';
+
+export interface Patience {
+  log: Log;
+  /** How long a busy table is tried again. */
+  patienceMs: number;
+}
+
+interface Unit {
+  readonly name: string;
+  readonly hash: string;
+  readonly parts: readonly Part[];
+  /** Whose calls these are, in a list of them. */
+  readonly event?: string;
+}
+
+interface Part {
+  readonly text: string;
+  /** For messages; a call speaks for itself. */
+  readonly file?: string;
+}
+
+/**
+ * Applies what is new, and says what that was.
+ * @throws RecadoError `sql_failed`: relay/*.sql did not apply, nothing else was tried;
+ *   `contract_incomplete`: all was applied but what the message names
+ */
+export async function applySql(session: pg.Client, patience: Patience): Promise<string[]> {
+  const inForce = await hashesInForce(session);
+  const isNew = (unit: Unit) => inForce.get(unit.name) !== unit.hash;
+  // A migration may have dropped what a file had made: after one, files are applied again.
+  const history = await migrationHistory(session);
+  const applied: string[] = [];
+  const problems: string[] = [];
+
+  const relay = (await readUnits('relay', history))[0]!;
+  if (isNew(relay)) {
+    await apply(session, relay, patience).catch((error) => {
+      throw new RecadoError('sql_failed', `sql/${sentenceOf(error)}. Nothing was changed.`, { cause: error });
+    });
+    applied.push(relay.name);
+  }
+
+  const tryTo = async (unit: Unit) => {
+    try {
+      const outcomes = await apply(session, unit, patience);
+      if (!outcomes.every((outcome) => outcome === 'unchanged')) applied.push(unit.name);
+    } catch (error) {
+      // The application does without such a table, or does not have it yet: every run looks again.
+      if (codeOf(error) === '42P01')
+        patience.log.say('migrate_skipped', { unit: unit.name, error: sentenceOf(error) });
+      else problems.push(`${unit.name}: ${sentenceOf(error)}`);
+    }
+  };
+  const stranded = await eventsWithoutTable(session);
+  for (const folder of ['clinic', 'evolution']) {
+    for (const unit of await readUnits(folder, history)) {
+      if (isNew(unit) || (unit.event && stranded.has(unit.event))) await tryTo(unit);
+    }
+  }
+  for (const unit of await republications(session, relay.hash)) if (isNew(unit)) await tryTo(unit);
+
+  if (problems.length > 0) {
+    const list = problems.map((problem) => `\n  ${problem}`).join('');
+    throw new RecadoError(
+      'contract_incomplete',
+      `All is installed but the following, of which nothing was changed:${list}\nCorrect the tables or the files, then run "recado migrate" again.`,
+    );
+  }
+  return applied;
+}
+
+/** Runs a unit in a transaction of its own, and says what its statements returned. */
+async function apply(session: pg.Client, unit: Unit, patience: Patience): Promise<unknown[]> {
+  return patiently(unit.name, patience, async () => {
+    const outcomes: unknown[] = [];
+    try {
+      await session.query('begin');
+      for (const part of unit.parts) outcomes.push(await runPart(session, part));
+      await session.query(
+        `insert into relay.applied_sql (file, hash) values ($1, $2)
+         on conflict (file) do update set hash = excluded.hash, applied_at = now()`,
+        [unit.name, unit.hash],
+      );
+      await session.query('commit');
+      return outcomes;
+    } catch (error) {
+      await session.query('rollback');
+      throw error;
+    }
+  });
+}
+
+/** The value that a single select returns; undefined for a text of several statements. */
+async function runPart(session: pg.Client, { file, text }: Part): Promise<unknown> {
+  try {
+    const { rows } = await session.query<Record<string, unknown>>(text);
+    return rows?.[0] && Object.values(rows[0])[0];
+  } catch (error) {
+    const { position } = error as { position?: string };
+    if (error instanceof Error && file !== undefined) {
+      const line =
+        position === undefined ? '' : ` line ${text.slice(0, Number(position)).split('\n').length}`;
+      error.message = `${file}${line}: ${error.message}`;
+    }
+    throw error;
+  }
+}
+
+/** Runs `work`, and again as long as a lock is all that is missing. `work` undoes itself when it fails. */
+export async function patiently<T>(what: string, patience: Patience, work: () => Promise<T>): Promise<T> {
+  const { log, patienceMs } = patience;
+  const deadline = Date.now() + patienceMs;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      // lock_not_available, deadlock_detected, and roles that another database of the cluster changes just now.
+      const passing =
+        ['55P03', '40P01'].includes(codeOf(error)) || /tuple concurrently/.test(describe(error));
+      if (!passing || Date.now() > deadline) throw error;
+      log.say('migrate_busy', { what, error: describe(error), attempt });
+      // Writers that queued behind us go first.
+      await delay(Math.min(5_000, 100 * 2 ** attempt) * (0.5 + Math.random()));
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Units.
+
+/** The units of a folder of sql/, in the order of their application. */
+async function readUnits(folder: string, history: string): Promise<Unit[]> {
+  const path = join(packageRoot, 'sql', folder);
+  const names = (await readdir(path)).filter((name) => name.endsWith('.sql')).sort();
+  const files = await Promise.all(
+    names.map(async (name) => ({
+      file: `${folder}/${name}`,
+      text: await readFile(join(path, name), 'utf8'),
+    })),
+  );
+  if (folder === 'relay') return [makeUnit(`${folder}/*.sql`, files, history)];
+  return files.flatMap(({ file, text }) =>
+    isListOfCalls(text) ? unitPerEvent(file, text) : [makeUnit(file, [{ file, text }], history)],
+  );
+}
+
+function makeUnit(name: string, parts: readonly Part[], history = ''): Unit {
+  const hash = createHash('sha256').update(history);
+  for (const { text } of parts) hash.update('\0').update(text);
+  return { name, parts, hash: hash.digest('hex') };
+}
+
+/** Whether a file is nothing but comments and calls such as `select relay.publish(…);`, each from column one. */
+function isListOfCalls(text: string): boolean {
+  return /^(\s|--.*\n)*select relay\.(un)?publish\(/.test(text);
+}
+
+/** The calls of one event belong together: an event is installed for all its operations or for none. */
+function unitPerEvent(file: string, text: string): Unit[] {
+  // The first part is the file's own comment.
+  const calls = text.split(/^(?=select relay\.)/m).slice(1);
+  const events = new Map<string, Part[]>();
+  for (const call of calls) {
+    const lines = call.split('\n');
+    // A comment below a call belongs to the next one.
+    while (/^(\s*|--.*)$/.test(lines.at(-1)!)) lines.pop();
+    const event = eventOf(call);
+    events.set(event, [...(events.get(event) ?? []), { text: lines.join('\n') }]);
+  }
+  return [...events].map(([event, parts]) => ({ ...makeUnit(`${file}: ${event}`, parts), event }));
+}
+
+function eventOf(call: string): string {
+  return /\bevent\s*=>\s*'([^']+)'/.exec(call)?.[1] ?? /\(\s*'([^']+)'/.exec(call)?.[1] ?? call;
+}
+
+/** A published event as its catalogue rows describe it, in the words of this version of sql/relay. */
+async function republications(session: pg.Client, version: string): Promise<Unit[]> {
+  const { rows } = await session.query<{ event: string; call: string }>(
+    `select distinct event, format('select relay.republish(%L)', event) as call
+       from relay.catalogue order by event`,
+  );
+  return rows.map(({ event, call }) => makeUnit(`republished: ${event}`, [{ text: call }], version));
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// What the database says.
+
+async function hashesInForce(session: pg.Client): Promise<Map<string, string>> {
+  const { rows } = await session.query<{ file: string; hash: string }>(
+    'select file, hash from relay.applied_sql',
+  );
+  return new Map(rows.map(({ file, hash }) => [file, hash]));
+}
+
+async function migrationHistory(session: pg.Client): Promise<string> {
+  const { rows } = await session.query<{ history: string }>(
+    "select string_agg(id || ' ' || name, ', ' order by id) as history from recado.migrations",
+  );
+  return rows[0]!.history;
+}
+
+/** Events whose table was dropped: if it is there again, it has no triggers. */
+async function eventsWithoutTable(session: pg.Client): Promise<Set<string>> {
+  const { rows } = await session.query<{ event: string }>(
+    `select event from relay.catalogue as c
+      where on_table is not null and not exists (select from pg_class as t where t.oid = c.on_table)`,
+  );
+  return new Set(rows.map(({ event }) => event));
+}
+
+function codeOf(error: unknown): string {
+  return String((error as { code?: unknown }).code);
+}
+
+/** What Postgres said, with its hint. */
+export function sentenceOf(error: unknown): string {
+  const { hint } = error as { hint?: string };
+  return hint === undefined ? describe(error) : `${describe(error)} (${hint})`;
+}

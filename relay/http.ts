@@ -1,20 +1,37 @@
 // The few routes beside Socket.IO.
 
 import { timingSafeEqual } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { Settings } from './config.ts';
-import { describe } from './errors.ts';
+import { describe, RecadoError } from './errors.ts';
 import type { Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Sockets } from './sockets.ts';
 import type { Wakeup } from './wakeup.ts';
 
+/** What a process says of itself, and what /readyz shows of all. */
+export interface WorkerState {
+  pid: number;
+  ready: boolean;
+  listening: boolean;
+}
+
+/** The processes behind one port, of which this is one. */
+export interface AllProcesses {
+  /** The metrics of all, summed. */
+  metrics(): Promise<string>;
+  workers(): Promise<{ expected: number; workers: WorkerState[] }>;
+}
+
 export interface Context {
   feed: Feed;
   wakeup: Wakeup;
   sockets: Sockets;
   metrics: Metrics;
+  /** Where several processes share the port. */
+  link: AllProcesses | null;
   settings: Settings['http'];
   log: Log;
 }
@@ -32,9 +49,10 @@ const routes: Record<string, Route> = {
   'GET /readyz': (_request, context) => readiness(context),
   'GET /metrics': async (request, context) => {
     if (!isOperator(request, context.settings)) return forbidden;
-    const { metrics, sockets } = context;
+    const { metrics, sockets, link } = context;
     metrics.sockets.set(sockets.count);
-    return { status: 200, body: await metrics.registry.metrics(), type: metrics.registry.contentType };
+    const text = link ? await link.metrics() : await metrics.registry.metrics();
+    return { status: 200, body: text, type: metrics.registry.contentType };
   },
 };
 
@@ -70,12 +88,17 @@ function refusal(status: number, code: string, message: string): Reply {
 }
 
 /** 503 where clients cannot be served, with what is missing. A deaf doorbell costs a second, not the service. */
-function readiness({ feed, wakeup }: Context): Reply {
+async function readiness({ feed, wakeup, link }: Context): Promise<Reply> {
+  const own = { pid: process.pid, ready: feed.ready, listening: wakeup.listening };
+  const { expected, workers } = link ? await link.workers() : { expected: 1, workers: [own] };
+  const unready = expected - workers.filter((worker) => worker.ready).length;
+  const deaf = workers.filter((worker) => !worker.listening).length;
+  const of = expected > 1 ? (count: number) => ` (${count} of ${expected} processes)` : () => '';
   const checks = {
-    database: feed.ready ? 'ok' : 'events cannot be read; see the log',
-    listen: wakeup.listening ? 'ok' : 'not listening; events arrive with the safety reads',
+    database: unready === 0 ? 'ok' : `events cannot be read; see the log${of(unready)}`,
+    listen: deaf === 0 ? 'ok' : `not listening; events arrive with the safety reads${of(deaf)}`,
   };
-  return { status: feed.ready ? 200 : 503, body: { ready: feed.ready, checks } };
+  return { status: unready === 0 ? 200 : 503, body: { ready: unready === 0, checks } };
 }
 
 function isOperator(request: IncomingMessage, { operatorToken }: Settings['http']): boolean {
@@ -87,4 +110,31 @@ function isOperator(request: IncomingMessage, { operatorToken }: Settings['http'
 
 function isLoopback(address: string | undefined): boolean {
   return address === '::1' || /^(::ffff:)?127\./.test(address ?? '');
+}
+
+export interface Listening {
+  /** Where clients connect. */
+  readonly url: string;
+  readonly port: number;
+}
+
+/** @throws RecadoError `port_in_use`, `listen_failed` */
+export async function listen(
+  server: Server,
+  { host, port }: Pick<Settings['http'], 'host' | 'port'>,
+): Promise<Listening> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const taken = error.code === 'EADDRINUSE';
+      const sentence = taken
+        ? `Port ${port} of ${host} is in use by another program: stop it, or set PORT to another one (0 lets the system choose).`
+        : `Cannot listen on ${host}:${port} (${error.message}): correct HOST and PORT.`;
+      reject(new RecadoError(taken ? 'port_in_use' : 'listen_failed', sentence, { cause: error }));
+    });
+    server.listen({ host, port }, resolve);
+  });
+  const address = server.address() as AddressInfo;
+  const shown = ['0.0.0.0', '::', '127.0.0.1'].includes(host) ? 'localhost' : host;
+  const url = `http://${shown.includes(':') ? `[${shown}]` : shown}:${address.port}`;
+  return { url, port: address.port };
 }

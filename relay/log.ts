@@ -19,6 +19,12 @@ const observations = {
 
   relay_listening: { level: 'info', text: (o: { url: string }) => `clients connect to ${o.url}` },
 
+  worker_ended: {
+    level: 'error',
+    text: (o: { pid: number; how: string }) =>
+      `process ${o.pid} ended (${o.how}); another one takes its place`,
+  },
+
   // reading
   wakeup_listening: { level: 'info', text: () => 'listening for commits' },
   wakeup_reconnecting: {

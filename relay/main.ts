@@ -7,6 +7,7 @@ import { findDatabase, findSecret } from './demo.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { migrate } from './migrate.ts';
+import { isWorker, startProcesses } from './processes.ts';
 import { startRelay } from './relay.ts';
 import { runSql } from './sql.ts';
 import { start } from './start.ts';
@@ -32,12 +33,18 @@ program
   .command('relay')
   .description('the relay alone, on a migrated database')
   .action(async () => {
-    const { settings, log } = begin('relay');
+    const { settings, log } = begin(isWorker ? 'worker' : 'relay');
+    if (settings.relay.processes > 1 && !isWorker) {
+      const processes = await startProcesses(settings, log);
+      log.say('relay_listening', { url: processes.url });
+      await until(log, processes);
+      return;
+    }
     const databaseUrl = await findDatabase(settings);
     await waitForDatabase({ url: databaseUrl, name: 'recado', log });
     const jwt = await findSecret(settings);
     const relay = await startRelay({ databaseUrl, jwt, settings, log });
-    log.say('relay_listening', { url: relay.url });
+    if (!isWorker) log.say('relay_listening', { url: relay.url });
     await until(log, relay);
   });
 

@@ -1,14 +1,13 @@
 // One relay process: its parts put together, and taken apart in order.
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { createPool, createReaderPool, openReader, openSession } from './database.ts';
-import { RecadoError } from './errors.ts';
 import { Feed } from './feed.ts';
-import { answer } from './http.ts';
+import { answer, listen } from './http.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { PageLimits } from './outbox.ts';
+import { isWorker, joinAsWorker } from './processes.ts';
 import { Replay } from './replay.ts';
 import { startRetention } from './retention.ts';
 import { Sockets } from './sockets.ts';
@@ -24,7 +23,7 @@ export interface RelayOptions {
 }
 
 export interface Relay {
-  /** Where clients connect. */
+  /** Where clients connect; empty in a worker, whose connections another process takes. */
   readonly url: string;
   readonly port: number;
   readonly metrics: Metrics;
@@ -72,9 +71,16 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
     log,
     metrics,
   });
-  const { host, port } = settings.http;
-  await listen(server, host, port);
-  const { port: listening } = server.address() as AddressInfo;
+  const link = isWorker
+    ? joinAsWorker({
+        server,
+        io: sockets.io,
+        metrics,
+        state: () => ({ ready: feed.ready, listening: wakeup.listening }),
+      })
+    : null;
+  // A worker is handed its connections.
+  const { url, port } = link ? { url: '', port: 0 } : await listen(server, settings.http);
 
   const wakeup = startWakeup({
     databaseUrl,
@@ -89,22 +95,22 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
   });
   feed.start(sockets);
   server.on('request', (request, response) => {
-    answer(request, response, { feed, wakeup, sockets, metrics, settings: settings.http, log });
+    answer(request, response, { feed, wakeup, sockets, metrics, link, settings: settings.http, log });
   });
 
   const retention = startRetention({ pool, feed, log, metrics });
 
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
+    link?.close();
     await sockets.close();
     await retention.close();
     await Promise.all([wakeup.close(), feed.close()]);
     await Promise.all([pool.end(), replayPool.end()]);
   }
-  const shownHost = host === '0.0.0.0' || host === '::' || host === '127.0.0.1' ? 'localhost' : host;
   return {
-    url: `http://${shownHost.includes(':') ? `[${shownHost}]` : shownHost}:${listening}`,
-    port: listening,
+    url,
+    port,
     metrics,
     ready: () => feed.firstRead,
     close() {
@@ -112,18 +118,4 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
       return closing;
     },
   };
-}
-
-async function listen(server: ReturnType<typeof createServer>, host: string, port: number): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      const sentence =
-        error.code === 'EADDRINUSE'
-          ? `Port ${port} of ${host} is in use by another program: stop it, or set PORT to another one (0 lets the system choose).`
-          : `Cannot listen on ${host}:${port} (${error.message}): correct HOST and PORT.`;
-      const code = error.code === 'EADDRINUSE' ? 'port_in_use' : 'listen_failed';
-      reject(new RecadoError(code, sentence, { cause: error }));
-    });
-    server.listen({ host, port }, resolve);
-  });
 }

@@ -80,6 +80,11 @@ export class Sockets implements FeedListener {
     this.#io.on('connection', (socket) => void this.#welcome(socket));
   }
 
+  /** For the process that hands out the connections. */
+  get io(): Pick<Server, 'engine'> {
+    return this.#io;
+  }
+
   /** Sockets of every state, for the gauge. */
   get count(): number {
     return this.#io.of('/').sockets.size;

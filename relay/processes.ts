@@ -1,0 +1,161 @@
+// Several relay processes behind one port (RELAY_PROCESSES). The first process listens and hands each connection to
+// a worker; the stock client begins with HTTP long-polling, whose requests must all reach the worker that has the
+// session, and the sticky library sees to that. Every worker is a whole relay and reads the outbox itself.
+import cluster, { type Worker } from 'node:cluster';
+import { createServer, type Server as HttpServer } from 'node:http';
+import sticky from '@socket.io/sticky';
+import { AggregatorRegistry } from 'prom-client';
+import type { Server } from 'socket.io';
+import type { Settings } from './config.ts';
+import { type Listening, listen } from './http.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+
+interface Question {
+  recado: 'question';
+  id: number;
+  about: 'metrics' | 'workers';
+}
+
+interface Answer {
+  recado: 'answer';
+  id: number;
+  text: string;
+}
+
+interface Report {
+  recado: 'state';
+  state: WorkerState;
+}
+
+type Message = Question | Answer | Report;
+
+const REPORT_EVERY_MS = 500;
+const ANSWER_WITHIN_MS = 3_000;
+/** A worker that dies at once is not started again faster than this. */
+const RESTART_AFTER_MS = 1_000;
+const CLOSE_WITHIN_MS = 4_000;
+
+export const isWorker = cluster.isWorker;
+
+/**
+ * Listens, and starts the workers with the arguments and environment of this process; one that ends is replaced.
+ * @throws RecadoError `port_in_use`, `listen_failed`
+ */
+export async function startProcesses(
+  { http, relay }: Pick<Settings, 'http' | 'relay'>,
+  log: Log,
+): Promise<Listening & { close(): Promise<void> }> {
+  const server = createServer();
+  sticky.setupMaster(server, { loadBalancingMethod: 'least-connection' });
+  const listening = await listen(server, http);
+  const aggregator = new AggregatorRegistry();
+  const states = new Map<number, WorkerState>();
+  let closing = false;
+
+  cluster.setupPrimary({ serialization: 'advanced' });
+  cluster.on('message', (worker, message: unknown) => {
+    if (!isMessage(message)) return;
+    if (message.recado === 'state') states.set(worker.id, message.state);
+    if (message.recado === 'question') void reply(worker, message);
+  });
+  cluster.on('exit', (worker, code, signal) => {
+    states.delete(worker.id);
+    if (closing) return;
+    log.say('worker_ended', { pid: worker.process.pid ?? 0, how: signal ?? `exit code ${code}` });
+    setTimeout(() => {
+      if (!closing) cluster.fork();
+    }, RESTART_AFTER_MS);
+  });
+  for (let i = 0; i < relay.processes; i += 1) cluster.fork();
+
+  async function reply(worker: Worker, { id, about }: Question): Promise<void> {
+    const text =
+      about === 'metrics'
+        ? await aggregator.clusterMetrics().catch((error: unknown) => `# ${String(error)}\n`)
+        : JSON.stringify({ expected: relay.processes, workers: [...states.values()] });
+    if (worker.isConnected()) worker.send({ recado: 'answer', id, text } satisfies Answer);
+  }
+
+  return {
+    ...listening,
+    async close() {
+      closing = true;
+      server.close();
+      const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+      const ended = workers.map(
+        (worker) => new Promise<void>((resolve) => worker.once('exit', () => resolve())),
+      );
+      for (const worker of workers) worker.process.kill('SIGTERM');
+      const late = setTimeout(() => {
+        for (const worker of workers) worker.process.kill('SIGKILL');
+      }, CLOSE_WITHIN_MS);
+      await Promise.all(ended);
+      clearTimeout(late);
+    },
+  };
+}
+
+export interface WorkerOptions {
+  server: HttpServer;
+  io: Pick<Server, 'engine'>;
+  metrics: Metrics;
+  state: () => Omit<WorkerState, 'pid'>;
+}
+
+/** The worker's side: takes the connections it is handed, and asks the first process about all. */
+export function joinAsWorker({
+  server,
+  io,
+  metrics,
+  state,
+}: WorkerOptions): AllProcesses & { close(): void } {
+  // A browser would send the requests of another session down a connection that is kept alive.
+  server.maxRequestsPerSocket = 1;
+  sticky.setupWorker({ httpServer: server, engine: io.engine } as unknown as Server);
+  AggregatorRegistry.setRegistries([metrics.registry]);
+
+  let asked = 0;
+  const waiting = new Map<number, (text: string) => void>();
+  const onMessage = (message: unknown) => {
+    if (isMessage(message) && message.recado === 'answer') waiting.get(message.id)?.(message.text);
+  };
+  process.on('message', onMessage);
+  const report = () => {
+    if (!process.connected) return;
+    process.send?.({ recado: 'state', state: { pid: process.pid, ...state() } } satisfies Report);
+  };
+  const reporting = setInterval(report, REPORT_EVERY_MS);
+  report();
+
+  async function ask(about: Question['about']): Promise<string> {
+    asked += 1;
+    const id = asked;
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise<string>((resolve, reject) => {
+        waiting.set(id, resolve);
+        timer = setTimeout(() => reject(new Error('the first process did not answer')), ANSWER_WITHIN_MS);
+        process.send?.({ recado: 'question', id, about } satisfies Question);
+      });
+    } finally {
+      clearTimeout(timer);
+      waiting.delete(id);
+    }
+  }
+
+  return {
+    metrics: () => ask('metrics'),
+    async workers() {
+      return JSON.parse(await ask('workers')) as Awaited<ReturnType<AllProcesses['workers']>>;
+    },
+    close() {
+      clearInterval(reporting);
+      process.off('message', onMessage);
+    },
+  };
+}
+
+function isMessage(message: unknown): message is Message {
+  return typeof message === 'object' && message !== null && 'recado' in message;
+}

@@ -1,5 +1,7 @@
 export default {
   testEnvironment: 'node',
+  globalSetup: './relay/test/setup.js',
+  globalTeardown: './relay/test/teardown.js',
   roots: ['<rootDir>/relay/test'],
   testMatch: ['**/*.test.ts'],
   extensionsToTreatAsEsm: ['.ts'],

@@ -49,7 +49,8 @@ create table public.messages (
   whatsapp jsonb not null default '{}',
   "createdAt" timestamptz(3) not null default now(),
   constraint direction_is_incoming_or_outgoing check (direction in ('INCOMING', 'OUTGOING')),
-  constraint a_message_of_an_instance_is_stored_once unique ("tenantId", "instanceName", "whatsappMessageId")
+  -- The message's id first: with the tenant first, a plan made without statistics reads the tenant's every message.
+  constraint a_message_of_an_instance_is_stored_once unique ("whatsappMessageId", "instanceName", "tenantId")
 );
 create index messages_by_chat on public.messages ("chatId", "sentAt");
 create index messages_that_may_be_unread on public.messages ("chatId", "sentAt") where live and direction = 'INCOMING';

@@ -34,7 +34,7 @@ export const PACE: Pace = {
   safetyMs: 600_000,
   pollMs: 15_000,
   overlapMs: 3_600_000,
-  pageSize: 500,
+  pageSize: 1000,
   requestMs: 30_000,
 };
 

@@ -120,10 +120,12 @@ begin
   on conflict (source_id, alias) do update set jid = excluded.jid;
 
   -- A LID belongs to one number for good: whoever claims another for it is not believed.
-  update evolution.aliases as lid set phone = pair.phone
-    from jsonb_to_recordset(facts -> 'pairs') as pair(lid text, phone text)
-   where lid.source_id = of_source and lid.alias = pair.lid and lid.phone is null;
-  get diagnostics paired = row_count;
+  if jsonb_array_length(coalesce(facts -> 'pairs', '[]')) > 0 then
+    update evolution.aliases as lid set phone = pair.phone
+      from jsonb_to_recordset(facts -> 'pairs') as pair(lid text, phone text)
+     where lid.source_id = of_source and lid.alias = pair.lid and lid.phone is null;
+    get diagnostics paired = row_count;
+  end if;
   if paired > 0 then
     select array_agg(distinct p.phone) into paired_people from jsonb_to_recordset(facts -> 'pairs') as p(phone text);
     merged := evolution.merge_chats(of_source, paired_people);
@@ -298,10 +300,13 @@ begin
       where (excluded."reactedAt", excluded.emoji) > (known."reactedAt", known.emoji);
     told_ids := told_ids || array(select x.id from jsonb_to_recordset(facts -> 'reactions') as x(id text));
   end if;
-  update evolution.reactions as r set message_id = m.id
-    from public.messages as m
-   where r.source_id = of_source and r.message_id is null and r."whatsappMessageId" = any (told_ids)
-     and m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = r."whatsappMessageId";
+  if exists (select from evolution.reactions as r
+              where r."whatsappMessageId" = any (told_ids) and r.source_id = of_source and r.message_id is null) then
+    update evolution.reactions as r set message_id = m.id
+      from public.messages as m
+     where r.source_id = of_source and r.message_id is null and r."whatsappMessageId" = any (told_ids)
+       and m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = r."whatsappMessageId";
+  end if;
   insert into evolution.media (message_id, kind, mimetype, "fileName", bytes, seconds, width, height, voice, "viewOnce", url)
   select distinct on (m.id) m.id, f.kind, f.mimetype, f."fileName", f.bytes, f.seconds, f.width, f.height, f.voice, f."viewOnce", f.url
     from jsonb_to_recordset(facts -> 'messages') as t(id text, media jsonb)
@@ -380,10 +385,15 @@ begin
 
   -- 8. Names and addresses of chats. A name that nobody but the application can have given stays.
   with called as (
-    select distinct a.chat_id, a.person from evolution.aliases as a
-     where a.source_id = of_source and a.chat_id is not null
-       and a.alias in (select n.alias from jsonb_to_recordset(facts -> 'names') as n(alias text)
-                       union select p.lid from jsonb_to_recordset(facts -> 'pairs') as p(lid text))
+    select a.chat_id, a.person
+      from jsonb_to_recordset(facts -> 'names') as n(alias text, name text)
+      join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
+      join public.chats as c on c.id = a.chat_id and c."contactName" <> n.name
+    union
+    select a.chat_id, a.person
+      from jsonb_to_recordset(facts -> 'addresses') as n(alias text)
+      join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
+      join public.chats as c on c.id = a.chat_id and c."whatsappChatId" <> a.jid
   ), better as (
     select c.id, case when best.replaces then best.name else c."contactName" end as name, coalesce(canonical.jid, c."whatsappChatId") as jid
       from called

@@ -1,0 +1,90 @@
+// Databases for tests. One server serves the whole jest run: TEST_DATABASE_URL (of a superuser), or an embedded one
+// that is started when the first test asks (postgres-server.js). A test's database is a copy of a migrated template.
+import { once } from 'node:events';
+import { createConnection } from 'node:net';
+import { text } from 'node:stream/consumers';
+import pg from 'pg';
+import { createPool } from '../database.ts';
+import { createLog } from '../log.ts';
+
+export interface TestDatabase {
+  readonly url: string;
+  readonly pool: pg.Pool;
+  /** Drops the database. @throws Error when somebody was still connected to it */
+  close(): Promise<void>;
+}
+
+export interface TestServer {
+  /** Of a superuser, to a database that is nobody's. */
+  readonly url: string;
+  readonly template: string;
+}
+
+let count = 0;
+
+/** @param options.empty without anything of ours in it */
+export async function createDatabase({ empty = false }: { empty?: boolean } = {}): Promise<TestDatabase> {
+  const { url: serverUrl, template } = await testServer();
+  // The template's name begins like those of all databases of this run, so that the teardown finds them.
+  const name = template.replace(/template$/, `${process.pid}_${(count += 1)}`);
+  await onServer(serverUrl, `create database ${name} template ${empty ? 'template0' : template}`);
+  const url = withDatabase(serverUrl, name);
+  const pool = createPool({ url, name: 'test', log: createLog('silent', false) });
+  return {
+    url,
+    pool,
+    async close() {
+      await pool.end();
+      const left = await stillConnected(serverUrl, name);
+      await onServer(serverUrl, `drop database ${name} with (force)`);
+      if (left.length > 0) throw new Error(`Still connected to the test's database: ${left.join(', ')}`);
+    },
+  };
+}
+
+/** The server of this jest run. */
+export async function testServer(): Promise<TestServer> {
+  const port = Number(process.env.RECADO_TEST_SERVER);
+  const socket = createConnection(port, '127.0.0.1');
+  await once(socket, 'connect');
+  const answer = JSON.parse(await text(socket)) as TestServer | { error: string };
+  if ('error' in answer) throw new Error(`The tests have no Postgres: ${answer.error}`);
+  return answer;
+}
+
+export function withDatabase(
+  url: string,
+  database: string,
+  user?: { name: string; password: string },
+): string {
+  const changed = new URL(url);
+  changed.pathname = `/${database}`;
+  if (user) Object.assign(changed, { username: user.name, password: user.password });
+  return changed.href;
+}
+
+async function onServer<Row extends pg.QueryResultRow>(
+  url: string,
+  statement: string,
+  values: unknown[] = [],
+): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query<Row>(statement, values)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+/** Names of the sessions that remain; those just closed are given a moment, since a backend ends after its client. */
+async function stillConnected(url: string, database: string): Promise<string[]> {
+  for (const deadline = Date.now() + 2_000; ; ) {
+    const rows = await onServer<{ name: string }>(
+      url,
+      'select application_name as name from pg_stat_activity where datname = $1',
+      [database],
+    );
+    if (rows.length === 0 || Date.now() > deadline) return rows.map(({ name }) => name);
+  }
+}

@@ -1,0 +1,2 @@
+// jest.config.js: globalSetup.
+export { open as default } from './postgres-server.js';

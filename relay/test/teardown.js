@@ -1,0 +1,2 @@
+// jest.config.js: globalTeardown.
+export { close as default } from './postgres-server.js';

@@ -26,7 +26,8 @@ let count = 0;
 export async function createDatabase({ empty = false }: { empty?: boolean } = {}): Promise<TestDatabase> {
   const { url: serverUrl, template } = await testServer();
   // The template's name begins like those of all databases of this run, so that the teardown finds them.
-  const name = template.replace(/template$/, `${process.pid}_${(count += 1)}`);
+  count += 1;
+  const name = template.replace(/template$/, `${process.pid}_${count}`);
   await onServer(serverUrl, `create database ${name} template ${empty ? 'template0' : template}`);
   const url = withDatabase(serverUrl, name);
   const pool = createPool({ url, name: 'test', log: createLog('silent', false) });

@@ -332,6 +332,11 @@ begin
     end if;
   end if;
 
+  -- They are the event's: calls for its further operations may leave them out.
+  select coalesce(wanted.description, min(c.description)), coalesce(wanted.payload_schema, min(c.payload_schema::text)::jsonb)
+    into wanted.description, wanted.payload_schema
+    from relay.catalogue as c where c.event = wanted.event and c.operation <> wanted.operation;
+
   select c.* into current from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
   body := relay.capture_body(wanted);
   function_name := relay.trigger_name(wanted.event, wanted.operation);
@@ -370,7 +375,7 @@ begin
 end
 $$;
 comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text) is
-  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';
+  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event. Several operations are several calls, of which one gives description and payload_schema. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';
 
 create or replace function relay.unpublish(event text) returns boolean
 language plpgsql volatile

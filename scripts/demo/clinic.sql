@@ -46,8 +46,9 @@ insert into public.appointments (id, "accountId", "doctorId", "patientId", "stat
 insert into public."appointmentProcedures" ("appointmentId", "procedureId") values
   (123, 3699), (124, 3700), (125, 3701), (126, 3700), (223, 3799), (224, 3799);
 
-alter table public.accounts alter column id restart with 1000;
-alter table public.doctors alter column id restart with 1000;
-alter table public.patients alter column id restart with 1000;
-alter table public.procedures alter column id restart with 10000;
-alter table public.appointments alter column id restart with 1000;
+-- setval, not ALTER TABLE, which Postgres refuses while deferred triggers wait for the commit.
+select setval(pg_get_serial_sequence('public.accounts', 'id'), 999),
+       setval(pg_get_serial_sequence('public.doctors', 'id'), 999),
+       setval(pg_get_serial_sequence('public.patients', 'id'), 999),
+       setval(pg_get_serial_sequence('public.procedures', 'id'), 9999),
+       setval(pg_get_serial_sequence('public.appointments', 'id'), 999);

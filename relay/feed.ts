@@ -52,6 +52,9 @@ export interface FeedOptions {
   metrics: Metrics;
 }
 
+/** In so many parts the events found at the start are forgotten again. */
+const WARM_PARTS = 64;
+
 const NOBODY: FeedListener = { onBatch() {}, onLost() {}, onRevocations() {} };
 
 /** A batch of which some parts were handed on. */
@@ -59,6 +62,7 @@ interface Unfinished {
   readonly bound: Snapshot;
   through: bigint;
   events: OutboxEvent[] | null;
+  bytes: number;
 }
 
 export class Feed {
@@ -201,13 +205,14 @@ export class Feed {
 
   /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */
   async #begin(session: pg.Client): Promise<void> {
-    this.#listener.onRevocations(null, await readRevocations(session, null));
     let start = await readStart(session);
     if (start.epoch === this.#epoch && start.now.xmax < this.#seen.xmax) {
       // The database has gone back in time without becoming another one: a storage snapshot was restored.
       await startNewEpoch(session);
       start = await readStart(session);
     }
+    // After the start: whatever is written from there on comes by as an event.
+    this.#listener.onRevocations(null, await readRevocations(session, null));
     if (start.epoch === this.#epoch) return;
     const lost = this.#epoch !== null;
     this.#epoch = start.epoch;
@@ -232,8 +237,7 @@ export class Feed {
     const { window, page: limits } = this.#options;
     // Stored bytes are compressed, and memory holds two bytes a character.
     const oldest = await findRecent(session, window.events, Math.floor(window.bytes / 8));
-    if (oldest === null) return;
-    const from: Snapshot = { xmax: oldest, xip: now.xip.filter((xid) => xid < oldest) };
+    const from = before(oldest, now);
     const events: OutboxEvent[] = [];
     for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
       const page = await readPage(session, { seen: from, bound: this.#seen, after }, limits);
@@ -241,16 +245,29 @@ export class Feed {
       events.push(...page.events);
       more = page.more;
     }
-    this.#window = new Window(from, window);
-    this.#window.add(events, this.#seen);
+    // In parts by transaction, or the first new event would push out all of it at once.
+    events.sort((a, b) => (a.xid === b.xid ? Number(a.id - b.id) : a.xid < b.xid ? -1 : 1));
+    const warm = new Window(from, window);
+    const size = Math.ceil(events.length / WARM_PARTS);
+    for (let begin = 0, end = 0; begin < events.length; begin = end) {
+      end = Math.min(begin + size, events.length);
+      while (events[end]?.xid === events[end - 1]!.xid) end += 1;
+      const next = events[end];
+      warm.add(events.slice(begin, end), next ? before(next.xid, now) : this.#seen);
+    }
+    this.#window = warm;
   }
 
   /** Reads and hands on until nothing is left of what was visible. */
   async #drain(session: pg.Client): Promise<void> {
     const { page: limits, metrics } = this.#options;
+    let readers: PromiseWithResolvers[] = [];
     for (let more = true; more; ) {
-      const readers = this.#readers;
-      this.#readers = [];
+      if (!this.#unfinished) {
+        // Who asks inside a batch is not answered by it: its bound is older than the question.
+        readers = this.#readers;
+        this.#readers = [];
+      }
       const range = this.#unfinished
         ? { seen: this.#seen, bound: this.#unfinished.bound, after: this.#unfinished.through }
         : { seen: this.#seen, bound: null, after: 0n };
@@ -259,6 +276,7 @@ export class Feed {
         page = await readPage(session, range, limits);
         if (isTooOld(this.#seen, page.emptied, page.now)) {
           const start = await readStart(session);
+          this.#listener.onRevocations(null, await readRevocations(session, null));
           await this.#startOver(session, start.now, start.largest);
           this.#lose('retention');
           page = { ...page, events: [], more: false };
@@ -274,10 +292,8 @@ export class Feed {
       const transactions = new Set(page.events.map(({ xid }) => xid)).size;
       this.#options.onRead?.({ now: page.now, transactions });
       more = page.more;
-      // Inside a batch a reader has not had all that was visible when it asked.
-      if (more) this.#readers.push(...readers);
-      else for (const reader of readers) reader.resolve();
     }
+    for (const reader of readers) reader.resolve();
   }
 
   async #readRevoked(session: pg.Client, events: readonly OutboxEvent[]): Promise<void> {
@@ -305,7 +321,7 @@ export class Feed {
       bound = cut(now, largest);
     }
     const seen = this.#seen;
-    if (more && !unfinished) this.#unfinished = { bound, through: 0n, events: [] };
+    if (more && !unfinished) this.#unfinished = { bound, through: 0n, events: [], bytes: 0 };
     if (this.#unfinished) this.#collect(this.#unfinished, events);
     if (!more) {
       const whole = this.#unfinished ? this.#unfinished.events : events;
@@ -321,10 +337,11 @@ export class Feed {
 
   /** Keeps the parts for the window, unless the batch is larger than the window. */
   #collect(unfinished: Unfinished, events: readonly OutboxEvent[]): void {
+    const { window } = this.#options;
     unfinished.through = events.at(-1)?.id ?? unfinished.through;
-    if (unfinished.events && unfinished.events.length + events.length > this.#options.window.events) {
-      unfinished.events = null;
-    }
+    for (const { payload } of events) unfinished.bytes += 2 * (payload?.length ?? 0);
+    const count = (unfinished.events?.length ?? 0) + events.length;
+    if (count > window.events || unfinished.bytes > window.bytes) unfinished.events = null;
     unfinished.events?.push(...events);
   }
 
@@ -349,6 +366,11 @@ export class Feed {
     const delay = Math.min(10_000, 250 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
     await sleep(delay, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
   }
+}
+
+/** What a snapshot sees below a transaction. */
+function before(xid: bigint, snapshot: Snapshot): Snapshot {
+  return cut(snapshot, xid - 1n);
 }
 
 function notReady(): RecadoError {

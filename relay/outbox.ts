@@ -154,7 +154,7 @@ function toPage(rows: PageRow[], limits: PageLimits): Page {
       header = row;
       continue;
     }
-    bytes = Number(row.bytes);
+    bytes = Math.max(bytes, Number(row.bytes));
     events.push({
       id: BigInt(row.id!),
       xid: BigInt(row.xid!),
@@ -212,25 +212,32 @@ export async function readLargest(session: Session, bound: Snapshot): Promise<bi
 }
 
 /**
- * The transaction from which on the table holds at most so many events and bytes, newest first; null when it holds
- * none. For warming the window. Bytes as stored, that is compressed: JSON takes a few times as much.
+ * The transaction from which on the table holds at most so many events and bytes, and all there ever were; for
+ * warming the window. Bytes as stored, that is compressed: JSON takes a few times as much.
  */
-export async function findRecent(session: Session, events: number, bytes: number): Promise<bigint | null> {
-  const { rows } = await session.query<{ xid: string | null; all: boolean }>(
+export async function findRecent(session: Session, events: number, bytes: number): Promise<bigint> {
+  const { rows } = await session.query<{
+    oldest: string | null;
+    newest: string | null;
+    emptied: string | null;
+    all: boolean;
+  }>(
     `with newest as (
        select xid, row_number() over w as n, sum(pg_column_size(payload)) over w as bytes
          from (select xid, payload from relay.events order by xid desc limit $1::int + 1) as e
        window w as (order by xid desc rows unbounded preceding)
      ),
      fitting as (select * from newest where n <= $1::int and bytes <= $2::bigint)
-     select (select min(xid::text::bigint) from fitting)::text as xid,
+     select (select min(xid::text::bigint) from fitting)::text as oldest,
+            (select max(xid::text::bigint) from newest)::text as newest,
+            (select emptied_through from relay.installation)::text as emptied,
             (select count(*) from newest) = (select count(*) from fitting) as all`,
     [events, bytes],
   );
-  const { xid, all } = rows[0]!;
-  if (xid === null) return null;
-  // The oldest transaction may fit only in part.
-  return all ? BigInt(xid) : BigInt(xid) + 1n;
+  const { oldest, newest, emptied, all } = rows[0]!;
+  if (all) return BigInt(emptied ?? 0) + 1n;
+  // The oldest transaction may fit only in part; and nothing fits where the newest event alone is too large.
+  return BigInt(oldest ?? newest!) + 1n;
 }
 
 /** Declares every position void; see relay.new_epoch(). */

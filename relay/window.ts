@@ -30,6 +30,8 @@ export class Window {
   #bytes = 0;
   #events = 0;
   #number = 0;
+  /** Number of the newest batch that is not here any more. */
+  #forgotten = 0;
 
   constructor(from: Snapshot, limits: WindowLimits) {
     this.#from = from;
@@ -42,12 +44,13 @@ export class Window {
   }
 
   /**
-   * Number of a batch: who heard of nothing since should be told a fresh position, before the window forgets it.
-   * 0 while the window is not half full.
+   * Number of a batch: who was told no position since then should be told a fresh one, before the window forgets
+   * theirs, or now where it already has: a large batch pushes out all the others at once.
    */
   get aging(): number {
     const full = Math.max(this.#bytes / this.#limits.bytes, this.#events / this.#limits.events);
-    return full < 0.5 ? 0 : (this.#batches[this.#batches.length >> 1]?.number ?? 0);
+    const middle = full < 0.5 ? 0 : (this.#batches[this.#batches.length >> 1]?.number ?? 0);
+    return Math.max(middle, this.#forgotten);
   }
 
   get size(): { bytes: number; events: number } {
@@ -76,8 +79,10 @@ export class Window {
     while (this.#bytes > this.#limits.bytes || this.#events > this.#limits.events) this.#forgetOldest();
   }
 
-  /** Forgets everything; `bound` is what a reader has seen who needs nothing. */
+  /** A batch that is larger than the window: all is forgotten. `bound` is what a reader has seen who needs nothing. */
   clear(bound: Snapshot): void {
+    this.#number += 1;
+    this.#forgotten = this.#number;
     this.#batches = [];
     this.#byAccount.clear();
     this.#bytes = 0;
@@ -110,5 +115,6 @@ export class Window {
     this.#bytes -= oldest.bytes;
     this.#events -= oldest.events;
     this.#from = oldest.bound;
+    this.#forgotten = oldest.number;
   }
 }

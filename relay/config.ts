@@ -49,6 +49,10 @@ export interface Settings {
     readonly port: number;
     /** Origins whose pages may connect; empty means none but our own. */
     readonly corsOrigin: '*' | readonly string[];
+    /** Connections one address may hold. */
+    readonly connectionsPerAddress: number;
+    /** Proxies before us that append to X-Forwarded-For. */
+    readonly trustedProxies: number;
     /** Bearer of the operator endpoints; null leaves them to loopback. */
     readonly operatorToken: string | null;
   };
@@ -324,6 +328,16 @@ const variables = {
     help: 'Comma-separated origins whose pages may connect, or * for all.',
     schema: origins,
   },
+  CONNECTIONS_PER_ADDRESS: {
+    default: '1000',
+    help: 'Connections one network address may hold; a clinic behind one router is one address.',
+    schema: wholeNumber(1, 1_000_000),
+  },
+  TRUSTED_PROXIES: {
+    default: '0',
+    help: 'Load balancers in front that append to X-Forwarded-For; 0 believes no such header.',
+    schema: wholeNumber(0, 10),
+  },
   OPERATOR_TOKEN: {
     default: null,
     absent: 'operator endpoints answer on loopback only',
@@ -492,6 +506,8 @@ function assemble(values: Values, terminal: boolean): Settings {
       host: values.HOST ?? (embedded ? '127.0.0.1' : '0.0.0.0'),
       port: values.PORT,
       corsOrigin: values.CORS_ORIGIN?.includes('*') ? '*' : (values.CORS_ORIGIN ?? []),
+      connectionsPerAddress: values.CONNECTIONS_PER_ADDRESS,
+      trustedProxies: values.TRUSTED_PROXIES,
       operatorToken: values.OPERATOR_TOKEN,
     },
     jwt: jwtSettings(values),

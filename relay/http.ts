@@ -78,6 +78,8 @@ export function answer(request: IncomingMessage, response: ServerResponse, conte
         'content-type': type,
         'cache-control': 'no-store',
         'x-content-type-options': 'nosniff',
+        'x-frame-options': 'DENY',
+        'referrer-policy': 'no-referrer',
       });
       response.end(typeof body === 'string' ? body : `${JSON.stringify(body)}\n`);
     });
@@ -102,10 +104,15 @@ async function readiness({ feed, wakeup, link }: Context): Promise<Reply> {
 }
 
 function isOperator(request: IncomingMessage, { operatorToken }: Settings['http']): boolean {
-  if (operatorToken === null) return isLoopback(request.socket.remoteAddress);
+  if (operatorToken === null) return isLoopback(request.socket.remoteAddress) && !cameThroughProxy(request);
   const given = Buffer.from(request.headers.authorization ?? '');
   const expected = Buffer.from(`Bearer ${operatorToken}`);
   return given.length === expected.length && timingSafeEqual(given, expected);
+}
+
+/** A proxy on this machine makes everybody look like loopback. */
+function cameThroughProxy({ headers }: IncomingMessage): boolean {
+  return ['x-forwarded-for', 'x-real-ip', 'forwarded', 'via'].some((name) => name in headers);
 }
 
 function isLoopback(address: string | undefined): boolean {

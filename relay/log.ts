@@ -78,6 +78,10 @@ const observations = {
   },
 
   // sockets
+  connection_refused: {
+    level: 'info',
+    text: (o: { code: string; origin: string }) => `refused: ${o.code} ${o.origin}`.trimEnd(),
+  },
   handshake_refused: { level: 'info', text: (o: { socket: string; code: string }) => `refused: ${o.code}` },
   handshake_deferred: {
     level: 'warn',

@@ -1,5 +1,6 @@
 // One relay process: its parts put together, and taken apart in order.
 import { createServer } from 'node:http';
+import { Admission } from './admission.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { createPool, createReaderPool, openReader, openSession } from './database.ts';
 import { Feed } from './feed.ts';
@@ -46,7 +47,8 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 1024 * 1024, payloadByte
  */
 export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptions): Promise<Relay> {
   const metrics = createMetrics();
-  const server = createServer();
+  // A request that dawdles holds a connection for nothing.
+  const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000 });
   const feed = new Feed({
     connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
     window: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
@@ -65,7 +67,7 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
     verifier,
     feed,
     replay: new Replay(replayPool, REPLAY_PAGE, metrics),
-    corsOrigin: settings.http.corsOrigin,
+    admission: new Admission(settings.http),
     roomPrefix: settings.roomPrefix,
     bufferBytes: settings.relay.clientBufferBytes,
     log,

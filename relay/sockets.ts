@@ -2,9 +2,10 @@
 //
 // Whatever a client hears goes through here: a batch of the feed to the rooms that are live, and to a client that
 // comes back what it missed, until in one tick its position is the feed's; in that tick it joins.
-import type { Server as HttpServer } from 'node:http';
+import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import { Server, type Socket } from 'socket.io';
 import { backlog, closeTransport, drained, Encoded, newSessionId, RelayAdapter, write } from './adapter.ts';
+import type { Admission } from './admission.ts';
 import { type Delivery, type ResyncReason, resyncPayload, toDeliveries } from './delivery.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Batch, Feed, FeedListener } from './feed.ts';
@@ -21,7 +22,7 @@ export interface SocketsOptions {
   verifier: Verifier;
   feed: Feed;
   replay: Replay;
-  corsOrigin: '*' | readonly string[];
+  admission: Admission;
   roomPrefix: string;
   /** Bytes that may wait for one socket. */
   bufferBytes: number;
@@ -51,6 +52,8 @@ const REPLAY_CHUNK_BYTES = 256 * 1024;
 const REPLAY_BACKLOG_BYTES = 512 * 1024;
 /** An offset of any client of ours fits, and one that is too long gets an answer instead of a closed transport. */
 const MAX_FRAME_BYTES = 256 * 1024;
+/** A connection that sends no handshake in this time is closed. */
+const CONNECT_WITHIN_MS = 10_000;
 /** Timers over 24.8 days fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -65,10 +68,13 @@ export class Sockets implements FeedListener {
 
   constructor(options: SocketsOptions) {
     this.#options = options;
+    const { corsOrigin } = options.admission.settings;
     this.#io = new Server(options.server, {
       adapter: RelayAdapter,
       connectionStateRecovery: { skipMiddlewares: false },
-      cors: { origin: options.corsOrigin === '*' ? '*' : [...options.corsOrigin] },
+      cors: { origin: corsOrigin === '*' ? '*' : [...corsOrigin] },
+      allowRequest: (request, decide) => this.#allow(request, decide),
+      connectTimeout: CONNECT_WITHIN_MS,
       maxHttpBufferSize: MAX_FRAME_BYTES,
       perMessageDeflate: false,
       httpCompression: false,
@@ -78,6 +84,9 @@ export class Sockets implements FeedListener {
     });
     this.#io.use((socket, next) => void this.#admit(socket, next));
     this.#io.on('connection', (socket) => void this.#welcome(socket));
+    this.#io.engine.on('connection', (connection: Socket['conn']) => {
+      connection.once('close', options.admission.enter(connection.request));
+    });
   }
 
   /** For the process that hands out the connections. */
@@ -205,6 +214,17 @@ export class Sockets implements FeedListener {
 
   // ---------------------------------------------------------------------------------------------------------
   // Handshake
+
+  #allow(request: IncomingMessage, decide: (error: string | null, allowed: boolean) => void): void {
+    // Later requests of a session that is there already bring its id.
+    const known = new URL(request.url ?? '/', 'http://relay').searchParams.has('sid');
+    const code = known ? null : this.#options.admission.refuses(request);
+    if (code) {
+      this.#options.metrics.refused.inc({ code });
+      this.#options.log.say('connection_refused', { code, origin: request.headers.origin ?? '' });
+    }
+    decide(code, code === null);
+  }
 
   async #admit(socket: Client, next: (error?: Error) => void): Promise<void> {
     const { log, metrics } = this.#options;

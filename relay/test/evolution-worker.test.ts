@@ -238,7 +238,10 @@ test('what cannot be read is set aside with its reason, and nothing around it is
   fake.emit('messages.upsert', { messages: [{ key: { id: 'A3', remoteJid: '5511999990000@s.whatsapp.net', fromMe: true }, message: { fooMessage: { a: 1 } }, messageTimestamp: { low: 1795281656, high: 0, unsigned: true } }], type: 'notify' });
   await until(() => contents(fake), (c) => c.length === 3);
   expect(await contents(fake)).toEqual(['bom', '[mensagem não suportada: fooMessage]', 'NUL e \uFFFD']);
-  const rejected = await world.rows<{ reason: string }>('select reason, item from evolution.rejected where "instanceName" = $1 order by id', [fake.name]);
+  const rejected = await until(
+    () => world.rows<{ reason: string }>('select reason from evolution.rejected where "instanceName" = $1 order by id', [fake.name]),
+    (rows) => rows.length >= 4,
+  );
   expect(rejected.map((r) => r.reason)).toEqual([
     'expected key.id to be a text, received undefined',
     'expected a message to be an object, received string',

@@ -55,6 +55,18 @@ export interface EvolutionServer {
   readonly sockets: number;
 }
 
+// Sorting is Evolution's database's work; here it is done again only when something was added.
+const sorted = new WeakMap<StoredMessage[], { length: number; list: StoredMessage[] }>();
+
+function newestFirst(messages: StoredMessage[]): StoredMessage[] {
+  let known = sorted.get(messages);
+  if (known?.length !== messages.length) {
+    known = { length: messages.length, list: [...messages].sort((a, b) => b.messageTimestamp - a.messageTimestamp) };
+    sorted.set(messages, known);
+  }
+  return known.list;
+}
+
 const OWN_NUMBER = '5511900000000@s.whatsapp.net';
 
 export async function startEvolutionServer(options: ServerOptions = {}): Promise<EvolutionServer> {
@@ -173,9 +185,9 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       case 'POST /chat/findMessages': {
         const range = (body.where as Fields | undefined)?.messageTimestamp as { gte?: string; lte?: string } | undefined;
         const between = range?.gte && range.lte ? [Date.parse(range.gte) / 1000, Date.parse(range.lte) / 1000] as const : null;
-        const found = instance.messages
-          .filter((m) => between === null || (m.messageTimestamp >= Math.floor(between[0]) && m.messageTimestamp <= between[1]))
-          .sort((a, b) => b.messageTimestamp - a.messageTimestamp);
+        const found = newestFirst(instance.messages).filter(
+          (m) => between === null || (m.messageTimestamp >= Math.floor(between[0]) && m.messageTimestamp <= between[1]),
+        );
         if (version === '1') return answer(200, found);
         const size = Number(body.offset ?? 50);
         const page = Number(body.page ?? 1);

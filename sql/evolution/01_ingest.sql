@@ -87,6 +87,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set client_min_messages = 'warning'
+set jit = off
 as $$
 declare
   source evolution.sources;
@@ -97,7 +98,8 @@ declare
   created bigint[] := '{}';
   updated bigint[] := '{}';
   spoken_in bigint[] := '{}';
-  changed bigint[];
+  news_of text[];
+  renamed text[];
   new_messages bigint := 0;
 begin
   perform pg_advisory_xact_lock(hashtext('evolution.ingest'), of_source::integer);
@@ -112,12 +114,16 @@ begin
   delete from pg_temp.concerned;
 
   -- 1. Addresses and pairs. Of two ways to write a number the longer, with the ninth digit, is shown.
-  insert into evolution.aliases as known (source_id, alias, jid)
-  select of_source, a.alias, a.jid from jsonb_to_recordset(facts -> 'addresses') as a(alias text, jid text)
-   where not exists (
-     select from evolution.aliases as k
-      where k.source_id = of_source and k.alias = a.alias and length(k.jid) >= length(a.jid))
-  on conflict (source_id, alias) do update set jid = excluded.jid;
+  with noted as (
+    insert into evolution.aliases as known (source_id, alias, jid)
+    select of_source, a.alias, a.jid from jsonb_to_recordset(facts -> 'addresses') as a(alias text, jid text)
+     where not exists (
+       select from evolution.aliases as k
+        where k.source_id = of_source and k.alias = a.alias and length(k.jid) >= length(a.jid))
+    on conflict (source_id, alias) do update set jid = excluded.jid
+    returning known.alias
+  )
+  select coalesce(array_agg(noted.alias), '{}') into news_of from noted;
 
   -- A LID belongs to one number for good: whoever claims another for it is not believed.
   if jsonb_array_length(coalesce(facts -> 'pairs', '[]')) > 0 then
@@ -127,6 +133,7 @@ begin
     get diagnostics paired = row_count;
   end if;
   if paired > 0 then
+    news_of := news_of || array(select p.lid from jsonb_to_recordset(facts -> 'pairs') as p(lid text));
     select array_agg(distinct p.phone) into paired_people from jsonb_to_recordset(facts -> 'pairs') as p(phone text);
     merged := evolution.merge_chats(of_source, paired_people);
     update evolution.aliases as a set chat_id = known.chat_id
@@ -148,24 +155,29 @@ begin
      where r.source_id = of_source and a.source_id = of_source and a.alias = r.reactor and a.phone = any (paired_people);
   end if;
 
-  -- 2. Names.
-  insert into evolution.names as known (source_id, alias, name, said_at, heard_after)
-  select of_source, n.alias, n.name, to_timestamp(max(n.said) / 1000.0),
-         greatest(to_timestamp(max(n.after) / 1000.0), max(c."lastMessageAt"))
-    from rows from (jsonb_to_recordset(facts -> 'names')
-           as (alias text, name text, said double precision, after double precision, news boolean)) with ordinality
-      as n(alias, name, said, after, news, position)
-    join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
-    left join public.chats as c on c.id = a.chat_id
-   group by n.alias, n.name
-  having bool_or(n.said is not null or n.news) or not exists (
-    select from evolution.names as k where k.source_id = of_source and k.alias = n.alias and k.name = n.name)
-   order by max(n.position)
-  on conflict (source_id, alias, name) do update set
-    said_at = greatest(known.said_at, excluded.said_at),
-    heard_after = case when excluded.said_at is null then greatest(known.heard_after, excluded.heard_after) else known.heard_after end,
-    heard_no = case when excluded.said_at is null then excluded.heard_no else known.heard_no end
-    where known.said_at is null or excluded.said_at > known.said_at;
+  -- 2. Names. Most are known: those cost a look and no write.
+  with heard as (
+    insert into evolution.names as known (source_id, alias, name, said_at, heard_after)
+    select of_source, n.alias, n.name, n.said_at, greatest(n.after, c."lastMessageAt")
+      from (select f.alias, f.name, to_timestamp(max(f.said) / 1000.0) as said_at, to_timestamp(max(f.after) / 1000.0) as after,
+                   bool_or(f.said is not null or f.news) as is_news, max(f.position) as position
+              from rows from (jsonb_to_recordset(facts -> 'names')
+                     as (alias text, name text, said double precision, after double precision, news boolean)) with ordinality
+                as f(alias, name, said, after, news, position)
+             group by f.alias, f.name) as n
+      join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
+      left join public.chats as c on c.id = a.chat_id
+      left join evolution.names as k on k.source_id = of_source and k.alias = n.alias and k.name = n.name
+     where k.alias is null or n.is_news and (k.said_at is null or n.said_at > k.said_at)
+     order by n.position
+    on conflict (source_id, alias, name) do update set
+      said_at = greatest(known.said_at, excluded.said_at),
+      heard_after = case when excluded.said_at is null then greatest(known.heard_after, excluded.heard_after) else known.heard_after end,
+      heard_no = case when excluded.said_at is null then excluded.heard_no else known.heard_no end
+    returning known.alias
+  )
+  select coalesce(array_agg(heard.alias), '{}') into renamed from heard;
+  news_of := news_of || renamed;
 
   -- 3. Chats. One that the application made itself, or that is left from before, is taken over.
   insert into pg_temp.wanted_chats (person, jid)
@@ -213,12 +225,13 @@ begin
              min(to_timestamp(m."sentAt" / 1000.0)) over tellings as sent_at,
              coalesce(bool_or(m.live or to_timestamp(m."sentAt" / 1000.0) >= source.live_from) over tellings, false) as live,
              max(evolution.status_rank(m.status)) over tellings as rank,
-             length(m.whatsapp::text) as fullness
+             whole.length as fullness
         from jsonb_to_recordset(facts -> 'messages')
           as m(chat text, id text, "fromMe" boolean, kind text, content text, status text, "sentAt" double precision, live boolean, whatsapp jsonb)
         join evolution.aliases as a on a.source_id = of_source and a.alias = m.chat
+       cross join lateral (select length(w.text), w.text from (select m.whatsapp::text as text offset 0) as w offset 0) as whole
       window tellings as (partition by m.id)
-       order by m.id, length(m.whatsapp::text) desc, m.whatsapp::text collate "C" desc
+       order by m.id, whole.length desc, whole.text collate "C" desc
     ), known as materialized (
       select t.*, n.id as message_id, n."deletedAt" is null and
              (t.fullness, t.whatsapp::text collate "C") > (length(n.whatsapp::text), n.whatsapp::text collate "C") as fuller
@@ -385,15 +398,8 @@ begin
 
   -- 8. Names and addresses of chats. A name that nobody but the application can have given stays.
   with called as (
-    select a.chat_id, a.person
-      from jsonb_to_recordset(facts -> 'names') as n(alias text, name text)
-      join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
-      join public.chats as c on c.id = a.chat_id and c."contactName" <> n.name
-    union
-    select a.chat_id, a.person
-      from jsonb_to_recordset(facts -> 'addresses') as n(alias text)
-      join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
-      join public.chats as c on c.id = a.chat_id and c."whatsappChatId" <> a.jid
+    select distinct a.chat_id, a.person from evolution.aliases as a
+     where a.source_id = of_source and a.alias = any (news_of) and a.chat_id is not null
   ), better as (
     select c.id, case when best.replaces then best.name else c."contactName" end as name, coalesce(canonical.jid, c."whatsappChatId") as jid
       from called
@@ -403,7 +409,7 @@ begin
        select b.name, b.name is not null and (c."contactName" in ('', 'Desconhecido') or exists (
                 select from evolution.aliases as a join evolution.names as n on n.source_id = a.source_id and n.alias = a.alias
                  where a.source_id = of_source and a.person = called.person and n.name = c."contactName")) as replaces
-         from (select evolution.best_name(of_source, called.person) as name) as b) as best
+         from (select evolution.best_name(of_source, called.person) as name offset 0) as b) as best
   ), renamed as (
     update public.chats as c set
       "contactName" = better.name, "whatsappChatId" = better.jid, "contactNumber" = replace(better.jid, '@s.whatsapp.net', '')

@@ -1,0 +1,121 @@
+// A WhatsApp history over REST and a burst over the websocket, against the seed's findFirst-then-create loop on
+// the same tables. Usage: node --import ./scripts/typescript.mjs scripts/bench/ingest.ts [chats] [messages]
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import { startEmbedded } from '../../relay/embedded.ts';
+import { startEvolutionWorker } from '../../relay/evolution/worker.ts';
+import { createLog } from '../../relay/log.ts';
+import { startEvolutionServer, type StoredMessage } from '../evolution-server/server.ts';
+
+const CHATS = Number(process.argv[2] ?? 5_000);
+const MESSAGES = Number(process.argv[3] ?? 50_000);
+const BURST = MESSAGES / 5;
+// The loop is measured on a part and scaled; the whole takes minutes and says the same.
+const LOOPED = Math.min(MESSAGES, 3_000);
+
+const root = join(import.meta.dirname, '..', '..');
+const say = (line: string) => process.stdout.write(`${line}\n`);
+
+function jid(chat: number): string {
+  return `551198${String(1_000_000 + chat)}@s.whatsapp.net`;
+}
+
+function message(i: number, at: number): StoredMessage {
+  return {
+    key: { id: `3EB0${i.toString(16).padStart(12, '0').toUpperCase()}`, remoteJid: jid((i * 7919) % CHATS), fromMe: i % 3 === 0 },
+    pushName: i % 3 === 0 ? 'Você' : `Pessoa ${(i * 7919) % CHATS}`,
+    message: { conversation: `mensagem ${i}: ${'bom dia, gostaria de marcar uma consulta '.repeat(1 + (i % 3))}` },
+    messageType: 'conversation',
+    messageTimestamp: at + i,
+    source: 'android',
+  };
+}
+
+async function main(): Promise<void> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'recado-bench-'));
+  const postgres = await startEmbedded({ dataDir, settings: {} });
+  const evolution = await startEvolutionServer();
+  const pool = new pg.Pool({ connectionString: postgres.url, max: 10 });
+  pool.on('error', () => undefined);
+  try {
+    for (const file of ['001_relay.sql', '003_whatsapp_tables.sql', '004_evolution.sql']) {
+      await pool.query(readFileSync(join(root, 'migrations', file), 'utf8').split('-- Down Migration')[0]!);
+    }
+    for (const folder of ['relay', 'evolution']) {
+      for (const file of readdirSync(join(root, 'sql', folder)).sort()) await pool.query(readFileSync(join(root, 'sql', folder, file), 'utf8'));
+    }
+
+    const looped = await seedLoop(pool);
+    say(`the seed's loop:   ${LOOPED} messages in ${looped.toFixed(0)} ms = ${((LOOPED / looped) * 1000).toFixed(0)}/s`);
+
+    const fake = evolution.add('historia');
+    for (let i = 0; i < MESSAGES; i++) fake.messages.push(message(i, 1_790_000_000));
+    for (let c = 0; c < CHATS; c++) {
+      fake.chats.push({ id: `c${c}`, remoteJid: jid(c), pushName: `Pessoa ${c}`, updatedAt: new Date(1_790_000_000_000 + c).toISOString(), unreadCount: c % 10 === 0 ? 3 : 0 });
+    }
+    // Sorted as the server would, so that its sorting is not what is measured.
+    fake.messages.sort((a, b) => b.messageTimestamp - a.messageTimestamp);
+    let peak = 0;
+    const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage().rss)), 50);
+    global.gc?.();
+    const before = process.memoryUsage().rss;
+    const count = async () => (await pool.query<{ n: number }>(`select count(*)::int as n from public.messages where "instanceName" = 'historia'`)).rows[0]!.n;
+    const began = performance.now();
+    const cpu = process.cpuUsage();
+    await pool.query(`insert into evolution.instances (name, "tenantId", host, "apiKey") values ('historia', 'bench', $1, $2)`, [evolution.url, fake.token]);
+    const worker = await startEvolutionWorker({ pool, connectionString: postgres.url, log: createLog('warn', false) });
+    while ((await pool.query('select 1 from evolution.sources where synced_at is not null')).rowCount === 0) await new Promise((r) => setTimeout(r, 20));
+    const rest = performance.now() - began;
+    say(`history over REST: ${await count()} messages and ${CHATS} chats in ${rest.toFixed(0)} ms = ${((MESSAGES / rest) * 1000).toFixed(0)}/s (server and worker in this process: ${Math.round(process.cpuUsage(cpu).user / 1000)} ms of CPU)`);
+
+    fake.emit('connection.update', { state: 'open', instance: 'historia' });
+    while ((await pool.query(`select 1 from evolution.instances where status = 'connected'`)).rowCount === 0) await new Promise((r) => setTimeout(r, 20));
+    const live = performance.now();
+    for (let i = 0; i < BURST; i++) {
+      fake.emit('messages.upsert', message(MESSAGES + i, 1_795_000_000));
+      if (i % 500 === 0) await new Promise((r) => setImmediate(r));
+    }
+    while ((await count()) < MESSAGES + BURST) await new Promise((r) => setTimeout(r, 20));
+    const socket = performance.now() - live;
+    clearInterval(watch);
+    say(`burst by websocket: ${BURST} messages in ${socket.toFixed(0)} ms = ${((BURST / socket) * 1000).toFixed(0)}/s`);
+    say(`times faster than the loop: REST ${(MESSAGES / rest / (LOOPED / looped)).toFixed(1)}, websocket ${(BURST / socket / (LOOPED / looped)).toFixed(1)}`);
+    say(`memory: ${(before / 2 ** 20).toFixed(0)} MiB before (the server's data included), ${(peak / 2 ** 20).toFixed(0)} MiB at most`);
+    await worker.close();
+  } finally {
+    await evolution.close();
+    await pool.end();
+    await postgres.stop();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+/** handleMessageUpsert of the seed, statement by statement, as its ORM sends them. */
+async function seedLoop(pool: pg.Pool): Promise<number> {
+  const began = performance.now();
+  for (let i = 0; i < LOOPED; i++) {
+    const m = message(i, 1_790_000_000);
+    const found = await pool.query<{ id: string; unreadCount: number }>(
+      'select * from public.chats where "whatsappChatId" = $1 and "tenantId" = $2 limit 1',
+      [m.key.remoteJid, 'seed'],
+    );
+    let chat = found.rows[0];
+    if (chat === undefined) {
+      const made = await pool.query<{ id: string; unreadCount: number }>(
+        'insert into public.chats ("whatsappChatId", "contactName", "contactNumber", status, "tenantId", "lastMessageAt") values ($1, $2, $3, $4, $5, now()) returning *',
+        [m.key.remoteJid, m.pushName, m.key.remoteJid.replace('@s.whatsapp.net', ''), 'ACTIVE', 'seed'],
+      );
+      chat = made.rows[0]!;
+    }
+    await pool.query(
+      'insert into public.messages ("chatId", "whatsappMessageId", content, direction, status, "tenantId") values ($1, $2, $3, $4, $5, $6) returning *',
+      [chat.id, m.key.id, (m.message as { conversation: string }).conversation, m.key.fromMe ? 'OUTGOING' : 'INCOMING', 'DELIVERED', 'seed'],
+    );
+    await pool.query('update public.chats set "lastMessageAt" = now(), "unreadCount" = $2 where id = $1 returning *', [chat.id, m.key.fromMe ? 0 : chat.unreadCount + 1]);
+  }
+  return performance.now() - began;
+}
+
+await main();

@@ -9,6 +9,7 @@ import type { Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Sockets } from './sockets.ts';
+import type { Trace } from './trace.ts';
 import type { Wakeup } from './wakeup.ts';
 
 /** What a process says of itself, and what /readyz shows of all. */
@@ -30,6 +31,7 @@ export interface Context {
   wakeup: Wakeup;
   sockets: Sockets;
   metrics: Metrics;
+  trace: Trace;
   /** Where several processes share the port. */
   link: AllProcesses | null;
   settings: Settings['http'];
@@ -53,6 +55,14 @@ const routes: Record<string, Route> = {
     metrics.sockets.set(sockets.count);
     const text = link ? await link.metrics() : await metrics.registry.metrics();
     return { status: 200, body: text, type: metrics.registry.contentType };
+  },
+  'GET /trace': (request, { settings, trace }) => {
+    if (!isOperator(request, settings)) return forbidden;
+    const id = new URL(request.url ?? '/', 'http://relay').searchParams.get('id') ?? '';
+    if (!/^\d{1,18}$/.test(id)) {
+      return refusal(400, 'id_invalid', 'The id of an event is expected: /trace?id=123.');
+    }
+    return { status: 200, body: { emitted: trace.find(BigInt(id)) } };
   },
 };
 

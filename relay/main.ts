@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
 import { createPool, waitForDatabase } from './database.ts';
 import { findDatabase, findSecret } from './demo.ts';
+import { examine } from './doctor.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { migrate } from './migrate.ts';
@@ -13,6 +14,7 @@ import { runSql } from './sql.ts';
 import { start } from './start.ts';
 import { tail } from './tail.ts';
 import { mintToken, parseDuration } from './token.ts';
+import { traceEvent } from './trace.ts';
 
 const program = new Command('recado')
   .description('Realtime relay from Postgres commits to Socket.IO rooms.')
@@ -112,10 +114,38 @@ program
     await until(log, await tail({ databaseUrl, settings, log, ...options, print }));
   });
 
+program
+  .command('doctor')
+  .description('checks settings, database, privileges, LISTEN, contract, clock and keys, and says what to do')
+  .action(async () => {
+    const findings = await examine(process.env);
+    const marks = { ok: 'ok      ', warning: 'warning ', broken: 'BROKEN  ' };
+    for (const { what, state, text } of findings) print(`${marks[state]} ${what}: ${text}`);
+    if (findings.some(({ state }) => state === 'broken')) process.exitCode = 1;
+  });
+
+program
+  .command('trace')
+  .description('what became of an event: captured, committed, emitted to how many sockets')
+  .argument('<id>', 'relay.events.id, as "recado tail --json" prints it')
+  .option('--relay <url>', 'the relay that is asked; the one on this machine by default')
+  .action(async (id: string, options: { relay?: string }) => {
+    const { settings, log } = begin('trace');
+    const pool = createPool({ url: await findDatabase(settings), name: 'recado trace', log, max: 1 });
+    const { operatorToken, port } = settings.http;
+    try {
+      print(
+        await traceEvent(pool, id, { relay: options.relay ?? `http://127.0.0.1:${port}`, operatorToken }),
+      );
+    } finally {
+      await pool.end();
+    }
+  });
+
 /** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
 function begin(role: string): { settings: Settings; log: Log } {
   const settings = readSettings();
-  const quiet = role === 'sql' || role === 'token' || role === 'tail' || role === 'migrate';
+  const quiet = ['sql', 'trace'].includes(role) || role === 'token' || role === 'tail' || role === 'migrate';
   const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;
   const log = createLog(level, settings.log.pretty);
   log.say('process_starting', { role, version });

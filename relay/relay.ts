@@ -13,6 +13,7 @@ import { Replay } from './replay.ts';
 import { startRetention } from './retention.ts';
 import { Sockets } from './sockets.ts';
 import { createVerifier, type VerifierSettings } from './token.ts';
+import { Trace } from './trace.ts';
 import { startWakeup } from './wakeup.ts';
 
 export interface RelayOptions {
@@ -47,6 +48,7 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 1024 * 1024, payloadByte
  */
 export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptions): Promise<Relay> {
   const metrics = createMetrics();
+  const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
   const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000 });
   const feed = new Feed({
@@ -66,6 +68,7 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
     server,
     verifier,
     feed,
+    trace,
     replay: new Replay(replayPool, REPLAY_PAGE, metrics),
     admission: new Admission(settings.http),
     roomPrefix: settings.roomPrefix,
@@ -97,7 +100,7 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
   });
   feed.start(sockets);
   server.on('request', (request, response) => {
-    answer(request, response, { feed, wakeup, sockets, metrics, link, settings: settings.http, log });
+    answer(request, response, { feed, wakeup, sockets, metrics, trace, link, settings: settings.http, log });
   });
 
   const retention = startRetention({ pool, feed, log, metrics });

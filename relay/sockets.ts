@@ -16,12 +16,14 @@ import { covers, formatPosition, horizon, type Position, parsePosition, sees } f
 import type { Replay } from './replay.ts';
 import { Revocations } from './revocations.ts';
 import { bearerFrom, type Identity, TokenError, type Verifier } from './token.ts';
+import type { Trace } from './trace.ts';
 
 export interface SocketsOptions {
   server: HttpServer;
   verifier: Verifier;
   feed: Feed;
   replay: Replay;
+  trace: Trace;
   admission: Admission;
   roomPrefix: string;
   /** Bytes that may wait for one socket. */
@@ -103,7 +105,7 @@ export class Sockets implements FeedListener {
   // Live
 
   onBatch(batch: Batch): void {
-    const { metrics } = this.#options;
+    const { metrics, trace, roomPrefix } = this.#options;
     const byAccount = new Map<string, OutboxEvent[]>();
     const forAll: OutboxEvent[] = [];
     for (const event of batch.events) {
@@ -127,6 +129,9 @@ export class Sockets implements FeedListener {
     }
     const now = Date.now();
     for (const [account, events] of byAccount) {
+      const room = roomPrefix + account;
+      const sockets = this.#io.of('/').adapter.rooms.get(room)?.size ?? 0;
+      for (const { id } of events) trace.note(id, { at: now, room, sockets });
       if (!this.#told.has(account)) continue;
       const deliveries = toDeliveries(events, batch);
       if (deliveries.length === 0) continue;

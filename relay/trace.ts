@@ -1,0 +1,118 @@
+// What became of an event: the last ones a relay emitted, for `recado trace`.
+import { describe, RecadoError } from './errors.ts';
+import type { Session } from './outbox.ts';
+
+export interface Emitted {
+  /** When the relay handed it on, ms since 1970. */
+  readonly at: number;
+  readonly room: string;
+  /** Sockets it was written to; those that were catching up then got it by their replay. */
+  readonly sockets: number;
+}
+
+const MOST = 20_000;
+
+/** Remembers the last emits of this process, by the id of the event. */
+export class Trace {
+  readonly #emitted = new Map<bigint, Emitted>();
+
+  note(id: bigint, emitted: Emitted): void {
+    this.#emitted.set(id, emitted);
+    if (this.#emitted.size <= MOST) return;
+    const { value } = this.#emitted.keys().next();
+    if (value !== undefined) this.#emitted.delete(value);
+  }
+
+  find(id: bigint): Emitted | null {
+    return this.#emitted.get(id) ?? null;
+  }
+}
+
+export interface TracedEvent {
+  readonly account: string | null;
+  readonly event: string;
+  readonly xid: string;
+  readonly known: boolean;
+  readonly capturedAt: Date;
+  /** Only where the server runs with track_commit_timestamp. */
+  readonly committedAt: Date | null;
+  readonly bytes: number;
+}
+
+/** The event as the database has it; null: not there, or emptied since. */
+export async function findEvent(session: Session, id: bigint): Promise<TracedEvent | null> {
+  const { rows } = await session.query<{
+    account_id: string | null;
+    event: string;
+    xid: string;
+    known: boolean;
+    created_at: Date;
+    committed_at: Date | null;
+    bytes: number;
+  }>(
+    // There is no index on id: a look at the whole table, for a person who asks.
+    `select account_id, event, xid::text, created_at, octet_length(payload::text) as bytes,
+            exists (select from relay.catalogue as c where c.event = e.event) as known,
+            case when current_setting('track_commit_timestamp')::boolean
+                 then pg_xact_commit_timestamp(xid::xid) end as committed_at
+       from relay.events as e where id = $1`,
+    [id.toString()],
+  );
+  const row = rows[0];
+  if (!row) return null;
+  return {
+    account: row.account_id,
+    event: row.event,
+    xid: row.xid,
+    known: row.known,
+    capturedAt: row.created_at,
+    committedAt: row.committed_at,
+    bytes: row.bytes,
+  };
+}
+
+/**
+ * The story of an event, in lines.
+ * @throws RecadoError `event_id_invalid`, `event_not_found`
+ */
+export async function traceEvent(
+  session: Session,
+  id: string,
+  { relay, operatorToken }: { relay: string; operatorToken: string | null },
+): Promise<string> {
+  if (!/^\d{1,18}$/.test(id)) {
+    throw new RecadoError(
+      'event_id_invalid',
+      `Received ${JSON.stringify(id)}, expected the id of an event, a number.`,
+    );
+  }
+  const found = await findEvent(session, BigInt(id));
+  if (!found) {
+    throw new RecadoError(
+      'event_not_found',
+      `There is no event ${id}: its transaction was rolled back or is still open, or it is older than the retention.`,
+    );
+  }
+  const { event, account, xid, known, capturedAt, committedAt, bytes } = found;
+  const lines = [
+    `event      ${event} of ${account === null ? 'every account' : `account ${account}`}, ${bytes} bytes${known ? '' : '; not in the contract, so not sent'}`,
+    `captured   ${capturedAt.toISOString()} in transaction ${xid}`,
+    `committed  ${committedAt ? committedAt.toISOString() : 'yes; when is known only with track_commit_timestamp = on'}`,
+  ];
+  return [...lines, `emitted    ${await askRelay(relay, id, operatorToken)}`].join('\n');
+}
+
+async function askRelay(relay: string, id: string, operatorToken: string | null): Promise<string> {
+  const headers: Record<string, string> =
+    operatorToken === null ? {} : { authorization: `Bearer ${operatorToken}` };
+  try {
+    const response = await fetch(`${relay}/trace?id=${id}`, { headers, signal: AbortSignal.timeout(5_000) });
+    const body = (await response.json()) as { emitted?: Emitted | null; error?: { message: string } };
+    if (body.error) return `${relay} does not say: ${body.error.message}`;
+    if (!body.emitted) return `not by ${relay}, as far as it remembers (its last ${MOST} events)`;
+    const { at, room, sockets } = body.emitted;
+    return `${new Date(at).toISOString()} to ${room}, ${sockets} sockets live there (${relay})`;
+  } catch (error) {
+    return `${relay} cannot be asked: ${describe(error)}`;
+  }
+}

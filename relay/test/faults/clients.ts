@@ -1,0 +1,236 @@
+// Pages in browsers: the stock socket.io-client, with a token in `auth` and handlers that write down what they hear.
+// None of them knows of positions, except for those that keep one across a reload of the page, as the README says.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { io, type Socket } from 'socket.io-client';
+import { mintToken } from '../../token.ts';
+import { until } from '../world.ts';
+import { type EventKey, eventKey } from './ledger.ts';
+import type { Link } from './links.ts';
+import { SECRET } from './nodes.ts';
+import type { Server } from './server.ts';
+
+/**
+ * - `browser` begins with polling and upgrades, as a stock client does; its token is a plain object.
+ * - `websocket` uses websockets only and moves between the nodes.
+ * - `impatient` has tokens that last seconds, and a function that gives it a new one.
+ * - `keeper` keeps its position and resumes from it after a reload of the page.
+ * - `forgetful` does too, but its position is that of some events ago: it hears those again, and nobody else.
+ * - `loader` loads its list and relay.position() in one transaction, and connects from there.
+ * - `polling` never gets a websocket.
+ */
+export const KINDS = [
+  'browser',
+  'websocket',
+  'impatient',
+  'keeper',
+  'forgetful',
+  'loader',
+  'polling',
+] as const;
+export type Kind = (typeof KINDS)[number];
+
+/** What one page saw, as far as it is to be compared. */
+export interface Viewing {
+  readonly name: string;
+  readonly account: string;
+  /** Events it need not hear, since they were in the list it loaded. */
+  readonly known: ReadonlySet<EventKey>;
+  readonly seen: EventKey[];
+  /** Whether it was there until the end, and so must have heard everything. */
+  complete: boolean;
+}
+
+export interface Figures {
+  connects: number;
+  recovered: number;
+  /** relay:resync, by reason. */
+  readonly resyncs: Map<string, number>;
+  /** What no client should meet, as sentences. */
+  readonly complaints: string[];
+}
+
+interface Payload {
+  row: number;
+  stamp: number;
+  filler?: string;
+  size?: number;
+}
+
+/** The position of a forgetful page is up to so many events old. */
+const FORGOTTEN = 40;
+
+const EVENTS = ['items.changed', 'stock.changed', 'notes.created', 'app.said', 'app.finished'];
+
+export class Client {
+  readonly name: string;
+  readonly account: string;
+  readonly kind: Kind;
+  readonly link: Link;
+  readonly viewings: Viewing[] = [];
+  readonly figures: Figures = { connects: 0, recovered: 0, resyncs: new Map(), complaints: [] };
+  readonly #server: Server;
+  #socket: Socket | null = null;
+  #viewing!: Viewing;
+  readonly #marks = new Set<EventKey>();
+  #kept: { position: string; seen: number } | null = null;
+  #ready = false;
+  #reloading: Promise<void> = Promise.resolve();
+
+  constructor(account: string, kind: Kind, link: Link, server: Server) {
+    this.account = account;
+    this.kind = kind;
+    this.name = `${kind} of ${account}`;
+    this.link = link;
+    this.#server = server;
+  }
+
+  /** Opens the page. Resolves when it is live. */
+  async open(): Promise<void> {
+    this.#view(new Set());
+    await this.#connect(undefined);
+    await until(`${this.name} is live`, () => this.#ready, 30_000);
+  }
+
+  /** Whether it heard this app.finished. */
+  hasHeard(mark: EventKey): boolean {
+    return this.#marks.has(mark);
+  }
+
+  get connected(): boolean {
+    return this.#socket?.connected === true;
+  }
+
+  /** Closes the page and opens it again, in the way of its kind. One reload after the other. */
+  async reload(): Promise<void> {
+    this.#reloading = this.#reloading.then(() => this.#reload());
+    await this.#reloading;
+  }
+
+  close(): void {
+    this.#socket?.disconnect();
+    this.#socket = null;
+  }
+
+  async #reload(): Promise<void> {
+    this.close();
+    if (this.kind === 'loader') {
+      const { position, known } = await this.#load();
+      this.#view(known);
+      await this.#connect(position);
+    } else if (this.#kept) {
+      this.#viewing.seen.length = this.#kept.seen;
+      await this.#connect(this.#kept.position);
+    }
+  }
+
+  #view(known: ReadonlySet<EventKey>): void {
+    this.#viewing = { name: this.name, account: this.account, known, seen: [], complete: true };
+    const before = this.viewings.at(-1);
+    if (before) before.complete = false;
+    this.viewings.push(this.#viewing);
+    this.#kept = null;
+  }
+
+  async #connect(position: string | undefined): Promise<void> {
+    const { kind } = this;
+    const given = position === undefined ? {} : { position };
+    const lasts = kind === 'impatient' ? 8 : 3_600;
+    const token = await this.#token(lasts);
+    const renew = (answer: (auth: object) => void) =>
+      void this.#token(lasts).then((fresh) => answer({ token: fresh, ...given }));
+    const socket = io(`http://127.0.0.1:${this.link.port}`, {
+      auth: kind === 'impatient' || kind === 'keeper' ? renew : { token, ...given },
+      forceNew: true,
+      ...(kind === 'polling' && { transports: ['polling'] }),
+      ...(kind !== 'polling' && kind !== 'browser' && { transports: ['websocket'] }),
+    });
+    this.#socket = socket;
+    this.#listen(socket);
+  }
+
+  #listen(socket: Socket): void {
+    const { figures, name } = this;
+    let heardSinceConnect = 0;
+    socket.on('connect', () => {
+      figures.connects += 1;
+      heardSinceConnect = 0;
+      if (socket.recovered) figures.recovered += 1;
+    });
+    socket.on('connect_error', (error: Error & { data?: { code?: string } }) => {
+      // A stock client comes back from every error but those a middleware gives.
+      if (!socket.active)
+        figures.complaints.push(`${name} was refused for good: ${error.data?.code ?? error.message}`);
+    });
+    socket.on('disconnect', (reason) => {
+      if (reason === 'io server disconnect') figures.complaints.push(`${name} was told not to come back`);
+    });
+    for (const event of EVENTS) {
+      socket.on(event, (payload: Payload) => {
+        heardSinceConnect += 1;
+        const key = eventKey(payload.row, payload.stamp);
+        this.#viewing.seen.push(key);
+        if (event === 'app.finished') this.#marks.add(key);
+        if ((payload.filler?.length ?? 0) !== (payload.size ?? 0)) {
+          figures.complaints.push(
+            `${name} got a payload that is not whole: ${JSON.stringify(payload).slice(0, 200)}`,
+          );
+        }
+      });
+    }
+    socket.on('relay:ready', () => {
+      this.#ready = true;
+    });
+    socket.on('relay:resync', ({ reason }: { reason: string }) => {
+      figures.resyncs.set(reason, (figures.resyncs.get(reason) ?? 0) + 1);
+      if (socket.recovered && heardSinceConnect === 0) {
+        figures.complaints.push(
+          `${name} was told to refetch (${reason}) on a connection that says it recovered`,
+        );
+      }
+    });
+    // It is called before the handler, in the same tick: what is kept counts the event that is about to be handled.
+    socket.onAny((event: string, ...parts: unknown[]) => {
+      const last = parts.at(-1);
+      const seen = this.#viewing.seen.length + (EVENTS.includes(event) ? 1 : 0);
+      if (typeof last === 'string') this.#keep(last, seen);
+    });
+  }
+
+  #keep(position: string, seen: number): void {
+    if (this.kind === 'forgetful' && this.#kept && seen < this.#kept.seen + FORGOTTEN) return;
+    this.#kept = { position, seen };
+  }
+
+  /** The list of a page and its position, as an API hands them out. */
+  async #load(): Promise<{ position: string; known: Set<EventKey> }> {
+    for (;;) {
+      try {
+        return await this.#server.use(async (client) => {
+          await client.query('begin isolation level repeatable read');
+          const position = await client.query<{ position: string }>('select relay.position() as position');
+          const list = await client.query<{ row: number; stamp: number }>(
+            `select (payload ->> 'row')::int as row, (payload ->> 'stamp')::int as stamp
+               from relay.events where account_id = $1`,
+            [this.account],
+          );
+          await client.query('commit');
+          const known = new Set(list.rows.map(({ row, stamp }) => eventKey(row, stamp)));
+          return { position: position.rows[0]!.position, known };
+        });
+      } catch {
+        // The database is down; a browser's reload would show an error, and the user tries again.
+        await sleep(200);
+      }
+    }
+  }
+
+  async #token(expiresIn: number): Promise<string> {
+    return mintToken({
+      secret: SECRET,
+      accountId: this.account,
+      expiresIn,
+      claim: 'accountId',
+      issuer: null,
+    });
+  }
+}

@@ -1,0 +1,169 @@
+// Relay nodes as an operator runs them: processes of their own, with their link to Postgres and a file for what
+// they say.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../world.ts';
+import { Link } from './links.ts';
+
+export const SECRET = 'a secret for the fault tests, and for nothing else';
+
+export interface NodeOptions {
+  name: string;
+  /** Holds the main.js to run. */
+  dist: string;
+  /** For its log. */
+  folder: string;
+  /** The address of the database, given the port of a link to it. */
+  databaseUrl: (port: number) => string;
+  databasePort: number;
+  environment: Record<string, string>;
+}
+
+/** The node is killed when this process ends, however that happens. */
+const UNDER_WATCH = '( ( read -r _ <&3; kill -9 $$ ) >/dev/null 2>&1 & ) ; exec "$@" 3<&-';
+
+export class RelayNode {
+  readonly name: string;
+  readonly port: number;
+  readonly logFile: string;
+  readonly database: Link;
+  /** What it did that no relay should, as sentences. */
+  readonly complaints: string[] = [];
+  readonly #options: NodeOptions;
+  #child: ChildProcess | null = null;
+  #expected = false;
+  #turn: Promise<void> = Promise.resolve();
+
+  private constructor(options: NodeOptions, port: number, database: Link) {
+    this.#options = options;
+    this.name = options.name;
+    this.port = port;
+    this.database = database;
+    this.logFile = join(options.folder, `relay-${options.name}.log`);
+  }
+
+  static async start(options: NodeOptions): Promise<RelayNode> {
+    const node = new RelayNode(options, await freePort(), await Link.to(options.databasePort));
+    node.#spawn();
+    await node.ready();
+    return node;
+  }
+
+  /** Resolves when it serves clients. */
+  async ready(withinMs = 30_000): Promise<void> {
+    await until(`relay ${this.name} is ready`, () => this.#answers('/readyz'), withinMs);
+  }
+
+  /** One figure of its metrics; 0 where it does not answer. */
+  async metric(name: string): Promise<number> {
+    try {
+      const response = await fetch(`http://127.0.0.1:${this.port}/metrics`, {
+        signal: AbortSignal.timeout(2_000),
+      });
+      const line = (await response.text()).split('\n').find((text) => text.startsWith(`${name} `));
+      return Number(line?.split(' ')[1] ?? 0);
+    } catch {
+      return 0; // It is down; whoever asks tries again.
+    }
+  }
+
+  /** SIGKILL, or SIGTERM and the exit that is promised: code 0 in under five seconds. */
+  async restart(signal: 'SIGKILL' | 'SIGTERM', whileDown: () => Promise<unknown>): Promise<void> {
+    await this.#inTurn(async () => {
+      await this.#end(signal);
+      await whileDown();
+      this.#spawn();
+    });
+  }
+
+  /** SIGSTOP: the process is there, its connections are open, and it does nothing. */
+  async freeze(ms: number): Promise<void> {
+    await this.#inTurn(async () => {
+      this.#child?.kill('SIGSTOP');
+      await sleep(ms);
+      this.#child?.kill('SIGCONT');
+    });
+  }
+
+  async stop(): Promise<void> {
+    await this.#inTurn(() => this.#end('SIGTERM'));
+    await this.database.close();
+  }
+
+  /** One thing after the other happens to a node. */
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#turn.then(work);
+    this.#turn = turn;
+    await turn;
+  }
+
+  #spawn(): void {
+    const { dist, environment, databaseUrl } = this.#options;
+    const log = openSync(this.logFile, 'a');
+    const command = [process.execPath, '--enable-source-maps', join(dist, 'relay/main.js'), 'relay'];
+    const child = spawn('/bin/sh', ['-c', UNDER_WATCH, 'sh', ...command], {
+      stdio: ['ignore', log, log, 'pipe'],
+      env: {
+        PATH: process.env.PATH,
+        DATABASE_URL: databaseUrl(this.database.port),
+        JWT_SECRET: SECRET,
+        HOST: '127.0.0.1',
+        PORT: String(this.port),
+        LOG_FORMAT: 'json',
+        ...environment,
+      },
+    });
+    closeSync(log);
+    child.stdio[3]?.on('error', () => undefined); // The node ended first.
+    this.#expected = false;
+    this.#child = child;
+    child.once('exit', (code, signal) => {
+      if (this.#expected) return;
+      this.complaints.push(`relay ${this.name} ended by itself (${signal ?? `exit code ${code}`})`);
+      this.#spawn();
+    });
+  }
+
+  async #end(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    const child = this.#child;
+    if (!child) return;
+    this.#expected = true;
+    const began = Date.now();
+    const exit = once(child, 'exit') as Promise<[number | null, string | null]>;
+    child.kill(signal);
+    const patience = setTimeout(() => child.kill('SIGKILL'), 8_000);
+    const [code] = await exit;
+    clearTimeout(patience);
+    const ms = Date.now() - began;
+    // Before its handler is installed SIGTERM ends Node itself, with no exit code.
+    const ended = code === 0 || (code === null && ms < 1_000);
+    if (signal === 'SIGTERM' && (!ended || ms > 5_000)) {
+      this.complaints.push(`relay ${this.name} took ${ms} ms to end on SIGTERM, with exit code ${code}`);
+    }
+    this.#child = null;
+  }
+
+  async #answers(path: string): Promise<boolean> {
+    try {
+      const response = await fetch(`http://127.0.0.1:${this.port}${path}`, {
+        signal: AbortSignal.timeout(1_000),
+      });
+      return response.ok;
+    } catch {
+      return false; // Not yet.
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}

@@ -19,9 +19,10 @@ begin
   execute format('grant usage on schema relay to %I', role_name);
   execute format('grant usage, create on schema relay_capture to %I', role_name);
   execute format('grant insert (account_id, event, payload) on relay.events to %I', role_name);
+  execute format('grant execute on function relay.emit(text, text, jsonb) to %I', role_name);
 end
 $$;
-comment on function relay.admit(name) is 'Lets a role insert into relay.events (account_id, event, payload only) and own capture functions.';
+comment on function relay.admit(name) is 'Lets a role insert into relay.events (account_id, event, payload only), call relay.emit(), and own capture functions.';
 
 create or replace function relay.trigger_name(event text, operation text) returns text
 language sql immutable
@@ -39,6 +40,7 @@ set search_path = pg_catalog, pg_temp
 as $body$
 declare
   rows_changed text;
+  refuse_unpaired text := '';
 begin
   if published.operation = 'TRUNCATE' then
     return format($f$
@@ -89,6 +91,12 @@ $f$, published.event, published.on_table, published.account, published.payload);
     when 'DELETE' then 'relay_old as old'
     else format('relay_new as new join relay_old as old using (%s)', published.key)
   end;
+  -- A row whose key was changed has no pair, and would be passed over.
+  if published.operation = 'UPDATE' then
+    refuse_unpaired := format(
+      'if (select count(*) from relay_new) <> (select count(*) from %s) then raise exception ''the key (%s) of a row was changed''; end if;',
+      rows_changed, published.key);
+  end if;
   return format($f$
 #variable_conflict use_column
 declare
@@ -97,13 +105,13 @@ declare
   failure text;
 begin
   begin
+    %7$s
     select array_agg(captured.account), array_agg(captured.payload)
       into captured_accounts, captured_payloads
-      from (select (%3$s)::text as account, coalesce((%4$s)::jsonb, 'null') as payload
-              from %5$s where %6$s offset 0) as captured
-     where captured.account is not null;
+      from (select chosen.account, coalesce((%4$s)::jsonb, 'null') as payload
+              from %5$s cross join lateral (select (%3$s)::text as account offset 0) as chosen
+             where chosen.account is not null and (%6$s)) as captured;
     if exists (select from unnest(captured_accounts) as a where octet_length(a) > 256) then
-      captured_accounts := null;
       raise exception 'an account has more than 256 bytes';
     end if;
     if exists (select from unnest(captured_payloads) as p where pg_column_size(p) > 4194304) then
@@ -111,18 +119,20 @@ begin
     end if;
   exception when others then
     get stacked diagnostics failure = message_text;
+    -- All accounts of the statement; every account there is (null), where even they cannot be told.
     begin
-      select array_agg(distinct (%3$s)::text) into captured_accounts from %5$s where %6$s;
+      %7$s
+      captured_accounts := array(select distinct (%3$s)::text from %5$s where (%3$s)::text is not null and (%6$s));
       if exists (select from unnest(captured_accounts) as a where octet_length(a) > 256) then
-        captured_accounts := null;
+        captured_accounts := array[null];
       end if;
     exception when others then
-      captured_accounts := null;
+      captured_accounts := array[null];
     end;
     insert into relay.events (account_id, event, payload)
     select a, 'relay:resync', jsonb_build_object(
              'event', %1$L, 'table', %2$L, 'reason', 'capture_failed', 'sqlstate', sqlstate, 'error', failure)
-      from unnest(coalesce(captured_accounts, array[null::text])) as a;
+      from unnest(captured_accounts) as a;
     return null;
   end;
   if captured_accounts is not null then
@@ -132,7 +142,7 @@ begin
   return null;
 end
 $f$, published.event, published.on_table, published.account, published.payload, rows_changed,
-     coalesce(published.condition, 'true'));
+     coalesce(published.condition, 'true'), refuse_unpaired);
 end
 $body$;
 comment on function relay.capture_body(relay.catalogue) is 'Source of the trigger function of a published event.';
@@ -147,9 +157,10 @@ as $$
 declare
   failure text;
 begin
-  execute format('explain select (%s)::%s from %s', expression, target, concat_ws(' cross join ',
+  -- In a WHERE: there, an expression is of one row; an aggregate would be of all rows, and give the wrong account.
+  execute format('explain select from %s where (%s)::%s is not null', concat_ws(' cross join ',
     case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
-    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end));
+    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end), expression, target);
 exception when others then
   get stacked diagnostics failure = message_text;
   raise exception 'relay.publish(% => …): %', argument, failure
@@ -203,16 +214,27 @@ begin
     else 'for each row' end,
     case when published.level = 'row' and published.condition is not null then format('when (%s)', published.condition) end,
     trigger_name);
-  execute format('comment on trigger %I on %s is %L', trigger_name, published.on_table,
-    format('Recado: records %s. %s', published.event, coalesce(published.description, '')));
+  -- Only the owner may; a publisher that merely has the TRIGGER privilege goes without.
+  if pg_has_role(current_user, (select c.relowner from pg_class as c where c.oid = published.on_table), 'MEMBER') then
+    execute format('comment on trigger %I on %s is %L', trigger_name, published.on_table,
+      format('Recado: records %s. %s', published.event, coalesce(published.description, '')));
+  end if;
 exception
   when lock_not_available then
     raise exception 'relay.publish(%): % is busy; a trigger needs a moment without open transactions on it', quote_literal(published.event), published.on_table
       using errcode = 'lock_not_available', hint = 'Nothing was changed. Call it again.';
+  when insufficient_privilege then
+    get stacked diagnostics failure = message_text;
+    raise exception 'relay.publish(on_table => %): %', quote_literal(published.on_table), failure
+      using errcode = 'insufficient_privilege',
+            hint = format('Call it as the owner of the table or a member of that role: grant %I to %I.',
+              (select pg_get_userbyid(c.relowner) from pg_class as c where c.oid = published.on_table), current_user);
   when others then
     get stacked diagnostics failure = message_text;
-    raise exception 'relay.publish(%): the trigger on % could not be created: %', quote_literal(published.event), published.on_table, failure
-      using errcode = sqlstate;
+    raise exception 'relay.publish(%): the trigger on % could not be created: %',
+      case when published.condition is null then quote_literal(published.event) else 'condition => …' end, published.on_table, failure
+      using errcode = sqlstate,
+            hint = 'A condition sees new and old only. A look into other tables goes into account, where null means no event.';
 end
 $$;
 comment on function relay.create_trigger(relay.catalogue) is 'Creates the trigger of a published event anew.';
@@ -243,7 +265,8 @@ declare
   function_name text;
   function_changes boolean;
   trigger_changes boolean;
-  refused text;
+  taken_by text;
+  failure text;
 begin
   perform relay.refuse_name(event);
   wanted.event := event;
@@ -256,7 +279,7 @@ begin
   wanted.fires_at := lower(at);
   wanted.operation := case when on_table is null then 'EMIT' else upper(operation) end;
 
-  if wanted.operation not in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'EMIT') then
+  if wanted.operation is null or wanted.operation not in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'EMIT') then
     raise exception 'relay.publish(operation => %): expected INSERT, UPDATE, DELETE or TRUNCATE', quote_nullable(operation)
       using errcode = 'invalid_parameter_value', hint = 'Several operations of one event are several calls.';
   end if;
@@ -274,15 +297,17 @@ begin
       using errcode = 'invalid_parameter_value';
   end if;
 
-  select c.event into refused from relay.catalogue as c
-   where c.event = wanted.event and c.on_table is distinct from to_regclass(on_table) limit 1;
-  if refused is not null and exists (
-       select from relay.catalogue as c join pg_class as t on t.oid = c.on_table
-        where c.event = wanted.event and c.on_table is distinct from to_regclass(on_table))
-     or refused is not null and on_table is not null and exists (
-       select from relay.catalogue as c where c.event = wanted.event and c.on_table is null) then
-    raise exception 'relay.publish(event => %): the event exists already for %', quote_literal(event),
-      (select coalesce(string_agg(distinct c.on_table::text, ', '), 'relay.emit()') from relay.catalogue as c where c.event = wanted.event)
+  begin
+    wanted.on_table := to_regclass(on_table);
+  exception when invalid_name or syntax_error or feature_not_supported then
+    wanted.on_table := null; -- not even a name
+  end;
+  select string_agg(distinct coalesce(t.oid::regclass::text, 'relay.emit()'), ', ') into taken_by
+    from relay.catalogue as c left join pg_class as t on t.oid = c.on_table
+   where c.event = wanted.event and c.on_table is distinct from wanted.on_table
+     and (c.on_table is null or t.oid is not null);  -- a table that was dropped keeps no name
+  if taken_by is not null then
+    raise exception 'relay.publish(event => %): the event exists already for %', quote_literal(event), taken_by
       using errcode = 'duplicate_object', hint = format('Choose another name, or first: select relay.unpublish(%L)', event);
   end if;
 
@@ -291,20 +316,25 @@ begin
       raise exception 'relay.publish(on_table => null): condition, account, payload and key belong to a trigger, and there is none without a table'
         using errcode = 'invalid_parameter_value';
     end if;
-    insert into relay.catalogue select wanted.*
-    on conflict on constraint catalogue_pkey do update
-      set description = excluded.description, payload_schema = excluded.payload_schema, suspended = false;
-    return 'published';
+    select c.* into current from relay.catalogue as c where c.event = wanted.event and c.operation = 'EMIT';
+    if current.event is not null
+       and (current.description, current.payload_schema) is not distinct from (wanted.description, wanted.payload_schema) then
+      return 'unchanged';
+    end if;
+    delete from relay.catalogue as c where c.event = wanted.event and c.operation = 'EMIT';
+    insert into relay.catalogue select wanted.*;
+    return case when current.event is null then 'published' else 'replaced' end;
   end if;
 
-  wanted.on_table := to_regclass(on_table);
   if wanted.on_table is null then
     raise exception 'relay.publish(on_table => %): there is no such table', quote_literal(on_table)
       using errcode = 'undefined_table', hint = 'Write it with its schema, and in double quotes where it has capitals: public."Orders".';
   end if;
-  select c.relowner into table_owner from pg_class as c where c.oid = wanted.on_table and c.relkind in ('r', 'p');
+  select c.relowner into table_owner from pg_class as c
+   where c.oid = wanted.on_table and c.relkind in ('r', 'p') and c.relnamespace <> 'relay'::regnamespace;
   if table_owner is null then
-    raise exception 'relay.publish(on_table => %): expected a table, received something else', quote_literal(on_table) using errcode = 'wrong_object_type';
+    raise exception 'relay.publish(on_table => %): expected a table of an application', quote_literal(on_table)
+      using errcode = 'wrong_object_type', hint = 'Views, foreign tables and the relay''s own tables cannot be watched.';
   end if;
 
   if wanted.operation <> 'TRUNCATE' then
@@ -330,6 +360,13 @@ begin
       raise exception 'relay.publish(key => …): % has no primary key; name the columns that pair a row''s old and new version', wanted.on_table
         using errcode = 'invalid_parameter_value';
     end if;
+    begin
+      execute format('explain select from %1$s as new join %1$s as old using (%2$s)', wanted.on_table, wanted.key);
+    exception when others then
+      get stacked diagnostics failure = message_text;
+      raise exception 'relay.publish(key => %): %', quote_literal(wanted.key), failure
+        using errcode = 'invalid_parameter_value', hint = 'Expected columns of the table, separated by commas.';
+    end;
   end if;
 
   -- They are the event's: calls for its further operations may leave them out.
@@ -363,6 +400,15 @@ begin
   end if;
   if trigger_changes then
     perform relay.create_trigger(wanted);
+    if wanted.level = 'row' and wanted.operation = 'UPDATE'
+       and (select c.relkind from pg_class as c where c.oid = wanted.on_table) = 'p' then
+      raise warning 'relay.publish(%): a row that moves to another partition of % is no UPDATE for a row trigger; with level => ''statement'' it is',
+        quote_literal(event), wanted.on_table;
+    end if;
+    if exists (select from pg_attribute as a where a.attrelid = wanted.on_table and a.attgenerated = 'v' and not a.attisdropped) then
+      raise warning 'relay.publish(%): virtual generated columns of % are null in new and old; write their expression instead',
+        quote_literal(event), wanted.on_table;
+    end if;
   end if;
   if not function_changes and not trigger_changes
      and (current.account, current.payload, current.condition, current.description, current.payload_schema)

@@ -1,0 +1,154 @@
+-- Who may do what. Last, because it looks at everything the other files have made.
+--
+--   relay_owner    owns it all, and cannot log in; only capture functions belong to the owners of their tables
+--   relay_reader   what the relay's own login needs:      grant relay_reader to <its role>
+--   relay_admin    may change the contract:               grant relay_admin to <a DBA's role>
+--   everybody      relay.position(), relay.iso(), and what an insert into relay.events calls by itself
+--   relay.admit(role)   lets an application insert events; publish() calls it for the owners of its tables
+--
+--   relay.secure()      makes it so. It touches only what is otherwise, so it takes no lock where nothing changed
+--
+-- Roles belong to the cluster, so another database may have made them, or be making them now. A migrating role that
+-- may not make roles or give objects away keeps what it made; a warning says what to run by hand.
+
+create or replace function relay.secure() returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  everybody_calls text[] := '{position, iso, gate_key, ring}';
+
+  reader_reads text[] := '{events, catalogue, installation, revocations, applied_sql, failures, contract, status}';
+  reader_calls text[] := '{settle_epoch, new_epoch, epoch, rotate, empty_slot, check}';
+
+  admin_changes text[] := '{catalogue}';
+  -- Besides what a reader reads; and all functions.
+
+  me text := quote_ident(current_user);
+  role_name text;
+  found record;
+  by_hand text[] := '{}';
+begin
+  -- Roles.
+  foreach role_name in array '{relay_owner, relay_reader, relay_admin}'::text[] loop
+    if to_regrole(role_name) is null then
+      begin
+        execute format('create role %I nologin', role_name);
+      exception
+        when duplicate_object or unique_violation then null; -- made at this moment from another database
+        when insufficient_privilege then
+          by_hand := by_hand || format('create role %I nologin;', role_name);
+      end;
+    end if;
+  end loop;
+
+  -- Ownership.
+  if to_regrole('relay_owner') is null or not relay.become_owner() then
+    by_hand := by_hand || format('grant relay_owner to %s;', me);
+  else
+    for found in
+      select format('table %s', c.oid::regclass) as object, c.relkind = 'p' as first
+        from pg_class as c
+       where c.relnamespace in ('relay'::regnamespace, 'relay_capture'::regnamespace) and c.relkind in ('r', 'p', 'v', 'm')
+         and c.relowner <> 'relay_owner'::regrole
+      union all
+      select format('routine %s', p.oid::regprocedure), false
+        from pg_proc as p
+       where p.pronamespace = 'relay'::regnamespace and p.proowner <> 'relay_owner'::regrole
+      union all
+      select format('domain %s', t.oid::regtype), false
+        from pg_type as t
+       where t.typnamespace = 'relay'::regnamespace and t.typtype = 'd' and t.typowner <> 'relay_owner'::regrole
+       order by first desc, object
+    loop
+      execute format('alter %s owner to relay_owner', found.object);
+    end loop;
+  end if;
+
+  -- Everybody. A function is for everybody when it is made, so most of this takes away.
+  for found in
+    select p.oid::regprocedure as routine, p.proname = any (everybody_calls) as allowed
+      from pg_proc as p
+     where p.pronamespace = 'relay'::regnamespace
+       and (p.proname = any (everybody_calls)) <> exists (
+             select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as acl
+              where acl.grantee = 0 and acl.privilege_type = 'EXECUTE')
+  loop
+    if found.allowed then
+      execute format('grant execute on routine %s to public', found.routine);
+    else
+      execute format('revoke execute on routine %s from public', found.routine);
+    end if;
+  end loop;
+  if not exists (select from pg_namespace as n, aclexplode(n.nspacl) as acl
+                  where n.nspname = 'relay' and acl.grantee = 0 and acl.privilege_type = 'USAGE') then
+    grant usage on schema relay to public;
+  end if;
+
+  -- The two roles.
+  for found in
+    select role, privilege, format('table %s', c.oid::regclass) as object
+      from pg_class as c
+      join (select 'relay_reader' as role, 'select' as privilege, unnest(reader_reads) as name
+            union all
+            select 'relay_admin', 'select', unnest(reader_reads)
+            union all
+            select 'relay_admin', privilege, unnest(admin_changes) from unnest('{insert,update,delete}'::text[]) as privilege) as granted
+        on c.relname = granted.name
+     where c.relnamespace = 'relay'::regnamespace and to_regrole(role) is not null
+       and not has_table_privilege(role, c.oid, privilege)
+    union all
+    select role, 'execute', format('routine %s', p.oid::regprocedure)
+      from pg_proc as p, unnest('{relay_reader, relay_admin}'::text[]) as role
+     where p.pronamespace = 'relay'::regnamespace and to_regrole(role) is not null
+       and (role = 'relay_admin' or p.proname = any (reader_calls))
+       and not has_function_privilege(role, p.oid, 'execute')
+    union all
+    select 'relay_admin', privilege, 'schema relay_capture'
+      from unnest('{usage, create}'::text[]) as privilege
+     where to_regrole('relay_admin') is not null and not has_schema_privilege('relay_admin', 'relay_capture', privilege)
+  loop
+    execute format('grant %s on %s to %I', found.privilege, found.object, found.role);
+  end loop;
+
+  if by_hand <> '{}' then
+    raise warning 'Recado works, but % owns the schema relay instead of a role that cannot log in. Have a superuser run: % select relay.secure();',
+      me, array_to_string(by_hand, ' ');
+  end if;
+end
+$$;
+comment on function relay.secure() is 'Gives the schema relay to relay_owner and sets the privileges of relay_reader, relay_admin and everybody. Run by recado migrate; run it again after making the roles by hand.';
+
+-- True when relay_owner owns the schemas, so that what is in them can be given to it. That takes membership, which a
+-- role that made relay_owner may grant itself, and the right of relay_owner to make schemas, needed for the moment.
+create or replace function relay.become_owner() returns boolean
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  schema_name text;
+  may_create boolean;
+begin
+  if not pg_has_role(current_user, 'relay_owner', 'USAGE') then
+    execute format('grant relay_owner to %I', current_user);
+  end if;
+  foreach schema_name in array '{relay, relay_capture}'::text[] loop
+    if (select nspowner from pg_namespace where nspname = schema_name) <> 'relay_owner'::regrole then
+      may_create := has_database_privilege('relay_owner', current_database(), 'CREATE');
+      if not may_create then
+        execute format('grant create on database %I to relay_owner', current_database());
+      end if;
+      execute format('alter schema %I owner to relay_owner', schema_name);
+      if not may_create then
+        execute format('revoke create on database %I from relay_owner', current_database());
+      end if;
+    end if;
+  end loop;
+  return true;
+exception
+  when insufficient_privilege then return false;
+end
+$$;
+comment on function relay.become_owner() is 'Part of relay.secure(): gives the schemas to relay_owner; false where the caller may not.';
+
+select relay.secure();

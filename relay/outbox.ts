@@ -36,7 +36,7 @@ export interface Page {
 
 export interface PageLimits {
   readonly events: number;
-  /** Bytes of JSON after which a page ends. */
+  /** Bytes of JSON after which a page ends; or a quarter of that as stored, that is compressed. */
   readonly bytes: number;
   /** Bytes of JSON above which a payload is not read. */
   readonly payloadBytes: number;
@@ -53,6 +53,7 @@ interface PageRow {
   known: boolean | null;
   captured_at: number | null;
   bytes: string | null;
+  stored: string | null;
 }
 
 /** $1 xmax, $2 xip, $3 id, $4 bound or null, $5 events, $6 bytes, $7 payload bytes, and $8 the account. */
@@ -71,21 +72,27 @@ function pageQuery(unseen: string): string {
            order by e.id limit $5::int
         ) as unseen
     ),
+    stored as (
+      select page.*, sum(pg_column_size(page.payload)) over (order by page.id) as stored from page
+    ),
+    -- Only what may be sent is made text of: a page of large payloads would take longer than a query may.
     measured as (
-      select page.*, body.text as body, octet_length(body.text) as length,
-             sum(octet_length(body.text)) over (order by page.id) as bytes
-        from page, lateral (select page.payload::text offset 0) as body(text)
+      select stored.*, body.text as body, octet_length(body.text) as length,
+             sum(octet_length(body.text)) over (order by stored.id) as bytes
+        from stored, lateral (select stored.payload::text offset 0) as body(text)
+       where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
     )
     select reading.now::text as snapshot, installation.emptied_through::text as emptied,
            null::bigint as id, null::xid8 as xid, null as account_id, null as event, null as body,
-           null::boolean as known, null::float8 as captured_at, null::bigint as bytes
+           null::boolean as known, null::float8 as captured_at, null::bigint as bytes,
+           null::bigint as stored
       from reading, relay.installation
     union all
     select null, null, id, xid, account_id, event,
            case when length <= $7::int then body end,
            exists (select from relay.catalogue as c where c.event = measured.event),
            date_part('epoch', created_at) * 1000,
-           bytes
+           bytes, stored
       from measured where bytes - length <= $6::bigint`;
 }
 
@@ -149,12 +156,14 @@ function toPage(rows: PageRow[], limits: PageLimits): Page {
   const events: OutboxEvent[] = [];
   let header: PageRow | undefined;
   let bytes = 0;
+  let stored = 0;
   for (const row of rows) {
     if (row.snapshot !== null) {
       header = row;
       continue;
     }
     bytes = Math.max(bytes, Number(row.bytes));
+    stored = Math.max(stored, Number(row.stored));
     events.push({
       id: BigInt(row.id!),
       xid: BigInt(row.xid!),
@@ -171,7 +180,7 @@ function toPage(rows: PageRow[], limits: PageLimits): Page {
     now: parseSnapshot(header?.snapshot ?? ''),
     emptied: header?.emptied == null ? null : BigInt(header.emptied),
     events,
-    more: events.length === limits.events || bytes > limits.bytes,
+    more: events.length === limits.events || bytes > limits.bytes || stored > Math.floor(limits.bytes / 4),
   };
 }
 

@@ -270,14 +270,18 @@ describe('on one database', () => {
     await expectEachOnce(reader, database);
   });
 
-  test('ends a page by its bytes, and goes on behind it', async () => {
+  test.each([
+    ['text', "to_jsonb(repeat('x', 4000))"],
+    ['stored size', '(select jsonb_agg(n) from generate_series(1, 60) n)'],
+    ['both', "to_jsonb((select string_agg(md5(n::text || i), '') from generate_series(1, 120) n))"],
+  ])('ends a page by its bytes (%s), and goes on behind it', async (_, payload) => {
     const reader = await startReader(database.url, { page: { bytes: 10_000 } });
     await database.query(
       `insert into relay.events (account_id, event, payload)
-       select 'acc-1', 'test.event', to_jsonb(repeat('x', 4000)) from generate_series(1, 20) i`,
+       select 'acc-1', 'test.event', ${payload} from generate_series(1, 20) i`,
     );
     await reader.feed.read();
-    expect(reader.batches.filter(({ events }) => events.length > 0).length).toBeGreaterThan(5);
+    expect(reader.batches.filter(({ events }) => events.length > 0).length).toBeGreaterThan(3);
     await expectEachOnce(reader, database);
   });
 

@@ -58,6 +58,11 @@ begin
     insert into evolution.merges (source_id, "tenantId", chat_id, into_chat_id, "whatsappChatId")
     select of_source, c."tenantId", c.id, merge.keep, c."whatsappChatId" from public.chats as c where c.id = any (gone);
     update public.messages set "chatId" = merge.keep where "chatId" = any (gone);
+    update public.chats as c set
+      "lastMessageAt" = greatest(c."lastMessageAt", other.last_at),
+      status = case when c.status = 'DELETED' and other.is_active then 'ACTIVE' else c.status end
+      from (select max(g."lastMessageAt") as last_at, bool_or(g.status = 'ACTIVE') as is_active from public.chats as g where g.id = any (gone)) as other
+     where c.id = merge.keep;
     insert into evolution.chat_state as known (chat_id, read_until, base, base_at, stated, stated_at)
     select merge.keep, max(s.read_until), sum(s.base), max(s.base_at), sum(s.stated), max(s.stated_at)
       from evolution.chat_state as s where s.chat_id = any (gone)

@@ -19,6 +19,42 @@ export function createMetrics() {
     listenFailures: counter('recado_listen_failures_total', 'Times the LISTEN connection was lost.'),
     slotsEmptied: counter('recado_slots_emptied_total', 'Slots of the ring emptied by this node.'),
     gateClosed: gauge('recado_gate_closed', '1 while this node keeps the writers from ringing.'),
+    feedReady: new Gauge({
+      name: 'recado_feed_ready',
+      help: '1 while events can be read.',
+      aggregator: 'min',
+      registers,
+    }),
+    listening: new Gauge({
+      name: 'recado_listening',
+      help: '1 while the doorbell is heard.',
+      aggregator: 'min',
+      registers,
+    }),
+    notifyQueue: new Gauge({
+      name: 'recado_notification_queue_ratio',
+      help: 'How full the notification queue of the cluster is, 0 to 1. When it is full every NOTIFY fails.',
+      aggregator: 'max',
+      registers,
+    }),
+    oldestTransaction: new Gauge({
+      name: 'recado_oldest_transaction_seconds',
+      help: 'Age of the oldest open transaction that writes, in this database.',
+      aggregator: 'max',
+      registers,
+    }),
+    outboxBytes: new Gauge({
+      name: 'recado_outbox_bytes',
+      help: 'Size of relay.events with its indexes.',
+      aggregator: 'max',
+      registers,
+    }),
+    captureFailures: new Gauge({
+      name: 'recado_capture_failures',
+      help: 'Rows of relay.failures of the last hour.',
+      aggregator: 'max',
+      registers,
+    }),
     // sending
     eventsEmitted: counter(
       'recado_events_emitted_total',

@@ -48,8 +48,15 @@ export function parseSnapshot(text: string): Snapshot {
 }
 
 /** The snapshot as Postgres's pg_snapshot type reads it. */
-export function snapshotText({ xmax, xip }: Snapshot): string {
+export function snapshotText({ xmax: first, xip }: Snapshot): string {
+  // 1 + the last transaction before a wraparound is none, and refused.
+  const xmax = isNone(first) ? first + 1n : first;
   return `${xip[0] ?? xmax}:${xmax}:${xip.join(',')}`;
+}
+
+/** Postgres counts with 32 bits, of which 0 is no transaction. */
+function isNone(xid: bigint): boolean {
+  return BigInt.asUintN(32, xid) === 0n;
 }
 
 /** Whether the snapshot sees the transaction: pg_visible_in_snapshot(). */
@@ -158,7 +165,7 @@ function unspell(text: string): Snapshot | null {
   let xid = xmax;
   for (const distance of distances) {
     xid -= distance;
-    if (distance < 1n || xid < 1n) return null;
+    if (distance < 1n || xid < 1n || isNone(xid)) return null;
     xip.push(xid);
   }
   return { xmax, xip: xip.reverse() };

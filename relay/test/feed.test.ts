@@ -11,6 +11,7 @@ import { environment, findBinaries } from '../embedded-binaries.ts';
 import { type Batch, Feed, type FeedListener } from '../feed.ts';
 import { createLog } from '../log.ts';
 import { createMetrics } from '../metrics.ts';
+import { migrate } from '../migrate.ts';
 import type { OutboxEvent, PageLimits, Revocation } from '../outbox.ts';
 import {
   covers,
@@ -22,7 +23,8 @@ import {
   sees,
 } from '../position.ts';
 import { Window, type WindowLimits } from '../window.ts';
-import { type Database, freshDatabase, installRelay, openDatabase, until } from './world.ts';
+import { testServer } from './postgres.ts';
+import { type Database, freshDatabase, openDatabase, until } from './world.ts';
 
 const silent = createLog('silent', false);
 const ends: (() => unknown)[] = [];
@@ -222,7 +224,7 @@ describe('on one database', () => {
     const held = await database.connect();
     await held.query('begin');
     await held.query("insert into relay.events (account_id, event) values ('acc-1', 'test.held')");
-    const elsewhere = openDatabase(database.url.replace(/\/[^/]*$/, '/postgres'));
+    const elsewhere = openDatabase((await testServer()).url);
     ends.push(() => elsewhere.close());
     const other = await elsewhere.connect();
     await other.query('begin');
@@ -724,7 +726,7 @@ describe('through crashes of a server of its own', () => {
     await chmod(base, 0o755);
     server = await startEmbedded({ dataDir: join(base, 'a'), settings });
     database = openDatabase(server.url);
-    await installRelay(database);
+    await migrate({ databaseUrl: server.url, log: silent });
     await createItems(database);
   });
   afterAll(async () => {

@@ -43,7 +43,7 @@ function snapshotsOf(xmax: fc.Arbitrary<bigint>, xip: fc.Arbitrary<bigint[]>): f
 }
 
 function toSnapshot(xmax: bigint, xip: readonly bigint[]): Snapshot {
-  const below = [...new Set(xip)].filter((xid) => xid < xmax);
+  const below = [...new Set(xip)].filter((xid) => xid < xmax && BigInt.asUintN(32, xid) !== 0n);
   return { xmax, xip: below.sort((a, b) => (a < b ? -1 : 1)) };
 }
 
@@ -102,11 +102,22 @@ describe('a snapshot', () => {
         );
         for (const [i, { snapshot, xid }] of asked.entries()) {
           expect(sees(snapshot, xid)).toBe(rows[i]!.visible);
-          expect(parseSnapshot(rows[i]!.snapshot)).toEqual(snapshot);
+          expect(rows[i]!.snapshot).toBe(snapshotText(snapshot));
+          expect(snapshotText(parseSnapshot(rows[i]!.snapshot))).toBe(snapshotText(snapshot));
         }
       }),
       { numRuns: 60 },
     );
+  });
+
+  test('can be read by Postgres at a wraparound, where 1 + the largest is no transaction', async () => {
+    const last = 2n ** 32n - 1n;
+    const text = snapshotText(cut({ xmax: last + 10n, xip: [] }, last));
+    const [row] = await database.query(
+      `select pg_visible_in_snapshot($1::text::xid8, $3::pg_snapshot) as last, pg_visible_in_snapshot($2::text::xid8, $3::pg_snapshot) as next`,
+      [last.toString(), (last + 4n).toString(), text],
+    );
+    expect(row).toEqual({ last: true, next: false });
   });
 
   test('NOTHING sees nothing, and Postgres can read it', async () => {
@@ -222,6 +233,7 @@ describe('a position', () => {
     ['a sign', `${EPOCH}--1`],
     ['a transaction in progress twice', `${EPOCH}-a.1.0`],
     ['a transaction below the first', `${EPOCH}-a.a`],
+    ['what is no transaction, in progress', `${EPOCH}-100000001.1`],
     ['more than 63 bits', `${EPOCH}-8000000000000000`],
     ['17 digits', `${EPOCH}-10000000000000000`],
     ['an unfinished list', `${EPOCH}-a.`],

@@ -1,9 +1,7 @@
 // What the tests of the main road share: a database with the relay's schema, a relay on a free port, stock clients
 // that write down what they hear. Everything made here is taken apart by the function that made it, or by close().
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import pg from 'pg';
-import { packageRoot } from '../config.ts';
+import { createDatabase } from './postgres.ts';
 
 /** Resolves when the condition holds. Asked again and again, so it may look at anything. */
 export async function until<T>(
@@ -32,24 +30,15 @@ export interface Database {
   close(): Promise<void>;
 }
 
-const SERVER = process.env.TEST_DATABASE_URL ?? 'postgres://dev:dev@127.0.0.1:5432/postgres';
-
-/** A new database with the relay's schema. */
+/** A new database with the relay's schema, empty. Its close() fails when somebody is still connected. */
 export async function freshDatabase(): Promise<Database> {
-  const name = `recado_${process.pid}_${Math.random().toString(36).slice(2, 8)}`;
-  const admin = new pg.Client({ connectionString: SERVER });
-  await admin.connect();
-  await admin.query(`create database ${name}`);
-  const url = new URL(SERVER);
-  url.pathname = `/${name}`;
-  const database = openDatabase(url.href);
-  await installRelay(database);
+  const { url, close } = await createDatabase();
+  const database = openDatabase(url);
   return {
     ...database,
     async close() {
       await database.close();
-      await admin.query(`drop database ${name} with (force)`);
-      await admin.end();
+      await close();
     },
   };
 }
@@ -73,14 +62,4 @@ export function openDatabase(url: string): Database {
       await pool.end();
     },
   };
-}
-
-/** The relay's migration and its SQL. */
-export async function installRelay(database: Database): Promise<void> {
-  const migration = await readFile(join(packageRoot, 'migrations/001_relay.sql'), 'utf8');
-  await database.query(migration.slice(0, migration.indexOf('-- Down Migration')));
-  const folder = join(packageRoot, 'sql/relay');
-  for (const file of (await readdir(folder)).sort()) {
-    await database.query(await readFile(join(folder, file), 'utf8'));
-  }
 }

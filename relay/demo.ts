@@ -46,7 +46,10 @@ export async function addSamples(pool: pg.Pool): Promise<void> {
   const { rows } = await pool.query<{ empty: boolean }>(
     'select not exists (select from public.accounts) as empty',
   );
-  if (rows[0]!.empty) await pool.query(await readFile(join(packageRoot, 'scripts/demo/clinic.sql'), 'utf8'));
+  if (!rows[0]!.empty) return;
+  for (const file of ['clinic.sql', 'chats.sql']) {
+    await pool.query(await readFile(join(packageRoot, 'scripts/demo', file), 'utf8'));
+  }
 }
 
 function addressFile(dataDir: string): string {

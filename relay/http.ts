@@ -3,12 +3,15 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type pg from 'pg';
 import type { Settings } from './config.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
+import { readLoad } from './outbox.ts';
 import type { Sockets } from './sockets.ts';
+import { TokenError } from './token.ts';
 import type { Trace } from './trace.ts';
 import type { Wakeup } from './wakeup.ts';
 
@@ -32,75 +35,174 @@ export interface Context {
   sockets: Sockets;
   metrics: Metrics;
   trace: Trace;
+  pool: pg.Pool;
   /** Where several processes share the port. */
   link: AllProcesses | null;
+  /** What else is answered: the console. */
+  routes: Routes;
   settings: Settings['http'];
   log: Log;
 }
 
-interface Reply {
+export interface Reply {
   status: number;
+  /** Text and bytes are sent as they are, anything else as JSON. */
   body: unknown;
   type?: string;
+  headers?: Record<string, string>;
 }
 
-type Route = (request: IncomingMessage, context: Context) => Reply | Promise<Reply>;
+export type Route = (request: IncomingMessage, context: Context) => Reply | Promise<Reply>;
 
-const routes: Record<string, Route> = {
+/** By method and path: "GET /healthz". GET answers HEAD too. */
+export type Routes = Readonly<Record<string, Route>>;
+
+/** A request that is not answered, for a reason the caller may know. */
+export class RefusedRequest extends RecadoError {
+  readonly status: number;
+
+  constructor(status: number, code: string, message: string) {
+    super(code, message);
+    this.status = status;
+  }
+}
+
+const ownRoutes: Routes = {
   'GET /healthz': () => ({ status: 200, body: { status: 'ok' } }),
   'GET /readyz': (_request, context) => readiness(context),
   'GET /metrics': async (request, context) => {
-    if (!isOperator(request, context.settings)) return forbidden;
-    const { metrics, sockets, link } = context;
-    metrics.sockets.set(sockets.count);
-    const text = link ? await link.metrics() : await metrics.registry.metrics();
-    return { status: 200, body: text, type: metrics.registry.contentType };
+    refuseOthersThanOperators(request, context);
+    return { status: 200, body: await metricsText(context), type: context.metrics.registry.contentType };
   },
-  'GET /trace': (request, { settings, trace }) => {
-    if (!isOperator(request, settings)) return forbidden;
+  'GET /trace': (request, context) => {
+    refuseOthersThanOperators(request, context);
     const id = new URL(request.url ?? '/', 'http://relay').searchParams.get('id') ?? '';
     if (!/^\d{1,18}$/.test(id)) {
       return refusal(400, 'id_invalid', 'The id of an event is expected: /trace?id=123.');
     }
-    return { status: 200, body: { emitted: trace.find(BigInt(id)) } };
+    return { status: 200, body: { emitted: context.trace.find(BigInt(id)) } };
   },
 };
 
-const notFound = refusal(404, 'not_found', 'There is nothing here. Socket.IO is under /socket.io/.');
-const forbidden = refusal(
-  403,
-  'operators_only',
-  'This is for operators: call it from the relay itself, or set OPERATOR_TOKEN and send it as Bearer token.',
-);
+/** The metrics of all processes behind this port, as Prometheus reads them. */
+export async function metricsText(context: Context): Promise<string> {
+  await gauge(context);
+  const { metrics, link } = context;
+  return link ? await link.metrics() : await metrics.registry.metrics();
+}
 
 /** Answers what is not Socket.IO's. An error becomes a 500 without its text, which is in the log. */
 export function answer(request: IncomingMessage, response: ServerResponse, context: Context): void {
   const { pathname } = new URL(request.url ?? '/', 'http://relay');
   if (pathname.startsWith('/socket.io/')) return;
-  const route = routes[`${request.method === 'HEAD' ? 'GET' : request.method} ${pathname}`];
-  void Promise.resolve(route ? route(request, context) : notFound)
-    .catch((error: unknown): Reply => {
-      context.log.say('http_failed', { path: pathname, error: describe(error) });
-      return refusal(500, 'internal_error', 'Something went wrong here; the log of the relay says what.');
-    })
-    .then(({ status, body, type = 'application/json; charset=utf-8' }) => {
-      response.writeHead(status, {
-        'content-type': type,
-        'cache-control': 'no-store',
-        'x-content-type-options': 'nosniff',
-        'x-frame-options': 'DENY',
-        'referrer-policy': 'no-referrer',
-      });
-      response.end(typeof body === 'string' ? body : `${JSON.stringify(body)}\n`);
-    });
+  void find(
+    request.method ?? 'GET',
+    pathname,
+    context.routes,
+  )(request, context).then(
+    (reply) => send(response, reply),
+    (error: unknown) => send(response, replyTo(error, pathname, context.log)),
+  );
+}
+
+function find(method: string, path: string, others: Routes): (...call: Parameters<Route>) => Promise<Reply> {
+  const routes = { ...others, ...ownRoutes };
+  const route = routes[`${method === 'HEAD' ? 'GET' : method} ${path}`];
+  if (route) return async (request, context) => route(request, context);
+  const methods = Object.keys(routes)
+    .map((key) => key.split(' ') as [string, string])
+    .filter(([, known]) => known === path)
+    .map(([known]) => known);
+  if (methods.length === 0) {
+    return async () => refusal(404, 'not_found', 'There is nothing here. Socket.IO is under /socket.io/.');
+  }
+  const sentence = `${method} was received, but only ${methods.join(' and ')} is answered here.`;
+  return async () => ({
+    ...refusal(405, 'method_not_allowed', sentence),
+    headers: { allow: methods.join(', ') },
+  });
+}
+
+function send(response: ServerResponse, reply: Reply): void {
+  const { status, body, type = 'application/json; charset=utf-8', headers } = reply;
+  response.writeHead(status, {
+    'content-type': type,
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'DENY',
+    'referrer-policy': 'no-referrer',
+    ...headers,
+  });
+  response.end(typeof body === 'string' || body instanceof Uint8Array ? body : `${JSON.stringify(body)}\n`);
+}
+
+function replyTo(error: unknown, path: string, log: Log): Reply {
+  if (error instanceof RefusedRequest) return refusal(error.status, error.code, error.message);
+  if (error instanceof TokenError && error.permanent) return refusal(401, error.code, error.message);
+  log.say('http_failed', { path, error: describe(error) });
+  return refusal(500, 'internal_error', 'Something went wrong here; the log of the relay says what.');
 }
 
 function refusal(status: number, code: string, message: string): Reply {
   return { status, body: { error: { code, message } } };
 }
 
+/**
+ * The body of a request, parsed.
+ * @throws RefusedRequest `body_not_json`, `body_too_large`
+ */
+export async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
+  const type = request.headers['content-type'] ?? '';
+  // A form of a foreign page cannot send this type without asking first.
+  if (!/^application\/json\b/.test(type)) {
+    const sentence = `The body's type is ${JSON.stringify(type)}, but application/json is expected.`;
+    throw new RefusedRequest(415, 'body_not_json', sentence);
+  }
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) {
+      const sentence = `The body is longer than the ${maxBytes} bytes that are read here.`;
+      throw new RefusedRequest(413, 'body_too_large', sentence);
+    }
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new RefusedRequest(400, 'body_not_json', 'The body cannot be parsed as JSON.');
+  }
+}
+
+/** Sets what is measured only when somebody asks. A database that does not answer leaves the last values. */
+async function gauge({ metrics, sockets, feed, wakeup, pool, log }: Context): Promise<void> {
+  metrics.sockets.set(sockets.count);
+  metrics.feedReady.set(feed.ready ? 1 : 0);
+  metrics.listening.set(wakeup.listening ? 1 : 0);
+  if (!feed.ready) return;
+  try {
+    const load = await readLoad(pool);
+    metrics.notifyQueue.set(load.notifyQueue);
+    metrics.oldestTransaction.set(load.oldestTransactionSeconds);
+    metrics.outboxBytes.set(load.outboxBytes);
+    metrics.captureFailures.set(load.captureFailures);
+  } catch (error) {
+    log.say('http_failed', { path: '/metrics', error: describe(error) });
+  }
+}
+
 /** 503 where clients cannot be served, with what is missing. A deaf doorbell costs a second, not the service. */
-async function readiness({ feed, wakeup, link }: Context): Promise<Reply> {
+async function readiness(context: Context): Promise<Reply> {
+  const { ready, checks } = await readChecks(context);
+  return { status: ready ? 200 : 503, body: { ready, checks } };
+}
+
+/** What clients need, and "ok" or what is wrong with it. */
+export async function readChecks({ feed, wakeup, link }: Context): Promise<{
+  ready: boolean;
+  checks: Record<string, string>;
+}> {
   const own = { pid: process.pid, ready: feed.ready, listening: wakeup.listening };
   const { expected, workers } = link ? await link.workers() : { expected: 1, workers: [own] };
   const unready = expected - workers.filter((worker) => worker.ready).length;
@@ -110,14 +212,36 @@ async function readiness({ feed, wakeup, link }: Context): Promise<Reply> {
     database: unready === 0 ? 'ok' : `events cannot be read; see the log${of(unready)}`,
     listen: deaf === 0 ? 'ok' : `not listening; events arrive with the safety reads${of(deaf)}`,
   };
-  return { status: unready === 0 ? 200 : 503, body: { ready: unready === 0, checks } };
+  return { ready: unready === 0, checks };
 }
 
-function isOperator(request: IncomingMessage, { operatorToken }: Settings['http']): boolean {
-  if (operatorToken === null) return isLoopback(request.socket.remoteAddress) && !cameThroughProxy(request);
+/** @throws RefusedRequest `operators_only` */
+export function refuseOthersThanOperators(request: IncomingMessage, { settings }: Context): void {
+  if (isOperator(request, settings)) return;
+  throw new RefusedRequest(
+    403,
+    'operators_only',
+    'This is for operators: call it from the relay itself, or set OPERATOR_TOKEN and send it as Bearer token.',
+  );
+}
+
+export function isOperator(request: IncomingMessage, { operatorToken }: Settings['http']): boolean {
+  if (operatorToken === null) return isLocal(request);
   const given = Buffer.from(request.headers.authorization ?? '');
   const expected = Buffer.from(`Bearer ${operatorToken}`);
   return given.length === expected.length && timingSafeEqual(given, expected);
+}
+
+/**
+ * Whether somebody at this machine asks, and no foreign page in his browser: its requests carry its origin, and
+ * one that made its own name lead here (DNS rebinding) carries that name.
+ */
+export function isLocal(request: IncomingMessage): boolean {
+  const { host, origin, 'sec-fetch-site': site } = request.headers;
+  if (!isLoopback(request.socket.remoteAddress) || cameThroughProxy(request)) return false;
+  if (!/^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i.test(host ?? '')) return false;
+  if (origin !== undefined && origin !== `http://${host}`) return false;
+  return site === undefined || site === 'same-origin' || site === 'none';
 }
 
 /** A proxy on this machine makes everybody look like loopback. */

@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import { Admission } from './admission.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
+import { consoleRoutes } from './console/console.ts';
 import { createPool, createReaderPool, openReader, openSession } from './database.ts';
 import { Feed } from './feed.ts';
 import { answer, listen } from './http.ts';
@@ -21,6 +22,8 @@ export interface RelayOptions {
   databaseUrl: string;
   jwt: VerifierSettings;
   settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay'>;
+  /** The sample clinics are there: the console hands out their tokens and writes to them. */
+  demo?: boolean;
   log: Log;
 }
 
@@ -38,6 +41,8 @@ export interface Relay {
 /** A query that takes longer has lost its connection: pages are index scans of milliseconds. */
 const QUERY_TIMEOUT_MS = 15_000;
 const REPLAY_SESSIONS = 2;
+/** Nobody waits longer in front of a page. */
+const CONSOLE_SETTINGS = 'set statement_timeout = 2000';
 /** Of the live feed. Replays read smaller pages, and their clients drain each before the next. */
 const FEED_PAGE: PageLimits = { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
 const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
@@ -46,7 +51,8 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 1024 * 1024, payloadByte
  * Listens, and begins to read; a database that is away is waited for.
  * @throws RecadoError `port_in_use`, `listen_failed`
  */
-export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptions): Promise<Relay> {
+export async function startRelay(options: RelayOptions): Promise<Relay> {
+  const { databaseUrl, jwt, settings, demo = false, log } = options;
   const metrics = createMetrics();
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
@@ -61,6 +67,16 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
   });
   const pool = createPool({ url: databaseUrl, name: 'recado relay', max: 2, log });
   const replayPool = createReaderPool({ url: databaseUrl, name: 'recado replay', max: REPLAY_SESSIONS, log });
+  const consolePool = createPool({
+    url: databaseUrl,
+    name: 'recado console',
+    max: 3,
+    log,
+    onConnect: async (client) => {
+      await client.query(CONSOLE_SETTINGS);
+    },
+  });
+  const routes = await consoleRoutes({ pool: consolePool, demo: demo ? jwt : null });
   const verifier = createVerifier(jwt, {
     onFault: (fault) => log.say('jwks_failed', { error: fault.message }),
   });
@@ -100,7 +116,18 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
   });
   feed.start(sockets);
   server.on('request', (request, response) => {
-    answer(request, response, { feed, wakeup, sockets, metrics, trace, link, settings: settings.http, log });
+    answer(request, response, {
+      feed,
+      wakeup,
+      sockets,
+      metrics,
+      trace,
+      pool,
+      link,
+      routes,
+      settings: settings.http,
+      log,
+    });
   });
 
   const retention = startRetention({ pool, feed, log, metrics });
@@ -111,7 +138,7 @@ export async function startRelay({ databaseUrl, jwt, settings, log }: RelayOptio
     await sockets.close();
     await retention.close();
     await Promise.all([wakeup.close(), feed.close()]);
-    await Promise.all([pool.end(), replayPool.end()]);
+    await Promise.all([pool.end(), replayPool.end(), consolePool.end()]);
   }
   return {
     url,

@@ -234,7 +234,7 @@ export class Sockets implements FeedListener {
   async #admit(socket: Client, next: (error?: Error) => void): Promise<void> {
     const { log, metrics } = this.#options;
     try {
-      const identity = await this.#identify(bearerFrom(socket.handshake));
+      const identity = await this.identify(bearerFrom(socket.handshake));
       const { position, resync } = await this.#findPosition(socket, identity.accountId);
       const auth: Record<string, unknown> = socket.handshake.auth;
       const bare = auth.bare === true;
@@ -259,8 +259,11 @@ export class Sockets implements FeedListener {
     }
   }
 
-  /** @throws TokenError */
-  async #identify(token: string): Promise<Identity> {
+  /**
+   * Whose token it is, of a handshake or of a request.
+   * @throws TokenError
+   */
+  async identify(token: string): Promise<Identity> {
     const identity = await this.#options.verifier.verify(token);
     if (this.#revocations.refuses(identity)) {
       throw new TokenError(
@@ -322,7 +325,6 @@ export class Sockets implements FeedListener {
     const { identity, resync } = socket.data;
     const account = identity.accountId;
     let { position } = socket.data;
-    let replayed = 0;
     let source = 'window';
     while (socket.connected) {
       if (feed.midBatch) {
@@ -342,14 +344,14 @@ export class Sockets implements FeedListener {
       if (feed.window.reaches(position.seen) && covers(feed.seen, horizon(position))) {
         const chunk = this.#nextOfWindow(account, position);
         this.#sendReplay(socket, chunk.deliveries);
-        replayed += chunk.deliveries.length;
         position = chunk.next;
         if (chunk.complete && !position.batch && position.seen === feed.seen) {
           this.#join(socket);
           metrics.replays.inc({ source });
           const text = formatPosition(position);
-          if (!socket.recovered) this.#greet(socket, null);
-          else if (replayed === 0) this.#send(socket, new Encoded([positionNews(text)]));
+          // Also after a replay: it is how a client knows that what follows is live.
+          if (socket.recovered) this.#send(socket, new Encoded([positionNews(text)]));
+          else this.#greet(socket, null);
           return;
         }
         // Others get their turn between two chunks.
@@ -366,7 +368,6 @@ export class Sockets implements FeedListener {
       if (!socket.connected) return;
       const deliveries = toDeliveries(page.events, { epoch: position.epoch, ...page });
       this.#sendReplay(socket, deliveries);
-      replayed += deliveries.length;
       position = page.next;
     }
   }
@@ -451,7 +452,7 @@ export class Sockets implements FeedListener {
   async #refresh(socket: Client, token: unknown, ack: unknown): Promise<void> {
     const answer = typeof ack === 'function' ? (ack as (result: unknown) => void) : () => {};
     try {
-      const identity = await this.#identify(bearerFrom({ auth: { token }, headers: {} }));
+      const identity = await this.identify(bearerFrom({ auth: { token }, headers: {} }));
       if (identity.accountId !== socket.data.identity.accountId) {
         answer({ ok: false, code: 'token_of_another_account' });
         return;

@@ -29,7 +29,7 @@ export async function start(settings: Settings, log: Log): Promise<Started> {
       await addSamples(pool).finally(() => pool.end());
     }
     const jwt = await findSecret(settings);
-    const relay = await startRelay({ databaseUrl, jwt, settings, log });
+    const relay = await startRelay({ databaseUrl, jwt, settings, demo: embedded, log });
     closers.push(() => relay.close());
     await relay.ready();
     if (embedded) process.stdout.write(await welcome(relay.url, databaseUrl, jwt));
@@ -69,7 +69,7 @@ async function welcome(url: string, databaseUrl: string, jwt: VerifierSettings):
     tokens.push(`  Token of account ${accountId}, good for one hour:\n  ${token}\n\n`);
   }
   return `
-  Recado is at ${url}
+  Open ${url} in a browser.
 
 ${tokens.join('')}  Postgres is at
   ${databaseUrl}

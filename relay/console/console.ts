@@ -1,0 +1,108 @@
+// What the page asks of the relay, beside Socket.IO.
+//
+//   GET  /console/session      whether this is the demonstration
+//   GET  /console/contract     the contract; for any token, with its SQL for operators
+//   GET  /console/operations   how it goes; for operators
+//   POST /demo/tokens          the sample accounts and their tokens  ┐ only of `recado start` on the embedded database,
+//   GET  /demo/clinic          an account's list and its position    ├ and only for a browser on this machine
+//   POST /demo/act             one of the sample's statements        ┘
+import type { IncomingMessage } from 'node:http';
+import type pg from 'pg';
+import { version } from '../config.ts';
+import {
+  type Context,
+  isLocal,
+  isOperator,
+  RefusedRequest,
+  type Route,
+  type Routes,
+  readJson,
+  refuseOthersThanOperators,
+} from '../http.ts';
+import { bearerFrom, type Identity, mintToken, type VerifierSettings } from '../token.ts';
+import { act, isActionName, loadClinic } from './clinic.ts';
+import { readContract } from './contract.ts';
+import { readOperations } from './operations.ts';
+import { pageRoutes } from './page.ts';
+
+export interface ConsoleOptions {
+  /** Of a few connections; queries that take long are ended. */
+  pool: pg.Pool;
+  /** How tokens of the sample accounts are signed; null: not a demonstration, nothing writes. */
+  demo: VerifierSettings | null;
+}
+
+const TOKEN_SECONDS = 3_600;
+const MAX_BODY_BYTES = 1_024;
+
+export async function consoleRoutes({ pool, demo }: ConsoleOptions): Promise<Routes> {
+  return {
+    ...(await pageRoutes()),
+    'GET /console/session': (request) => ({
+      status: 200,
+      body: { demo: demo !== null && isLocal(request), version },
+    }),
+    'GET /console/contract': async (request, context) => {
+      const operator = isOperator(request, context.settings);
+      if (!operator) await identify(request, context);
+      return { status: 200, body: await readContract(pool, { withSql: operator }) };
+    },
+    'GET /console/operations': async (request, context) => {
+      refuseOthersThanOperators(request, context);
+      return { status: 200, body: await readOperations(context, pool) };
+    },
+    ...(demo && demoRoutes(pool, demo)),
+  };
+}
+
+function demoRoutes(pool: pg.Pool, jwt: VerifierSettings): Routes {
+  const guarded =
+    (route: Route): Route =>
+    (request, context) => {
+      if (isLocal(request)) return route(request, context);
+      const sentence = 'The demonstration answers its own page only, in a browser on the machine it runs on.';
+      throw new RefusedRequest(403, 'demo_is_local', sentence);
+    };
+  return {
+    'POST /demo/tokens': guarded(async (request) => {
+      await readJson(request, MAX_BODY_BYTES);
+      const { rows } = await pool.query<{ id: string; name: string }>(
+        'select id::text as id, name from public.accounts order by accounts.id limit 2',
+      );
+      const accounts = rows.map(async ({ id, name }) => ({ id, name, token: await tokenOf(id, jwt) }));
+      return { status: 200, body: { accounts: await Promise.all(accounts), expiresIn: TOKEN_SECONDS } };
+    }),
+    'GET /demo/clinic': guarded(async (request, context) => {
+      const { accountId } = await identify(request, context);
+      return { status: 200, body: await loadClinic(pool, accountId) };
+    }),
+    'POST /demo/act': guarded(async (request, context) => {
+      const { accountId } = await identify(request, context);
+      const wish = parseWish(await readJson(request, MAX_BODY_BYTES));
+      return { status: 200, body: await act(pool, accountId, wish) };
+    }),
+  };
+}
+
+/** Whose token the request brings. */
+async function identify({ headers }: IncomingMessage, { sockets }: Context): Promise<Identity> {
+  return sockets.identify(bearerFrom({ auth: {}, headers }));
+}
+
+async function tokenOf(accountId: string, jwt: VerifierSettings): Promise<string | null> {
+  const { key, accountClaim: claim, issuer, audience } = jwt;
+  // With a key set, tokens come from elsewhere.
+  if (key.kind !== 'secret') return null;
+  return mintToken({ secret: key.secret, accountId, expiresIn: TOKEN_SECONDS, claim, issuer, audience });
+}
+
+function parseWish(body: unknown): Parameters<typeof act>[2] {
+  const { action, id = null } =
+    typeof body === 'object' && body !== null ? (body as Record<string, unknown>) : {};
+  const idIsFine = id === null || (Number.isInteger(id) && Math.abs(id as number) < 2 ** 31);
+  if (!isActionName(action) || !idIsFine) {
+    const sentence = 'The body names no action of the sample, or an id that is not a whole number.';
+    throw new RefusedRequest(400, 'action_unknown', sentence);
+  }
+  return { action, id: id as number | null };
+}

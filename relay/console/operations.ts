@@ -1,0 +1,113 @@
+// How it goes, for the charts of an operator. Answers too while the database does not.
+import type pg from 'pg';
+import { describe } from '../errors.ts';
+import { type Context, metricsText, readChecks } from '../http.ts';
+import { snapshotText } from '../position.ts';
+
+/** Counters are totals; the page makes rates of two of them. */
+export interface Operations {
+  /** When it was read, in ms since 1970. */
+  at: number;
+  ready: boolean;
+  /** "ok", or what is wrong. */
+  checks: Record<string, string>;
+  gate: string;
+  /** By name without the prefix recado_, summed over labels. */
+  metrics: Record<string, number>;
+  /** Of capture to emit: how many took at most so many seconds; null is the last bound. */
+  latency: { upTo: number | null; count: number }[];
+  database: DatabaseNews | null;
+  /** Why `database` is null. */
+  error: string | null;
+}
+
+interface DatabaseNews {
+  nodes: { pid: number; client: string; since: string }[];
+  /** Committed events this node has not read. */
+  backlog: number;
+  /** Seconds the oldest transaction that may write has been open. */
+  oldestTransaction: number;
+  /** How full the notification queue is, 0 to 1. */
+  notifyQueue: number;
+  failures: number;
+  events: number;
+  suspended: string[];
+  instances: Instance[];
+}
+
+interface Instance {
+  name: string;
+  account: string;
+  status: string;
+  reason: string | null;
+  state: string | null;
+  caughtUpTo: string | null;
+  parked: number;
+  rejected: number;
+}
+
+/** The page asks again every second, and an operator wants to read that the database is away. */
+const DATABASE_WITHIN_MS = 1_500;
+
+export async function readOperations(context: Context, pool: pg.Pool): Promise<Operations> {
+  const asked = readDatabase(context, pool).then(
+    (database) => ({ database, error: null }),
+    (error: unknown) => ({ database: null, error: describe(error) }),
+  );
+  const [{ ready, checks }, text, news] = await Promise.all([
+    readChecks(context),
+    metricsText(context),
+    withinReason(asked),
+  ]);
+  return { at: Date.now(), ready, checks, gate: context.wakeup.gate, ...parseMetrics(text), ...news };
+}
+
+async function withinReason<T>(asked: Promise<T>): Promise<T | { database: null; error: string }> {
+  let timer: NodeJS.Timeout | undefined;
+  const tooLate = new Promise<{ database: null; error: string }>((resolve) => {
+    const error = `no answer within ${DATABASE_WITHIN_MS} ms`;
+    timer = setTimeout(() => resolve({ database: null, error }), DATABASE_WITHIN_MS);
+  });
+  return Promise.race([asked, tooLate]).finally(() => clearTimeout(timer));
+}
+
+async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<DatabaseNews> {
+  const { rows } = await pool.query<{ news: DatabaseNews }>(
+    `select jsonb_build_object(
+       'nodes', coalesce((select jsonb_agg(jsonb_build_object(
+            'pid', a.pid, 'client', coalesce(host(a.client_addr), 'local'), 'since', a.backend_start) order by a.backend_start)
+          from pg_stat_activity as a where a.application_name = 'recado feed' and a.datname = current_database()), '[]'),
+       'backlog', (select count(*) from (
+          select from relay.events as e
+           where (e.xid >= pg_snapshot_xmax($1::pg_snapshot) or e.xid in (select pg_snapshot_xip($1::pg_snapshot)))
+           limit 100000) as unread),
+       'oldestTransaction', coalesce((select extract(epoch from max(clock_timestamp() - a.xact_start))
+          from pg_stat_activity as a where a.backend_xid is not null), 0),
+       'notifyQueue', pg_notification_queue_usage(),
+       'failures', (select count(*) from relay.failures),
+       'events', (select count(distinct event) from relay.contract),
+       'suspended', coalesce((select jsonb_agg(distinct event) from relay.contract where not enabled), '[]'),
+       'instances', coalesce((select jsonb_agg(jsonb_build_object(
+            'name', o.name, 'account', o."tenantId", 'status', o.status, 'reason', o."statusReason", 'state', o.state,
+            'caughtUpTo', o.caught_up_to, 'parked', o.parked, 'rejected', o.rejected) order by o.name)
+          from evolution.overview as o), '[]')) as news`,
+    [snapshotText(feed.seen)],
+  );
+  return rows[0]!.news;
+}
+
+/** Of the text Prometheus reads, because that is what several processes are summed in. */
+function parseMetrics(text: string): Pick<Operations, 'metrics' | 'latency'> {
+  const metrics: Record<string, number> = {};
+  const latency: Operations['latency'] = [];
+  for (const line of text.split('\n')) {
+    const match = /^recado_(\w+)(?:\{(.*)\})? (\S+)$/.exec(line);
+    if (!match) continue;
+    const [, name, labels = '', value] = match as unknown as [string, string, string | undefined, string];
+    const bound = /\ble="([^"]+)"/.exec(labels)?.[1];
+    if (name === 'capture_to_emit_seconds_bucket' && bound !== undefined) {
+      latency.push({ upTo: bound === '+Inf' ? null : Number(bound), count: Number(value) });
+    } else metrics[name] = (metrics[name] ?? 0) + Number(value);
+  }
+  return { metrics, latency };
+}

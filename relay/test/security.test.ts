@@ -93,13 +93,18 @@ test('a frame over the limit closes the transport, other events are ignored', as
   const socket = await client(relay);
   expect(await outcome(socket)).toBe('connected');
   const heard: unknown[] = [];
-  socket.onAny((event) => heard.push(event));
+  const delivered = new Promise<void>((resolve) => {
+    socket.onAny((event) => {
+      heard.push(event);
+      if (event === 'doctors.created') resolve();
+    });
+  });
   socket.emit('relay:resync', { reason: 'epoch' });
   socket.emit('join', 'orders.account.2');
   await database.pool.query(
     `select relay.emit('2', 'doctors.created', '{}'), relay.emit('1', 'doctors.created', '{}')`,
   );
-  while (!heard.includes('doctors.created')) await once(socket.io.engine, 'packet');
+  await delivered;
   expect(heard).toEqual(['doctors.created']);
   socket.emit('large', 'x'.repeat(300 * 1024));
   await new Promise((resolve) => socket.once('disconnect', resolve));

@@ -71,7 +71,9 @@ create table relay.catalogue (
   description text,
   payload_schema jsonb,
   suspended boolean not null default false,
-  published_by text not null default session_user,
+  suspended_at timestamptz,
+  trigger_definition text,
+  published_by text not null default current_user,
   published_at timestamptz not null default now(),
   primary key (event, operation),
   constraint operation_is_known check (operation in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'EMIT')),
@@ -82,6 +84,7 @@ create table relay.catalogue (
 comment on table relay.catalogue is 'The contract, as relay.publish() recorded it. Read it through relay.contract; change it with relay.publish() and relay.unpublish().';
 comment on column relay.catalogue.operation is 'INSERT, UPDATE, DELETE or TRUNCATE of on_table; EMIT: no trigger, applications call relay.emit().';
 comment on column relay.catalogue.fires_at is 'statement: when the row changes; commit: a deferred constraint trigger.';
+comment on column relay.catalogue.trigger_definition is 'The trigger as Postgres printed it when it was made; where it is otherwise now, somebody changed it by hand.';
 comment on column relay.catalogue.suspended is 'The trigger is dropped for the time being: relay.suspend(), relay.resume().';
 
 create table relay.installation (

@@ -5,11 +5,13 @@
 --   relay.suspend(event), relay.resume(event)      drops the triggers for the time of a migration
 --   relay.republish(event)                         makes trigger and function anew, from the catalogue
 --   relay.admit(role)                              lets a role insert events
---   and their parts: trigger_name, capture_body, try_expression, create_trigger, drop_triggers
+--   and their parts: trigger_name, capture_body, capture_settings, expression_failure, try_expression, install,
+--   create_trigger, trigger_definition, drop_triggers
 --
 -- One trigger and one function per event and operation; both carry their names, so that \d of the table reads
 -- as a list of its events. Whoever publishes gains no rights: the function belongs to the owner of the table if
--- the publisher may act for that role, and to the publisher otherwise.
+-- the publisher may act for that role, and to the publisher otherwise. That stays so when somebody mightier (a
+-- migrating superuser) publishes it again from the catalogue, and nothing runs SQL of the catalogue on the way.
 
 create or replace function relay.admit(role_name name) returns void
 language plpgsql volatile security definer
@@ -147,27 +149,53 @@ end
 $body$;
 comment on function relay.capture_body(relay.catalogue) is 'Source of the trigger function of a published event.';
 
--- Plans the expression without running it, with old and new as rows of the table, under the search_path the
--- trigger function will have, so that what passes here passes there.
+create or replace function relay.capture_settings() returns text[]
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select array['search_path=pg_catalog, pg_temp', 'TimeZone=UTC', 'row_security=off'] $$;
+comment on function relay.capture_settings() is 'Settings of every trigger function, as pg_proc shows them. Off: row-level security that would hide rows is an error, which becomes a relay:resync.';
+
+-- Parses the expression with old and new as rows of the table, under the search_path the trigger function will have,
+-- so that what passes here passes there. In a WHERE: there, an expression is of one row; an aggregate would be of all
+-- rows, and give the wrong account.
+-- As a cursor over EXPLAIN that is never fetched: Postgres refuses it where the text is more than one statement, and
+-- plans nothing. Planning calls functions declared immutable, and others than the publisher come here too: migrating
+-- superusers, and whoever calls relay.check().
+create or replace function relay.expression_failure(expression text, target text, on_table regclass, operation text) returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parsed refcursor;
+  failure text;
+begin
+  open parsed for execute format('explain select from %s where (%s)::%s is not null', concat_ws(' cross join ',
+    case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
+    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end), expression, target);
+  close parsed;
+  return null;
+exception when others then
+  get stacked diagnostics failure = message_text;
+  return failure;
+end
+$$;
+comment on function relay.expression_failure(text, text, regclass, text) is 'Why an expression of the contract cannot work on its table; null: it can. Parses it, and runs none of it.';
+
 create or replace function relay.try_expression(argument text, expression text, target text, on_table regclass, operation text)
 returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  failure text;
+  failure text := relay.expression_failure(expression, target, on_table, operation);
 begin
-  -- In a WHERE: there, an expression is of one row; an aggregate would be of all rows, and give the wrong account.
-  execute format('explain select from %s where (%s)::%s is not null', concat_ws(' cross join ',
-    case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
-    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end), expression, target);
-exception when others then
-  get stacked diagnostics failure = message_text;
-  raise exception 'relay.publish(% => …): %', argument, failure
-    using errcode = 'invalid_parameter_value',
-          detail = format('Received: %s', expression),
-          hint = format('Expected an SQL expression over %s of %s that can be cast to %s. Qualify tables and functions with their schema; camelCase columns need double quotes.',
-            case operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new and old' end, on_table, target);
+  if failure is not null then
+    raise exception 'relay.publish(% => …): %', argument, failure
+      using errcode = 'invalid_parameter_value',
+            detail = format('Received: %s', expression),
+            hint = format('Expected an SQL expression over %s of %s that can be cast to %s. Qualify tables and functions with their schema; camelCase columns need double quotes.',
+              case operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new and old' end, on_table, target);
+  end if;
 end
 $$;
 comment on function relay.try_expression(text, text, text, regclass, text) is 'Raises, naming the argument, where an expression given to relay.publish() cannot work.';
@@ -239,6 +267,109 @@ end
 $$;
 comment on function relay.create_trigger(relay.catalogue) is 'Creates the trigger of a published event anew.';
 
+-- Without the table's name, which may change.
+create or replace function relay.trigger_definition(of_trigger oid) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select replace(pg_get_triggerdef(t.oid), format(' ON %I.%I ', n.nspname, c.relname), ' ON … ')
+    from pg_trigger as t join pg_class as c on c.oid = t.tgrelid join pg_namespace as n on n.oid = c.relnamespace
+   where t.oid = of_trigger
+$$;
+comment on function relay.trigger_definition(oid) is 'A trigger as Postgres prints it. The catalogue keeps what relay.publish() made, so that relay.check() sees what was changed by hand.';
+
+-- Makes function and trigger, where they are not so already, and writes the catalogue.
+create or replace function relay.install(wanted relay.catalogue) returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  current relay.catalogue;
+  watched pg_class;
+  name text := relay.trigger_name(wanted.event, wanted.operation);
+  body text := relay.capture_body(wanted);
+  function_at regprocedure := to_regprocedure(format('relay_capture.%I()', relay.trigger_name(wanted.event, wanted.operation)));
+  function_owner name;
+  function_changes boolean;
+  trigger_changes boolean;
+begin
+  select c.* into current from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
+  select c.* into watched from pg_class as c where c.oid = wanted.on_table;
+  if not found then
+    raise exception 'relay.publish(%): its table was dropped', quote_literal(wanted.event)
+      using errcode = 'undefined_table', hint = format('Publish it for another table, or: select relay.unpublish(%L)', wanted.event);
+  end if;
+  -- Triggers and functions are made of text: this makes sure that each is one expression, and fits the table.
+  if wanted.operation <> 'TRUNCATE' then
+    perform relay.try_expression('account', wanted.account, 'text', wanted.on_table, wanted.operation);
+    perform relay.try_expression('payload', wanted.payload, 'jsonb', wanted.on_table, wanted.operation);
+    if wanted.condition is not null then
+      perform relay.try_expression('condition', wanted.condition, 'boolean', wanted.on_table, wanted.operation);
+    end if;
+  end if;
+
+  function_owner := case
+    when to_regrole(quote_ident(wanted.published_by)) is null then current_user
+    when pg_has_role(wanted.published_by::name, watched.relowner, 'MEMBER') then pg_get_userbyid(watched.relowner)
+    else wanted.published_by
+  end;
+  function_changes := not exists (
+    select from pg_proc as p
+     where p.oid = function_at and p.prosrc = body and p.prosecdef and p.proconfig @> relay.capture_settings()
+       and pg_get_userbyid(p.proowner) = function_owner);
+  if function_changes then
+    execute format('create or replace function relay_capture.%I() returns trigger language plpgsql volatile security definer '
+      'set search_path = pg_catalog, pg_temp set timezone = ''UTC'' set row_security = off as %L', name, body);
+    execute format('comment on function relay_capture.%I() is %L', name, format('Recado: captures %s. Generated by relay.publish().', wanted.event));
+    execute format('revoke all on function relay_capture.%I() from public', name);
+    perform relay.admit(function_owner);
+    if function_owner <> current_user then
+      execute format('alter function relay_capture.%I() owner to %I', name, function_owner);
+    end if;
+    function_at := format('relay_capture.%I()', name)::regprocedure;
+  end if;
+
+  trigger_changes := current.suspended is distinct from false
+    or (current.on_table, current.level, current.fires_at) is distinct from (wanted.on_table, wanted.level, wanted.fires_at)
+    or (wanted.level = 'row' and current.condition is distinct from wanted.condition)
+    or not exists (
+      select from pg_trigger as t
+       where t.tgrelid = wanted.on_table and t.tgname = name::name and t.tgenabled in ('O', 'A') and t.tgfoid = function_at
+         and relay.trigger_definition(t.oid) = current.trigger_definition)
+    or wanted.level = 'row' and exists (
+      select from pg_partition_tree(wanted.on_table) as part
+        left join pg_trigger as clone on clone.tgrelid = part.relid and clone.tgname = name::name
+       where part.level > 0 and coalesce(clone.tgenabled not in ('O', 'A'), true));
+  if trigger_changes then
+    perform relay.create_trigger(wanted);
+    if wanted.level = 'row' and wanted.operation = 'UPDATE' and watched.relkind = 'p' then
+      raise warning 'relay.publish(%): a row that moves to another partition of % is no UPDATE for a row trigger; with level => ''statement'' it is',
+        quote_literal(wanted.event), wanted.on_table;
+    end if;
+    if wanted.level = 'statement' and watched.relkind = 'p' then
+      raise warning 'relay.publish(%): statements that name a partition of % instead of it are not captured; with level => ''row'' they are',
+        quote_literal(wanted.event), wanted.on_table;
+    end if;
+    if exists (select from pg_attribute as a where a.attrelid = wanted.on_table and a.attgenerated = 'v' and not a.attisdropped) then
+      raise warning 'relay.publish(%): virtual generated columns of % are null in new and old; write their expression instead',
+        quote_literal(wanted.event), wanted.on_table;
+    end if;
+  end if;
+  wanted.trigger_definition := (
+    select relay.trigger_definition(t.oid) from pg_trigger as t where t.tgrelid = wanted.on_table and t.tgname = name::name);
+
+  if not function_changes and not trigger_changes
+     and (current.account, current.payload, current.condition, current.description, current.payload_schema)
+         is not distinct from (wanted.account, wanted.payload, wanted.condition, wanted.description, wanted.payload_schema) then
+    return 'unchanged';
+  end if;
+  delete from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
+  insert into relay.catalogue select wanted.*;
+  return case when current.event is null then 'published' else 'replaced' end;
+end
+$$;
+comment on function relay.install(relay.catalogue) is 'Part of relay.publish() and relay.republish(): makes the trigger and its function, and records them.';
+
 create or replace function relay.publish(
   event text,
   on_table text default null,
@@ -260,11 +391,6 @@ as $$
 declare
   wanted relay.catalogue;
   current relay.catalogue;
-  table_owner oid;
-  body text;
-  function_name text;
-  function_changes boolean;
-  trigger_changes boolean;
   taken_by text;
   failure text;
 begin
@@ -273,7 +399,7 @@ begin
   wanted.description := description;
   wanted.payload_schema := payload_schema;
   wanted.suspended := false;
-  wanted.published_by := session_user;
+  wanted.published_by := current_user;
   wanted.published_at := now();
   wanted.level := lower(level);
   wanted.fires_at := lower(at);
@@ -302,6 +428,10 @@ begin
   exception when invalid_name or syntax_error or feature_not_supported then
     wanted.on_table := null; -- not even a name
   end;
+  if on_table is not null and wanted.on_table is null then
+    raise exception 'relay.publish(on_table => %): there is no such table', quote_literal(on_table)
+      using errcode = 'undefined_table', hint = 'Write it with its schema, and in double quotes where it has capitals: public."Orders".';
+  end if;
   select string_agg(distinct coalesce(t.oid::regclass::text, 'relay.emit()'), ', ') into taken_by
     from relay.catalogue as c left join pg_class as t on t.oid = c.on_table
    where c.event = wanted.event and c.on_table is distinct from wanted.on_table
@@ -326,13 +456,8 @@ begin
     return case when current.event is null then 'published' else 'replaced' end;
   end if;
 
-  if wanted.on_table is null then
-    raise exception 'relay.publish(on_table => %): there is no such table', quote_literal(on_table)
-      using errcode = 'undefined_table', hint = 'Write it with its schema, and in double quotes where it has capitals: public."Orders".';
-  end if;
-  select c.relowner into table_owner from pg_class as c
-   where c.oid = wanted.on_table and c.relkind in ('r', 'p') and c.relnamespace <> 'relay'::regnamespace;
-  if table_owner is null then
+  if not exists (select from pg_class as c
+                  where c.oid = wanted.on_table and c.relkind in ('r', 'p') and c.relnamespace <> 'relay'::regnamespace) then
     raise exception 'relay.publish(on_table => %): expected a table of an application', quote_literal(on_table)
       using errcode = 'wrong_object_type', hint = 'Views, foreign tables and the relay''s own tables cannot be watched.';
   end if;
@@ -345,11 +470,6 @@ begin
     wanted.account := account;
     wanted.payload := coalesce(payload, format('to_jsonb(%s)', case when wanted.operation = 'DELETE' then 'old' else 'new' end));
     wanted.condition := condition;
-    perform relay.try_expression('account', wanted.account, 'text', wanted.on_table, wanted.operation);
-    perform relay.try_expression('payload', wanted.payload, 'jsonb', wanted.on_table, wanted.operation);
-    if condition is not null then
-      perform relay.try_expression('condition', condition, 'boolean', wanted.on_table, wanted.operation);
-    end if;
   end if;
   if wanted.level = 'statement' and wanted.operation = 'UPDATE' then
     wanted.key := coalesce(key, (
@@ -374,50 +494,7 @@ begin
     into wanted.description, wanted.payload_schema
     from relay.catalogue as c where c.event = wanted.event and c.operation <> wanted.operation;
 
-  select c.* into current from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
-  body := relay.capture_body(wanted);
-  function_name := relay.trigger_name(wanted.event, wanted.operation);
-  function_changes := not exists (
-    select from pg_proc as p where p.pronamespace = 'relay_capture'::regnamespace and p.proname = function_name::name and p.prosrc = body);
-  trigger_changes := current.suspended is distinct from false
-    or (current.on_table, current.level, current.fires_at) is distinct from (wanted.on_table, wanted.level, wanted.fires_at)
-    or (wanted.level = 'row' and current.condition is distinct from wanted.condition)
-    or not exists (
-      select from pg_trigger as t where t.tgrelid = wanted.on_table and t.tgname = function_name::name and t.tgenabled in ('O', 'A')
-         and t.tgfoid = (select p.oid from pg_proc as p where p.pronamespace = 'relay_capture'::regnamespace and p.proname = function_name::name));
-
-  if function_changes then
-    execute format('create or replace function relay_capture.%I() returns trigger language plpgsql volatile security definer '
-      'set search_path = pg_catalog, pg_temp set timezone = ''UTC'' set row_security = off as %L', function_name, body);
-    execute format('comment on function relay_capture.%I() is %L', function_name, format('Recado: captures %s. Generated by relay.publish().', event));
-    if pg_has_role(current_user, table_owner, 'MEMBER') then
-      perform relay.admit(pg_get_userbyid(table_owner));
-      execute format('alter function relay_capture.%I() owner to %I', function_name, pg_get_userbyid(table_owner));
-    else
-      perform relay.admit(current_user);
-    end if;
-    execute format('revoke all on function relay_capture.%I() from public', function_name);
-  end if;
-  if trigger_changes then
-    perform relay.create_trigger(wanted);
-    if wanted.level = 'row' and wanted.operation = 'UPDATE'
-       and (select c.relkind from pg_class as c where c.oid = wanted.on_table) = 'p' then
-      raise warning 'relay.publish(%): a row that moves to another partition of % is no UPDATE for a row trigger; with level => ''statement'' it is',
-        quote_literal(event), wanted.on_table;
-    end if;
-    if exists (select from pg_attribute as a where a.attrelid = wanted.on_table and a.attgenerated = 'v' and not a.attisdropped) then
-      raise warning 'relay.publish(%): virtual generated columns of % are null in new and old; write their expression instead',
-        quote_literal(event), wanted.on_table;
-    end if;
-  end if;
-  if not function_changes and not trigger_changes
-     and (current.account, current.payload, current.condition, current.description, current.payload_schema)
-         is not distinct from (wanted.account, wanted.payload, wanted.condition, wanted.description, wanted.payload_schema) then
-    return 'unchanged';
-  end if;
-  delete from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
-  insert into relay.catalogue select wanted.*;
-  return case when current.event is null then 'published' else 'replaced' end;
+  return relay.install(wanted);
 end
 $$;
 comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text) is
@@ -454,7 +531,7 @@ begin
       using errcode = 'undefined_object', hint = 'select event from relay.contract lists them.';
   end if;
   perform relay.drop_triggers(event);
-  update relay.catalogue as c set suspended = true where c.event = suspend.event;
+  update relay.catalogue as c set suspended = true, suspended_at = now() where c.event = suspend.event and not c.suspended;
 end
 $$;
 comment on function relay.suspend(text) is 'Drops the triggers of an event so that a migration can change a column its condition names. In one transaction with relay.resume() no change goes uncaptured.';
@@ -475,18 +552,7 @@ begin
     elsif published.operation = 'EMIT' then
       outcome := 'unchanged';
     else
-      outcome := relay.publish(
-        event => published.event,
-        on_table => published.on_table::text,
-        operation => published.operation,
-        condition => published.condition,
-        account => published.account,
-        payload => published.payload,
-        description => published.description,
-        payload_schema => published.payload_schema,
-        level => published.level,
-        at => published.fires_at,
-        key => published.key);
+      outcome := relay.install(published);
     end if;
     outcomes := outcomes || outcome;
   end loop;
@@ -509,7 +575,7 @@ begin
     raise exception 'relay.resume(%): no such event', quote_nullable(event)
       using errcode = 'undefined_object', hint = 'select event from relay.contract lists them.';
   end if;
-  update relay.catalogue as c set suspended = false where c.event = resume.event;
+  update relay.catalogue as c set suspended = false, suspended_at = null where c.event = resume.event;
   perform relay.republish(event);
 end
 $$;

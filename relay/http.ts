@@ -54,7 +54,7 @@ export interface Reply {
 
 export type Route = (request: IncomingMessage, context: Context) => Reply | Promise<Reply>;
 
-/** By method and path: "GET /healthz". GET answers HEAD too. */
+/** By method and path: "GET /healthz". GET answers HEAD too, and a last part of * any name in its place. */
 export type Routes = Readonly<Record<string, Route>>;
 
 /** A request that is not answered, for a reason the caller may know. */
@@ -107,11 +107,13 @@ export function answer(request: IncomingMessage, response: ServerResponse, conte
 
 function find(method: string, path: string, others: Routes): (...call: Parameters<Route>) => Promise<Reply> {
   const routes = { ...others, ...ownRoutes };
-  const route = routes[`${method === 'HEAD' ? 'GET' : method} ${path}`];
+  const pattern = path.replace(/[^/]+$/, '*');
+  const asked = method === 'HEAD' ? 'GET' : method;
+  const route = routes[`${asked} ${path}`] ?? routes[`${asked} ${pattern}`];
   if (route) return async (request, context) => route(request, context);
   const methods = Object.keys(routes)
     .map((key) => key.split(' ') as [string, string])
-    .filter(([, known]) => known === path)
+    .filter(([, known]) => known === path || known === pattern)
     .map(([known]) => known);
   if (methods.length === 0) {
     return async () => refusal(404, 'not_found', 'There is nothing here. Socket.IO is under /socket.io/.');

@@ -11,7 +11,7 @@ import { migrate } from './migrate.ts';
 import { isWorker, startProcesses } from './processes.ts';
 import { startRelay } from './relay.ts';
 import { runSql } from './sql.ts';
-import { start } from './start.ts';
+import { start, startEvolution } from './start.ts';
 import { tail } from './tail.ts';
 import { mintToken, parseDuration } from './token.ts';
 import { traceEvent } from './trace.ts';
@@ -26,9 +26,10 @@ program
   .description(
     'everything at once: embedded Postgres if there is no DATABASE_URL, migrations, samples, relay',
   )
-  .action(async () => {
+  .option('--demo-whatsapp', 'with an Evolution server that plays WhatsApp, for trying it without a phone')
+  .action(async ({ demoWhatsapp = false }: { demoWhatsapp?: boolean }) => {
     const { settings, log } = begin('start');
-    await until(log, await start(settings, log));
+    await until(log, await start(settings, log, { demoWhatsApp: demoWhatsapp }));
   });
 
 program
@@ -48,6 +49,16 @@ program
     const relay = await startRelay({ databaseUrl, jwt, settings, log });
     if (!isWorker) log.say('relay_listening', { url: relay.url });
     await until(log, relay);
+  });
+
+program
+  .command('evolution')
+  .description('the Evolution worker alone: WhatsApp chats into tables')
+  .action(async () => {
+    const { settings, log } = begin('evolution');
+    const databaseUrl = await findDatabase(settings);
+    await waitForDatabase({ url: databaseUrl, name: 'recado evolution', log });
+    await until(log, await startEvolution(databaseUrl, log));
   });
 
 program

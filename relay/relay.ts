@@ -4,6 +4,7 @@ import { Admission } from './admission.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { consoleRoutes } from './console/console.ts';
 import { createPool, createReaderPool, openReader, openSession } from './database.ts';
+import { syncRoutes } from './evolution/route.ts';
 import { Feed } from './feed.ts';
 import { answer, listen } from './http.ts';
 import type { Log } from './log.ts';
@@ -76,7 +77,10 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       await client.query(CONSOLE_SETTINGS);
     },
   });
-  const routes = await consoleRoutes({ pool: consolePool, demo: demo ? jwt : null });
+  const routes = {
+    ...(await consoleRoutes({ pool: consolePool, demo: demo ? jwt : null })),
+    ...syncRoutes(consolePool),
+  };
   const verifier = createVerifier(jwt, {
     onFault: (fault) => log.say('jwks_failed', { error: fault.message }),
   });

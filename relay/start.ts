@@ -3,6 +3,7 @@ import type { Settings } from './config.ts';
 import { createPool, waitForDatabase } from './database.ts';
 import { addSamples, announceDatabase, findSecret } from './demo.ts';
 import { startEmbedded } from './embedded.ts';
+import { startEvolutionWorker } from './evolution/worker.ts';
 import type { Log } from './log.ts';
 import { migrate } from './migrate.ts';
 import { startRelay } from './relay.ts';
@@ -14,7 +15,11 @@ export interface Started {
 }
 
 /** Starts everything, and prints what a newcomer needs. What was started is closed again if a later part fails. */
-export async function start(settings: Settings, log: Log): Promise<Started> {
+export async function start(
+  settings: Settings,
+  log: Log,
+  { demoWhatsApp = false }: { demoWhatsApp?: boolean } = {},
+): Promise<Started> {
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
@@ -32,6 +37,10 @@ export async function start(settings: Settings, log: Log): Promise<Started> {
     const relay = await startRelay({ databaseUrl, jwt, settings, demo: embedded, log });
     closers.push(() => relay.close());
     await relay.ready();
+    if (demoWhatsApp) closers.push(await startWhatsApp(databaseUrl));
+    if (settings.evolution.worker !== 'off') {
+      closers.push((await startEvolution(databaseUrl, log)).close);
+    }
     if (embedded) process.stdout.write(await welcome(relay.url, databaseUrl, jwt));
     else log.say('relay_listening', { url: relay.url });
     return { close };
@@ -39,6 +48,25 @@ export async function start(settings: Settings, log: Log): Promise<Started> {
     await close();
     throw error;
   }
+}
+
+/** Only when asked for: the server of the demonstration is no part of the relay. */
+async function startWhatsApp(databaseUrl: string): Promise<() => Promise<void>> {
+  const { startWhatsAppDemo } = await import('../scripts/evolution-server/demo.ts');
+  const demo = await startWhatsAppDemo(databaseUrl);
+  return () => demo.close();
+}
+
+/** The worker; without instances it costs a look at a table now and then. */
+export async function startEvolution(databaseUrl: string, log: Log): Promise<Started> {
+  const pool = createPool({ url: databaseUrl, name: 'recado evolution', max: 4, log });
+  const worker = await startEvolutionWorker({ pool, connectionString: databaseUrl, log });
+  return {
+    async close() {
+      await worker.close();
+      await pool.end();
+    },
+  };
 }
 
 async function findOrStartDatabase(

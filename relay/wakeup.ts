@@ -79,8 +79,9 @@ export function startWakeup(options: WakeupOptions): Wakeup {
       return gate.state;
     },
     onRead(read) {
-      gate.observe(read.now);
+      // In this order: the read that ends the settling may have found what nobody rang for.
       pacer.onRead(read);
+      gate.observe(read.now);
     },
     async close() {
       clearInterval(safety);
@@ -135,10 +136,11 @@ class Pacer {
   }
 
   onRead({ transactions }: Read): void {
-    if (this.#gate.state === 'closed') {
-      this.#openWhenCalm(transactions);
-      if (transactions > 0) void this.#gate.ringForOthers();
-    } else if (transactions > 0) {
+    const { state } = this.#gate;
+    // Also while it settles: who saw the gate closed rings for nobody, and only its holder keeps the pace.
+    if (state !== 'open' && transactions > 0) void this.#gate.ringForOthers();
+    if (state === 'closed') this.#openWhenCalm(transactions);
+    else if (transactions > 0) {
       if (this.#bySafetyTimer && !this.#rung) this.#onUnrung();
       this.#rung = false;
     }

@@ -169,9 +169,11 @@ declare
   parsed refcursor;
   failure text;
 begin
-  open parsed for execute format('explain select from %s where (%s)::%s is not null', concat_ws(' cross join ',
+  open parsed for execute format('explain select from %s where %s', concat_ws(' cross join ',
     case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
-    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end), expression, target);
+    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end),
+    -- A trigger's WHEN casts nothing.
+    format(case target when 'boolean' then '(%s)' else '(%s)::%s is not null' end, expression, target));
   close parsed;
   return null;
 exception when others then

@@ -48,7 +48,12 @@ program
     const jwt = await findSecret(settings);
     const relay = await startRelay({ databaseUrl, jwt, settings, log });
     if (!isWorker) log.say('relay_listening', { url: relay.url });
-    await until(log, relay);
+    const worker = settings.evolution.worker === 'on' ? await startEvolution(databaseUrl, log) : null;
+    await until(log, {
+      async close() {
+        await Promise.all([relay.close(), worker?.close()]);
+      },
+    });
   });
 
 program

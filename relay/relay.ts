@@ -46,7 +46,7 @@ const REPLAY_SESSIONS = 2;
 const CONSOLE_SETTINGS = 'set statement_timeout = 2000';
 /** Of the live feed. Replays read smaller pages, and their clients drain each before the next. */
 const FEED_PAGE: PageLimits = { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
-const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
+const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes: MAX_EVENT_BYTES };
 
 /**
  * Listens, and begins to read; a database that is away is waited for.

@@ -49,9 +49,9 @@ interface ClientEvents {
 }
 
 /** At most so much is replayed to a client in one tick. */
-const REPLAY_CHUNK_BYTES = 256 * 1024;
+const REPLAY_CHUNK_BYTES = 64 * 1024;
 /** A replay goes on when no more than this waits for its client. */
-const REPLAY_BACKLOG_BYTES = 512 * 1024;
+const REPLAY_BACKLOG_BYTES = 128 * 1024;
 /** An offset of any client of ours fits, and one that is too long gets an answer instead of a closed transport. */
 const MAX_FRAME_BYTES = 256 * 1024;
 /** A connection that sends no handshake in this time is closed. */

@@ -96,14 +96,24 @@ export function createApi(options: ApiOptions): Api {
       });
     } catch (error) {
       if (signal.aborted) throw error;
-      throw new EvolutionError('evolution_unreachable', `no answer from ${base}${path}: ${reasonOf(error)}`, null, { cause: error });
+      throw new EvolutionError(
+        'evolution_unreachable',
+        `no answer from ${base}${path}: ${reasonOf(error)}`,
+        null,
+        { cause: error },
+      );
     }
     let text: string;
     try {
       text = await response.text();
     } catch (error) {
       if (signal.aborted) throw error;
-      throw new EvolutionError('evolution_unreachable', `the answer of ${path} broke off: ${reasonOf(error)}`, response.status, { cause: error });
+      throw new EvolutionError(
+        'evolution_unreachable',
+        `the answer of ${path} broke off: ${reasonOf(error)}`,
+        response.status,
+        { cause: error },
+      );
     }
     if (response.ok) return parse(text, path);
     throw refusal(response.status, text, path);
@@ -112,8 +122,10 @@ export function createApi(options: ApiOptions): Api {
   function refusal(status: number, text: string, path: string): EvolutionError {
     const said = saidIn(text).replaceAll(apiKey, '***');
     const sentence = `Evolution answered ${status} to ${path}: ${said}`;
-    if (status === 401 || status === 403) return new EvolutionError('evolution_unauthorized', sentence, status);
-    if (status === 404 && !/^cannot /i.test(said)) return new EvolutionError('evolution_not_found', sentence, status);
+    if (status === 401 || status === 403)
+      return new EvolutionError('evolution_unauthorized', sentence, status);
+    if (status === 404 && !/^cannot /i.test(said))
+      return new EvolutionError('evolution_not_found', sentence, status);
     const isInTrouble = status >= 500 && !/LICENSE/.test(text);
     return new EvolutionError(isInTrouble ? 'evolution_unreachable' : 'evolution_refused', sentence, status);
   }
@@ -123,7 +135,8 @@ export function createApi(options: ApiOptions): Api {
       try {
         return await once(method, path, body);
       } catch (error) {
-        const isPassing = error instanceof EvolutionError && error.code === 'evolution_unreachable' && error.status !== null;
+        const isPassing =
+          error instanceof EvolutionError && error.code === 'evolution_unreachable' && error.status !== null;
         if (!isPassing || attempt >= attempts) throw error;
         await delay(200 * 2 ** attempt * (0.5 + Math.random()), undefined, { signal });
       }
@@ -157,7 +170,9 @@ export function createApi(options: ApiOptions): Api {
       try {
         return listIn(await request('POST', path, { take, skip }), 'chats');
       } catch (error) {
-        const isMissing = error instanceof EvolutionError && (error.status === 405 || (error.status === 404 && error.code === 'evolution_refused'));
+        const isMissing =
+          error instanceof EvolutionError &&
+          (error.status === 405 || (error.status === 404 && error.code === 'evolution_refused'));
         if (!isMissing) throw error;
         chatsMethod = 'GET';
         return listIn(await request('GET', path), 'chats');
@@ -175,10 +190,14 @@ export function createApi(options: ApiOptions): Api {
     },
 
     async session() {
-      const state = readObject(readObject(await unlessRefused(request('GET', `/instance/connectionState/${name}`)))?.instance);
+      const state = readObject(
+        readObject(await unlessRefused(request('GET', `/instance/connectionState/${name}`)))?.instance,
+      );
       // By version an instance's own key may ask for itself, or not at all; 1.x answers {instance: {…, owner}}.
       const found = await unlessRefused(request('GET', `/instance/fetchInstances?instanceName=${name}`));
-      const rows = Array.isArray(found) ? found.map((row) => readObject(readObject(row)?.instance) ?? readObject(row)) : [];
+      const rows = Array.isArray(found)
+        ? found.map((row) => readObject(readObject(row)?.instance) ?? readObject(row))
+        : [];
       const own = rows.find((row) => row?.name === instance || row?.instanceName === instance);
       return {
         state: readText(state?.state),
@@ -203,7 +222,12 @@ function parse(text: string, path: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new EvolutionError('evolution_unreachable', `the answer of ${path} is not JSON; is this an Evolution server?`, 200, { cause: error });
+    throw new EvolutionError(
+      'evolution_unreachable',
+      `the answer of ${path} is not JSON; is this an Evolution server?`,
+      200,
+      { cause: error },
+    );
   }
 }
 
@@ -221,7 +245,10 @@ function saidIn(text: string): string {
   try {
     const body = readObject(JSON.parse(text));
     const message = readObject(body?.response)?.message ?? body?.message ?? body?.error ?? text;
-    said = [message].flat(3).map((part) => (typeof part === 'string' ? part : JSON.stringify(part))).join('; ');
+    said = [message]
+      .flat(3)
+      .map((part) => (typeof part === 'string' ? part : JSON.stringify(part)))
+      .join('; ');
   } catch {
     // A proxy's HTML page: its beginning will do.
   }
@@ -230,7 +257,16 @@ function saidIn(text: string): string {
 
 // fetch says "fetch failed" and puts the reason (refused, unknown host) into `cause`, sometimes only as a code.
 function reasonOf(error: unknown): string {
-  const fields = error as { name?: unknown; message?: unknown; cause?: { message?: unknown; code?: unknown } };
+  const fields = error as {
+    name?: unknown;
+    message?: unknown;
+    cause?: { message?: unknown; code?: unknown };
+  };
   if (fields.name === 'TimeoutError') return 'it took too long';
-  return readText(fields.cause?.message) ?? readText(fields.cause?.code) ?? readText(fields.message) ?? String(error);
+  return (
+    readText(fields.cause?.message) ??
+    readText(fields.cause?.code) ??
+    readText(fields.message) ??
+    String(error)
+  );
 }

@@ -2,7 +2,7 @@
 // messages from some time before the point up to which everything is known. Told twice, a fact changes nothing.
 import type { Api } from './api.ts';
 import { type Address, readAddress } from './jid.ts';
-import { type Problem, type Reading, readChatPage, readMessagePage, timeOf } from './payloads.ts';
+import { type Reading, readChatPage, readMessagePage, timeOf } from './payloads.ts';
 import { readObject } from './scrub.ts';
 import type { Instance, Store } from './store.ts';
 
@@ -30,42 +30,55 @@ export interface CatchUp {
 export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const { store, instance, own } = options;
   const isFirst = !instance.synced;
-  const since = instance.caughtUpTo === null ? null : new Date(instance.caughtUpTo.getTime() - options.overlapMs);
-  const result: CatchUp = { created: new Set(), updated: new Set(), messages: 0, caughtUpTo: instance.caughtUpTo };
+  const since =
+    instance.caughtUpTo === null ? null : new Date(instance.caughtUpTo.getTime() - options.overlapMs);
+  const result: CatchUp = {
+    created: new Set(),
+    updated: new Set(),
+    messages: 0,
+    caughtUpTo: instance.caughtUpTo,
+  };
   const context = { own, skip: new Set(instance.skip) };
 
-  async function write(event: string, reading: Reading): Promise<void> {
-    for (const { reason, item } of reading.problems as Problem[]) await store.reject(instance, event, reason, item);
-    const { created, updated, messages } = await store.ingest(instance, [{ event, facts: reading.facts }], isFirst);
+  async function write(event: string, { facts, problems }: Reading): Promise<void> {
+    for (const { reason, item } of problems) await store.reject(instance, event, reason, item);
+    const { created, updated, messages } = await store.ingest(instance, [{ event, facts }], isFirst);
     for (const chat of created) result.created.add(chat);
     for (const chat of updated) result.updated.add(chat);
     result.messages += messages;
   }
 
-  await inPages(chatPages(options, since, isFirst), (items) => write('findChats', readChatPage(items, context, Date.now())), options.signal);
-  await inPages(
-    messagePages(options, since),
-    async (records) => {
-      await write('findMessages', readMessagePage(records, context, Date.now()));
-      const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
+  await inPages(chatPages(options, since, isFirst), options.signal, (items) => {
+    const reading = readChatPage(items, context, Date.now());
+    return () => write('findChats', reading);
+  });
+  await inPages(messagePages(options, since), options.signal, (records) => {
+    const reading = readMessagePage(records, context, Date.now());
+    const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
+    return async () => {
+      await write('findMessages', reading);
       if (newest > (result.caughtUpTo?.getTime() ?? 0)) result.caughtUpTo = new Date(newest);
-    },
-    options.signal,
-  );
+    };
+  });
 
   await store.caughtUp(instance, result.caughtUpTo, true);
   for (const chat of result.created) result.updated.delete(chat);
   return result;
 }
 
-/** Fetches the next page while one is written, so that two are in memory at most. */
-async function inPages(pages: AsyncGenerator<unknown[]>, write: (items: unknown[]) => Promise<void>, signal: AbortSignal): Promise<void> {
+/** Fetches and reads the next page while one is written, so that two are in memory at most. */
+async function inPages(
+  pages: AsyncGenerator<unknown[]>,
+  signal: AbortSignal,
+  read: (items: unknown[]) => () => Promise<void>,
+): Promise<void> {
   let writing: Promise<void> = Promise.resolve();
   try {
     for await (const items of pages) {
+      const write = read(items);
       await writing;
       signal.throwIfAborted();
-      writing = write(items);
+      writing = write();
       // Its failure is met at the next `await`; without this Node would call it unhandled meanwhile.
       writing.catch(() => undefined);
     }
@@ -76,7 +89,11 @@ async function inPages(pages: AsyncGenerator<unknown[]>, write: (items: unknown[
 
 // Sorted by the last change, newest first, while changes go on: pages overlap, and a page that brings nothing new
 // ends it. Some versions ignore `take` and answer with everything.
-async function* chatPages({ api, allChats, pageSize }: CatchUpOptions, since: Date | null, isFirst: boolean): AsyncGenerator<unknown[]> {
+async function* chatPages(
+  { api, allChats, pageSize }: CatchUpOptions,
+  since: Date | null,
+  isFirst: boolean,
+): AsyncGenerator<unknown[]> {
   const seen = new Set<string>();
   const overlap = Math.min(10, pageSize >> 1);
   for (let skip = 0; ; skip += pageSize - overlap) {
@@ -102,11 +119,16 @@ async function* chatPages({ api, allChats, pageSize }: CatchUpOptions, since: Da
 function chatId(item: unknown): string | null {
   const fields = readObject(item);
   const key = readObject(readObject(fields?.lastMessage)?.key);
-  return (readAddress(fields?.remoteJid) ?? readAddress(fields?.id) ?? readAddress(key?.remoteJid))?.jid ?? null;
+  return (
+    (readAddress(fields?.remoteJid) ?? readAddress(fields?.id) ?? readAddress(key?.remoteJid))?.jid ?? null
+  );
 }
 
 // Newest first; a message that comes in meanwhile moves the rest to later pages, which only repeats some.
-async function* messagePages({ api, pageSize }: CatchUpOptions, since: Date | null): AsyncGenerator<unknown[]> {
+async function* messagePages(
+  { api, pageSize }: CatchUpOptions,
+  since: Date | null,
+): AsyncGenerator<unknown[]> {
   let before = '';
   for (let page = 1; ; page++) {
     const { records, pages } = await api.messages(since, page, pageSize);

@@ -61,7 +61,13 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   const hangUp = new AbortController();
   const abort = new AbortController();
   const { signal } = abort;
-  const api = createApi({ host: instance.host, instance: instance.name, apiKey: instance.apiKey, signal, timeoutMs: pace.requestMs });
+  const api = createApi({
+    host: instance.host,
+    instance: instance.name,
+    apiKey: instance.apiKey,
+    signal,
+    timeoutMs: pace.requestMs,
+  });
   let status: Status | null = null;
   let said: Promise<void> = Promise.resolve();
   let syncing: string | null = null;
@@ -73,14 +79,16 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   /** Shows the status in the log and on the row. Written one after another, or an older one could come last. */
   function say(next: Status, reason: string | null = null): Promise<void> {
     if (hangUp.signal.aborted) return said;
-    if (next !== status) log.say('evolution_status', { instance: instance.name, status: next, reason: reason ?? '' });
+    if (next !== status)
+      log.say('evolution_status', { instance: instance.name, status: next, reason: reason ?? '' });
     status = next;
     said = said.then(() => store.setStatus(instance, next, reason)).catch(failedToWrite);
     return said;
   }
 
   function failedToWrite(error: unknown): void {
-    if (!signal.aborted) log.say('evolution_write_failed', { instance: instance.name, error: describe(error), failures: 1 });
+    if (!signal.aborted)
+      log.say('evolution_write_failed', { instance: instance.name, error: describe(error), failures: 1 });
   }
 
   /** One catch-up at a time; whoever asks during one hears of that one, and of another if it began too early. */
@@ -89,7 +97,12 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
       const session = await api.session();
       instance.ownJid = session.ownJid ?? instance.ownJid;
       if (session.state !== null) {
-        await store.setSession(instance, { state: session.state, reason: null, ownJid: session.ownJid, profileName: null });
+        await store.setSession(instance, {
+          state: session.state,
+          reason: null,
+          ownJid: session.ownJid,
+          profileName: null,
+        });
       }
       const own = readAddress(instance.ownJid) ?? intake.own;
       const { overlapMs, pageSize } = pace;
@@ -135,7 +148,9 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   }
 
   function backoff(failures: number): number {
-    return Math.min(pace.slowestMs, pace.retryMs * 2 ** Math.min(failures - 1, 12)) * (0.5 + Math.random() / 2);
+    return (
+      Math.min(pace.slowestMs, pace.retryMs * 2 ** Math.min(failures - 1, 12)) * (0.5 + Math.random() / 2)
+    );
   }
 
   async function pause(ms: number): Promise<void> {
@@ -227,7 +242,9 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
           }
           attempts++;
           if (status !== 'connected') void say('waiting', WAITING);
-          after(Math.min(SLOWEST_NAMESPACE_MS, pace.namespaceMs * 2 ** Math.min(attempts - 1, 10)), () => own.connect());
+          after(Math.min(SLOWEST_NAMESPACE_MS, pace.namespaceMs * 2 ** Math.min(attempts - 1, 10)), () =>
+            own.connect(),
+          );
         });
         own.onAny((event: string, payload: unknown) => {
           intake.receive(event, payload, 'own');
@@ -261,7 +278,9 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
         const code = error instanceof EvolutionError ? error.code : 'evolution_unreachable';
         await say(STATUS_OF[code], describe(error));
         failures++;
-        await pause(code === 'evolution_unreachable' ? backoff(failures) : pace.refusedMs * (0.5 + Math.random() / 2));
+        await pause(
+          code === 'evolution_unreachable' ? backoff(failures) : pace.refusedMs * (0.5 + Math.random() / 2),
+        );
       }
     }
   }

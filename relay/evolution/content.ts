@@ -94,7 +94,9 @@ export function readContent(value: unknown): Reading {
     return { is: 'reaction', reaction: { targetId, emoji, at: readLong(reaction.senderTimestampMs) } };
   }
 
-  const name = Object.keys(inner).find((key) => !COMPANIONS.has(key) && inner[key] !== null && inner[key] !== undefined);
+  const name = Object.keys(inner).find(
+    (key) => !COMPANIONS.has(key) && inner[key] !== null && inner[key] !== undefined,
+  );
   if (name === undefined) {
     return Object.keys(inner).length > 0 && inner.senderKeyDistributionMessage !== undefined
       ? { is: 'nothing' }
@@ -113,7 +115,12 @@ export function readContent(value: unknown): Reading {
       media: MEDIA.has(kind) ? readMedia(kind, fields, viewOnce) : null,
     };
   }
-  return { is: 'message', kind: 'unknown', content: `[mensagem não suportada: ${storable(name).slice(0, 60)}]`, media: null };
+  return {
+    is: 'message',
+    kind: 'unknown',
+    content: `[mensagem não suportada: ${storable(name).slice(0, 60)}]`,
+    media: null,
+  };
 }
 
 /** Text of an edited message, as protocolMessage.editedMessage or a REST record carries it. */
@@ -137,7 +144,8 @@ export function readProtocol(protocol: Fields): Protocol | null {
     const nested = readObject(unwrap(edited).inner.protocolMessage);
     return { kind: 'edit', targetId, at, content: textOf(readObject(nested?.editedMessage) ?? edited) };
   }
-  if (type === '0' || type === 'REVOKE' || type === null) return { kind: 'delete', targetId, at, content: '' };
+  if (type === '0' || type === 'REVOKE' || type === null)
+    return { kind: 'delete', targetId, at, content: '' };
   return null;
 }
 
@@ -154,7 +162,10 @@ const KINDS: Record<string, Read> = {
   videoMessage: caption('video'),
   ptvMessage: caption('video'),
   audioMessage: () => ({ kind: 'audio', text: null }),
-  documentMessage: (f) => ({ kind: 'document', text: readText(f.caption) ?? readText(f.fileName) ?? readText(f.title) }),
+  documentMessage: (f) => ({
+    kind: 'document',
+    text: readText(f.caption) ?? readText(f.fileName) ?? readText(f.title),
+  }),
   stickerMessage: () => ({ kind: 'sticker', text: null }),
   lottieStickerMessage: () => ({ kind: 'sticker', text: null }),
   locationMessage: (f) => ({ kind: 'location', text: place(f) }),
@@ -186,10 +197,15 @@ const KINDS: Record<string, Read> = {
   listMessage: (f) => ({ kind: 'interactive', text: readText(f.description) ?? readText(f.title) }),
   templateMessage: (f) => ({
     kind: 'interactive',
-    text: readText((readObject(f.hydratedTemplate) ?? readObject(f.hydratedFourRowTemplate))?.hydratedContentText),
+    text: readText(
+      (readObject(f.hydratedTemplate) ?? readObject(f.hydratedFourRowTemplate))?.hydratedContentText,
+    ),
   }),
   orderMessage: (f) => ({ kind: 'order', text: readText(f.message) ?? readText(f.orderTitle) }),
-  productMessage: (f) => ({ kind: 'order', text: readText(readObject(f.product)?.title) ?? readText(f.body) }),
+  productMessage: (f) => ({
+    kind: 'order',
+    text: readText(readObject(f.product)?.title) ?? readText(f.body),
+  }),
   pollCreationMessage: (f) => ({ kind: 'poll', text: poll(f) }),
   pollCreationMessageV2: (f) => ({ kind: 'poll', text: poll(f) }),
   pollCreationMessageV3: (f) => ({ kind: 'poll', text: poll(f) }),
@@ -227,7 +243,8 @@ function list(value: unknown): Fields[] {
 
 function place(f: Fields): string | null {
   const { degreesLatitude: latitude, degreesLongitude: longitude } = f;
-  const point = typeof latitude === 'number' && typeof longitude === 'number' ? `${latitude},${longitude}` : null;
+  const point =
+    typeof latitude === 'number' && typeof longitude === 'number' ? `${latitude},${longitude}` : null;
   return [readText(f.name), readText(f.address), point].filter((part) => part !== null).join(' · ') || null;
 }
 

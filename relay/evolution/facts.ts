@@ -1,7 +1,8 @@
 // What the worker learned from one or many envelopes, in the form evolution.ingest() takes. Facts add up: they
 // can be told twice and in any order, and the tables end the same.
-import { type Address, type Pair, pairOf } from './jid.ts';
+
 import type { Media } from './content.ts';
+import { type Address, type Pair, pairOf } from './jid.ts';
 import type { JsonObject } from './scrub.ts';
 
 /** The application's words for WhatsApp's acknowledgements, in the order a message goes through them. */
@@ -88,13 +89,16 @@ export class Facts {
   readonly removed: string[] = [];
   session: SessionFact | null = null;
   qr: QrFact | null = null;
+  /** About what the messages take in memory, for bounding a queue of facts. */
+  bytes = 0;
 
   readonly #newest = new Map<string, number>();
 
   /** Remembers how the address is written and returns its alias. */
   address(address: Address): string {
     const known = this.addresses.get(address.alias);
-    if (known === undefined || address.jid.length > known.length) this.addresses.set(address.alias, address.jid);
+    if (known === undefined || address.jid.length > known.length)
+      this.addresses.set(address.alias, address.jid);
     return address.alias;
   }
 
@@ -139,6 +143,7 @@ export class Facts {
       this.names.push(name.said !== null ? name : { ...name, after: newest(name.after, before) });
     }
     for (const message of other.messages) this.message(message);
+    this.bytes += other.bytes;
     for (const change of other.changes) this.changes.push(change);
     for (const reaction of other.reactions) this.reactions.push(reaction);
     for (const chat of other.chats) this.chats.push(chat);

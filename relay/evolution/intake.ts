@@ -8,9 +8,11 @@ import { openEnvelope, readEnvelope } from './payloads.ts';
 import { type Json, scrub } from './scrub.ts';
 import type { Instance, Store, Unit } from './store.ts';
 
-const MAX_QUEUED_BYTES = 32 * 1024 * 1024;
-const MAX_QUEUED = 20_000;
-const MAX_AT_ONCE = 1_000;
+const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
+const MAX_QUEUED = 50_000;
+// A batch is one statement and one transaction: past a few thousand messages it gains nothing.
+const MAX_BATCH = 2_000;
+const MAX_BATCH_BYTES = 2 * 1024 * 1024;
 
 export interface Intake {
   /** Takes an envelope as it came from the wire. Never throws. True: it was this instance's. */
@@ -31,7 +33,9 @@ export interface IntakeOptions {
   signal: AbortSignal;
 }
 
-type Work = { unit: Unit; bytes: number } | { reject: { event: string; reason: string; item: Json }; bytes: number };
+type Work =
+  | { unit: Unit; bytes: number }
+  | { reject: { event: string; reason: string; item: Json }; bytes: number };
 
 export function createIntake({ instance, store, log, overflowed, signal }: IntakeOptions): Intake {
   const skip = new Set(instance.skip);
@@ -53,11 +57,22 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     });
   }
 
+  function nextBatch(): Work[] {
+    let bytes = 0;
+    let end = 0;
+    for (const work of queue) {
+      bytes += work.bytes;
+      if (end > 0 && (end >= MAX_BATCH || bytes > MAX_BATCH_BYTES)) break;
+      end++;
+    }
+    return queue.slice(0, end);
+  }
+
   async function write(): Promise<void> {
     // Let what arrived in the same packet join the first batch.
     await Promise.resolve();
     for (let failures = 0; queue.length > 0 && !signal.aborted; ) {
-      const batch = queue.slice(0, MAX_AT_ONCE);
+      const batch = nextBatch();
       try {
         await writeBatch(batch);
       } catch (error) {
@@ -70,7 +85,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
       }
       failures = 0;
       queue = queue.slice(batch.length);
-      queuedBytes = queue.reduce((sum, work) => sum + work.bytes, 0);
+      queuedBytes -= batch.reduce((sum, work) => sum + work.bytes, 0);
     }
     if (dropped > 0 && !signal.aborted) {
       dropped = 0;
@@ -103,7 +118,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
       enqueue({ reject: { event: envelope.event, ...reject }, bytes: JSON.stringify(reject.item).length });
     }
     if (!facts.empty || facts.session !== null || facts.qr !== null) {
-      enqueue({ unit: { event: envelope.event, facts }, bytes: JSON.stringify(facts).length });
+      enqueue({ unit: { event: envelope.event, facts }, bytes: 200 + facts.bytes });
     }
     return true;
   }
@@ -114,7 +129,10 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
         return read(event, payload, namespace);
       } catch (error) {
         // A defect of ours, met by an envelope nobody foresaw: kept, so that it can be told again.
-        enqueue({ reject: { event, reason: `could not be read: ${describe(error)}`, item: scrub(payload) ?? null }, bytes: 1_000 });
+        enqueue({
+          reject: { event, reason: `could not be read: ${describe(error)}`, item: scrub(payload) ?? null },
+          bytes: 1_000,
+        });
         return false;
       }
     },
@@ -126,7 +144,6 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     },
     close() {
       queue = [];
-      queuedBytes = 0;
     },
   };
 }

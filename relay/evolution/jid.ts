@@ -47,7 +47,11 @@ function plain(kind: AddressKind, jid: string): Address {
 }
 
 function phone(number: string): Address {
-  return { kind: 'phone', jid: `${number}@${PHONE_DOMAIN}`, alias: `${withoutNinthDigit(number)}@${PHONE_DOMAIN}` };
+  return {
+    kind: 'phone',
+    jid: `${number}@${PHONE_DOMAIN}`,
+    alias: `${withoutNinthDigit(number)}@${PHONE_DOMAIN}`,
+  };
 }
 
 // Brazilian mobiles got a ninth digit; WhatsApp accounts made before it are still written without. Both are one

@@ -7,6 +7,9 @@ import { type Json, type JsonObject, readLong, readObject, readText, scrub } fro
 
 type Fields = Record<string, unknown>;
 
+/** Longest JSON of a message that is kept with it; text alone is at most 64 KiB in WhatsApp. */
+const MAX_FIELDS = 512 * 1024;
+
 export interface Problem {
   /** A sentence for the DBA who reads evolution.rejected. */
   reason: string;
@@ -128,7 +131,8 @@ function typeName(value: unknown): string {
 function idOf(value: unknown, what: string): string {
   const id = readText(value);
   if (id === null) throw new Unreadable(`expected ${what} to be a text, received ${typeName(value)}`);
-  if (id.length > 255) throw new Unreadable(`expected ${what} to have at most 255 characters, received ${id.length}`);
+  if (id.length > 255)
+    throw new Unreadable(`expected ${what} to have at most 255 characters, received ${id.length}`);
   return id;
 }
 
@@ -137,7 +141,10 @@ function readMessage(facts: Facts, item: unknown, telling: Telling, context: Con
   const key = fieldsOf(fields.key, 'key of a message');
   const id = idOf(key.id, 'key.id');
   const chat = readAddress(key.remoteJid) ?? readAddress(fields.remoteJid);
-  if (chat === null) throw new Unreadable(`expected key.remoteJid to be a WhatsApp address, received ${typeName(key.remoteJid)}`);
+  if (chat === null)
+    throw new Unreadable(
+      `expected key.remoteJid to be a WhatsApp address, received ${typeName(key.remoteJid)}`,
+    );
   const fromMe = key.fromMe === true || key.fromMe === 'true';
   learnPairs(facts, chat, key, fields, fromMe, context);
   if (context.skip.has(chat.kind)) return;
@@ -179,7 +186,7 @@ function readMessage(facts: Facts, item: unknown, telling: Telling, context: Con
     status,
     sentAt,
     live: telling.as === 'live',
-    whatsapp: clientFields(fields, key),
+    whatsapp: clientFields(facts, fields, key),
     media: reading.media,
   });
   if (telling.as === 'rest') readTraces(facts, fields, key, id, reading.content, telling.readAt);
@@ -188,7 +195,14 @@ function readMessage(facts: Facts, item: unknown, telling: Telling, context: Con
 // A REST record says in MessageUpdate that the message was edited, and its `message` is what it says now, or
 // null after a revoke. The event of an edit may reach us before Evolution's own table has it, hence the minute.
 // A DELETED in MessageUpdate proves nothing: versions up to 2.3.4 write it for edits and poll votes too.
-function readTraces(facts: Facts, fields: Fields, key: Fields, id: string, content: string, readAt: number): void {
+function readTraces(
+  facts: Facts,
+  fields: Fields,
+  key: Fields,
+  id: string,
+  content: string,
+  readAt: number,
+): void {
   const edited = updatesOf(fields).some((update) => update.status === 'EDITED') || fields.status === 'EDITED';
   const gone = fields.message === null && edited;
   if (gone || key.deleted === true) facts.changes.push({ id, kind: 'delete' });
@@ -210,7 +224,14 @@ function senderOf(chat: Address, key: Fields): Address | null {
 // Everywhere a version of Evolution or Baileys says that a LID and a phone number are one person. Fields named
 // sender… mean the writer, so in a message of our own they mean us. 2.3.x sometimes gives the instance's own
 // number as the alternative of someone else.
-function learnPairs(facts: Facts, chat: Address, key: Fields, fields: Fields, fromMe: boolean, { own }: Context): void {
+function learnPairs(
+  facts: Facts,
+  chat: Address,
+  key: Fields,
+  fields: Fields,
+  fromMe: boolean,
+  { own }: Context,
+): void {
   const other = (value: unknown): Address | null => {
     const address = readAddress(value);
     return address === null || address.alias === own?.alias ? null : address;
@@ -228,7 +249,7 @@ function learnPairs(facts: Facts, chat: Address, key: Fields, fields: Fields, fr
 }
 
 /** The fields of the Evolution message that clients read, as they came but for binaries and secrets. */
-function clientFields(fields: Fields, key: Fields): JsonObject {
+function clientFields(facts: Facts, fields: Fields, key: Fields): JsonObject {
   const picked = {
     key,
     pushName: fields.pushName ?? null,
@@ -239,8 +260,9 @@ function clientFields(fields: Fields, key: Fields): JsonObject {
     source: fields.source,
   };
   const kept = scrub(picked) as JsonObject;
-  if (JSON.stringify(kept).length > 512 * 1024) return { ...kept, message: null, contextInfo: null };
-  return kept;
+  const bytes = JSON.stringify(kept).length;
+  facts.bytes += Math.min(bytes, MAX_FIELDS);
+  return bytes > MAX_FIELDS ? { ...kept, message: null, contextInfo: null } : kept;
 }
 
 /** Milliseconds; seconds become so. Some bridges send milliseconds already. */
@@ -293,7 +315,14 @@ function readUpdate(facts: Facts, item: unknown, context: Context): void {
     const protocol = readObject(unwrap(edit).inner.protocolMessage);
     const read = protocol === null ? null : readProtocol(protocol);
     if (read?.kind === 'delete') facts.changes.push({ id: read.targetId, kind: 'delete' });
-    else if (read !== null) facts.changes.push({ id: read.targetId, kind: 'edit', content: read.content, at: read.at, seen: false });
+    else if (read !== null)
+      facts.changes.push({
+        id: read.targetId,
+        kind: 'edit',
+        content: read.content,
+        at: read.at,
+        seen: false,
+      });
     else if (readObject(edit.editedMessage) !== null) {
       facts.changes.push({ id, kind: 'edit', content: textOf(edit), at: null, seen: false });
     }
@@ -313,14 +342,18 @@ function readEdited(facts: Facts, item: unknown): void {
   const read = readProtocol(protocol);
   if (read === null) return;
   if (read.kind === 'delete') facts.changes.push({ id: read.targetId, kind: 'delete' });
-  else facts.changes.push({ id: read.targetId, kind: 'edit', content: read.content, at: read.at, seen: false });
+  else
+    facts.changes.push({ id: read.targetId, kind: 'edit', content: read.content, at: read.at, seen: false });
 }
 
 function readDelete(facts: Facts, item: unknown): void {
   const fields = fieldsOf(item, 'a deletion');
   // {jid, all: true}: the chat was cleared on the phone; what the team has stays.
   if (fields.all === true) return;
-  facts.changes.push({ id: idOf(readObject(fields.key)?.id ?? fields.id, 'id of a deletion'), kind: 'delete' });
+  facts.changes.push({
+    id: idOf(readObject(fields.key)?.id ?? fields.id, 'id of a deletion'),
+    kind: 'delete',
+  });
 }
 
 function readChat(facts: Facts, item: unknown, context: Context, create = true): void {
@@ -349,8 +382,10 @@ function readChat(facts: Facts, item: unknown, context: Context, create = true):
 }
 
 function readChatDelete(facts: Facts, item: unknown, context: Context): void {
-  const chat = readAddress(item) ?? readAddress(readObject(item)?.remoteJid) ?? readAddress(readObject(item)?.id);
-  if (chat === null) throw new Unreadable(`expected the address of a deleted chat, received ${typeName(item)}`);
+  const chat =
+    readAddress(item) ?? readAddress(readObject(item)?.remoteJid) ?? readAddress(readObject(item)?.id);
+  if (chat === null)
+    throw new Unreadable(`expected the address of a deleted chat, received ${typeName(item)}`);
   if (!context.skip.has(chat.kind)) facts.removed.push(facts.address(chat));
 }
 
@@ -363,7 +398,14 @@ function readContact(facts: Facts, item: unknown, context: Context): void {
   }
   // Under a group's address Evolution puts the name of whoever wrote last.
   if (contact.kind !== 'phone' && contact.kind !== 'lid') return;
-  learnPairs(facts, contact, {}, { ...fields, remoteLid: fields.lid ?? fields.remoteLid ?? fields.phoneNumber }, true, context);
+  learnPairs(
+    facts,
+    contact,
+    {},
+    { ...fields, remoteLid: fields.lid ?? fields.remoteLid ?? fields.phoneNumber },
+    true,
+    context,
+  );
   const name = readText(fields.pushName) ?? readText(fields.name) ?? readText(fields.notify);
   if (name !== null && contact.alias !== context.own?.alias) facts.name(facts.address(contact), name, null);
 }
@@ -419,7 +461,8 @@ function readRestChat(facts: Facts, item: unknown, context: Context, readAt: num
   const last = readObject(fields.lastMessage);
   const lastKey = readObject(last?.key);
   const chat = readAddress(fields.remoteJid) ?? readAddress(fields.id) ?? readAddress(lastKey?.remoteJid);
-  if (chat === null) throw new Unreadable('expected a chat of findChats to name its WhatsApp address, received none');
+  if (chat === null)
+    throw new Unreadable('expected a chat of findChats to name its WhatsApp address, received none');
   if (context.skip.has(chat.kind)) return;
   const alias = facts.address(chat);
   learnPairs(facts, chat, lastKey ?? {}, fields, lastKey?.fromMe === true, context);

@@ -41,7 +41,15 @@ const LEFT_OUT = new Set([
 ]);
 
 // What people write is kept even where it happens to look like base64.
-const WRITTEN_BY_PEOPLE = new Set(['conversation', 'text', 'caption', 'title', 'description', 'name', 'pushName']);
+const WRITTEN_BY_PEOPLE = new Set([
+  'conversation',
+  'text',
+  'caption',
+  'title',
+  'description',
+  'name',
+  'pushName',
+]);
 
 /** A copy that can be stored; undefined where nothing of the value may be kept. */
 export function scrub(value: unknown, key = '', depth = 0): Json | undefined {
@@ -87,8 +95,10 @@ function scrubText(text: string, key: string): string | undefined {
 
 /** Text as Postgres takes it: no NUL, no half of a surrogate pair, not endless. */
 export function storable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: NUL is the point
-  return text.slice(0, MAX_TEXT).replace(/\u0000/g, '').replace(/\p{Surrogate}/gu, '\uFFFD');
+  return text
+    .slice(0, MAX_TEXT)
+    .replaceAll('\u0000', '')
+    .replace(/\p{Surrogate}/gu, '\uFFFD');
 }
 
 function isByte(value: unknown): boolean {

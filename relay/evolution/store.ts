@@ -60,7 +60,10 @@ export interface Store {
   caughtUp(instance: Instance, to: Date | null, synced: boolean): Promise<void>;
   /** False when another worker was faster or the request was withdrawn. */
   startSync(request: string): Promise<boolean>;
-  finishSync(request: string, outcome: { created: number; updated: number } | { code: string; error: string }): Promise<void>;
+  finishSync(
+    request: string,
+    outcome: { created: number; updated: number } | { code: string; error: string },
+  ): Promise<void>;
   /** Puts back what a worker that died was running. */
   requeueSyncs(instance: Instance): Promise<void>;
   prune(): Promise<void>;
@@ -130,7 +133,12 @@ export function createStore(pool: pg.Pool, me: Identity): Store {
         if (!isAboutContent(error)) throw error;
         const [only] = units;
         if (units.length === 1 && only !== undefined) {
-          await store.reject(instance, only.event, `the database refused it: ${(error as Error).message}`, summary(facts));
+          await store.reject(
+            instance,
+            only.event,
+            `the database refused it: ${(error as Error).message}`,
+            summary(facts),
+          );
           return { created: [], updated: [], messages: 0 };
         }
         const half = units.length >> 1;
@@ -184,10 +192,10 @@ export function createStore(pool: pg.Pool, me: Identity): Store {
 
     async setQr(instance, { code, pairingCode, problem }) {
       if (code === null) {
-        await query('update evolution.instances set "qrCode" = null, "pairingCode" = null, "stateReason" = $2 where id = $1', [
-          instance.id,
-          problem,
-        ]);
+        await query(
+          'update evolution.instances set "qrCode" = null, "pairingCode" = null, "stateReason" = $2 where id = $1',
+          [instance.id, problem],
+        );
         return;
       }
       await query(
@@ -231,7 +239,10 @@ export function createStore(pool: pg.Pool, me: Identity): Store {
     },
 
     async requeueSyncs(instance) {
-      await query(`update evolution.sync_requests set state = 'queued' where instance_id = $1 and state = 'running'`, [instance.id]);
+      await query(
+        `update evolution.sync_requests set state = 'queued' where instance_id = $1 and state = 'running'`,
+        [instance.id],
+      );
     },
 
     async prune() {

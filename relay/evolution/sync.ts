@@ -42,12 +42,18 @@ export interface SyncOptions {
 
 const LOOK_EVERY_MS = 100;
 
-export async function requestSync(pool: pg.Pool, { accountId, instanceName, timeoutMs }: SyncOptions): Promise<{ created: number; updated: number }> {
+export async function requestSync(
+  pool: pg.Pool,
+  { accountId, instanceName, timeoutMs }: SyncOptions,
+): Promise<{ created: number; updated: number }> {
   const deadline = Date.now() + timeoutMs;
   const request = await ask(pool, accountId, instanceName);
   // Looking at one row by its key ten times a second costs less than a LISTEN connection per waiting request.
   for (;;) {
-    const { rows } = await pool.query<Row>('select state, created, updated, error_code, error from evolution.sync_requests where id = $1', [request]);
+    const { rows } = await pool.query<Row>(
+      'select state, created, updated, error_code, error from evolution.sync_requests where id = $1',
+      [request],
+    );
     const row = rows[0];
     if (row === undefined) throw unknown(instanceName);
     if (row.state === 'done') return { created: row.created ?? 0, updated: row.updated ?? 0 };
@@ -64,7 +70,10 @@ export async function requestSync(pool: pg.Pool, { accountId, instanceName, time
       where id = $1 and state = 'queued'`,
     [request],
   );
-  throw new SyncError('sync_timeout', `the sync of ${JSON.stringify(instanceName)} did not end within ${timeoutMs} ms; it goes on if it had begun`);
+  throw new SyncError(
+    'sync_timeout',
+    `the sync of ${JSON.stringify(instanceName)} did not end within ${timeoutMs} ms; it goes on if it had begun`,
+  );
 }
 
 interface Row {
@@ -87,12 +96,20 @@ async function ask(pool: pg.Pool, accountId: string, instanceName: string): Prom
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : null;
     if (code === 'P0002') throw unknown(instanceName);
-    if (code === '55006') throw new SyncError('sync_running', `a sync of ${JSON.stringify(instanceName)} is already running`);
-    if (code === '55000') throw new SyncError('sync_instance_disabled', `the instance ${JSON.stringify(instanceName)} is switched off`);
+    if (code === '55006')
+      throw new SyncError('sync_running', `a sync of ${JSON.stringify(instanceName)} is already running`);
+    if (code === '55000')
+      throw new SyncError(
+        'sync_instance_disabled',
+        `the instance ${JSON.stringify(instanceName)} is switched off`,
+      );
     throw error;
   }
 }
 
 function unknown(instanceName: string): SyncError {
-  return new SyncError('sync_instance_unknown', `there is no instance ${JSON.stringify(instanceName)} in this account`);
+  return new SyncError(
+    'sync_instance_unknown',
+    `there is no instance ${JSON.stringify(instanceName)} in this account`,
+  );
 }

@@ -26,7 +26,12 @@ const CHANNEL = 'evolution';
 const TURN_MS = 1_000;
 const PRUNE_MS = 3_600_000;
 
-export async function startEvolutionWorker({ pool, connectionString, log, pace }: EvolutionWorkerOptions): Promise<EvolutionWorker> {
+export async function startEvolutionWorker({
+  pool,
+  connectionString,
+  log,
+  pace,
+}: EvolutionWorkerOptions): Promise<EvolutionWorker> {
   const store = createStore(pool, { id: randomUUID(), host: hostname(), pid: process.pid });
   const connections = new Map<string, Connection>();
   let closed = false;
@@ -75,7 +80,8 @@ export async function startEvolutionWorker({ pool, connectionString, log, pace }
       } catch (error) {
         // Connections stay: what they hear waits for the database to come back.
         failures++;
-        if (!closed && (failures === 1 || failures % 60 === 0)) log.say('evolution_turn_failed', { error: describe(error), failures });
+        if (!closed && (failures === 1 || failures % 60 === 0))
+          log.say('evolution_turn_failed', { error: describe(error), failures });
       }
       if (closed || rung) continue;
       await new Promise<void>((resolve) => {
@@ -98,7 +104,9 @@ export async function startEvolutionWorker({ pool, connectionString, log, pace }
         wake();
         await running;
         await doorbell.close();
-        await Promise.all([...connections.values()].map((connection) => connection.close().catch(() => undefined)));
+        await Promise.all(
+          [...connections.values()].map((connection) => connection.close().catch(() => undefined)),
+        );
         await store.leave().catch(() => undefined);
       })();
       return closing;

@@ -26,7 +26,12 @@ function startWorker(): ChildProcess {
   const root = join(import.meta.dirname, '..', '..');
   const child = spawn(
     process.execPath,
-    ['--import', join(root, 'scripts/typescript.mjs'), join(root, 'relay/test/evolution-process.ts'), world.url],
+    [
+      '--import',
+      join(root, 'scripts/typescript.mjs'),
+      join(root, 'relay/test/evolution-process.ts'),
+      world.url,
+    ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
   child.stdout?.on('data', (data) => {
@@ -39,8 +44,10 @@ function startWorker(): ChildProcess {
   return child;
 }
 
-const count = async () => (await world.rows<{ n: number }>('select count(*)::int as n from public.messages'))[0]!.n;
-const status = async () => (await world.rows<{ status: string }>('select status from evolution.instances'))[0]!.status;
+const count = async () =>
+  (await world.rows<{ n: number }>('select count(*)::int as n from public.messages'))[0]!.n;
+const status = async () =>
+  (await world.rows<{ status: string }>('select status from evolution.instances'))[0]!.status;
 
 async function until(isSo: () => Promise<boolean>, ms = 20_000): Promise<void> {
   const deadline = Date.now() + ms;
@@ -53,7 +60,10 @@ async function until(isSo: () => Promise<boolean>, ms = 20_000): Promise<void> {
 test('10,000 messages, a killed worker, a restarted server', async () => {
   const fake = evolution.add('demo');
   const first = startWorker();
-  await world.rows('insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)', ['demo', 't', evolution.url, fake.token]);
+  await world.rows(
+    'insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)',
+    ['demo', 't', evolution.url, fake.token],
+  );
   await until(async () => (await status()) === 'waiting');
   fake.emit('connection.update', { instance: 'demo', state: 'open' });
   await until(async () => (await status()) === 'connected');
@@ -85,7 +95,9 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
     `select count(*)::int as events, count(distinct payload -> 'message' ->> 'whatsappMessageId')::int as messages from relay.events where event = 'chat:message'`,
   );
   expect(once_).toEqual({ events: BURST + 1, messages: BURST + 1 });
-  const chats = await world.rows<{ unreadCount: number }>(`select distinct "unreadCount" from public.chats where "contactName" like 'Pessoa %'`);
+  const chats = await world.rows<{ unreadCount: number }>(
+    `select distinct "unreadCount" from public.chats where "contactName" like 'Pessoa %'`,
+  );
   expect(chats).toEqual([{ unreadCount: BURST / 200 }]);
   expect(output).not.toContain(fake.token);
 }, 60_000);

@@ -2,7 +2,15 @@
 // message is announced once.
 import fc from 'fast-check';
 import { createStore, type Instance } from '../evolution/store.ts';
-import { addInstance, type Captured, eventsOf, read, startWorld, stateOf, type World } from './evolution-world.ts';
+import {
+  addInstance,
+  type Captured,
+  eventsOf,
+  read,
+  startWorld,
+  stateOf,
+  type World,
+} from './evolution-world.ts';
 
 let world: World;
 beforeAll(async () => {
@@ -15,8 +23,18 @@ const OWN = '5511900000000@s.whatsapp.net';
 const T0 = 1_790_000_000;
 
 const people = [
-  { phone: '5511999990001@s.whatsapp.net', other: '551199990001@s.whatsapp.net', lid: '111@lid', name: 'Ana' },
-  { phone: '5521988880002@s.whatsapp.net', other: '552188880002@s.whatsapp.net', lid: '222@lid', name: 'Bia' },
+  {
+    phone: '5511999990001@s.whatsapp.net',
+    other: '551199990001@s.whatsapp.net',
+    lid: '111@lid',
+    name: 'Ana',
+  },
+  {
+    phone: '5521988880002@s.whatsapp.net',
+    other: '552188880002@s.whatsapp.net',
+    lid: '222@lid',
+    name: 'Bia',
+  },
 ] as const;
 const GROUP = '120363000000000001@g.us';
 
@@ -39,12 +57,19 @@ function tellings(message: number, style: number): Captured {
     { remoteJid: person.other, remoteJidAlt: fromMe ? OWN : person.lid },
     { remoteJid: person.lid },
   ][style % 4];
-  const group = { remoteJid: GROUP, participant: person.lid, ...(style % 2 === 0 && { participantAlt: person.phone }) };
+  const group = {
+    remoteJid: GROUP,
+    participant: person.lid,
+    ...(style % 2 === 0 && { participantAlt: person.phone }),
+  };
   return envelope(style % 3 === 0 ? 'messages.set' : 'messages.upsert', {
     key: { id, fromMe, ...(inGroup ? group : address) },
     pushName: fromMe ? 'Você' : `${person.name} ${message}`,
     status: ['SERVER_ACK', 'DELIVERY_ACK', 'READ'][style % 3],
-    message: message % 4 === 3 ? { imageMessage: { caption: `foto ${message}`, mimetype: 'image/jpeg', fileLength: '10' } } : { conversation: `texto ${message}` },
+    message:
+      message % 4 === 3
+        ? { imageMessage: { caption: `foto ${message}`, mimetype: 'image/jpeg', fileLength: '10' } }
+        : { conversation: `texto ${message}` },
     messageTimestamp: T0 + message * 10,
     ...(style % 2 === 0 && { contextInfo: { stanzaId: 'x' } }),
   });
@@ -62,19 +87,45 @@ function tell({ what, message, value }: Step): Captured[] {
     case 'message':
       return [tellings(message, value)];
     case 'status':
-      return [envelope('messages.update', { keyId: id, remoteJid: person.lid, fromMe: false, status: [2, 'DELIVERY_ACK', 'READ', 'DELETED', 'PLAYED'][value % 5] })];
+      return [
+        envelope('messages.update', {
+          keyId: id,
+          remoteJid: person.lid,
+          fromMe: false,
+          status: [2, 'DELIVERY_ACK', 'READ', 'DELETED', 'PLAYED'][value % 5],
+        }),
+      ];
     case 'edit':
       return [
-        envelope('messages.edited', { key: { id }, type: value % 2 ? 14 : 'MESSAGE_EDIT', editedMessage: { conversation: `editado ${value}` }, timestampMs: String(at) }),
-        envelope('messages.update', { keyId: id, fromMe: false, status: 'SERVER_ACK', message: { editedMessage: { message: { conversation: `editado ${value}` } } } }),
+        envelope('messages.edited', {
+          key: { id },
+          type: value % 2 ? 14 : 'MESSAGE_EDIT',
+          editedMessage: { conversation: `editado ${value}` },
+          timestampMs: String(at),
+        }),
+        envelope('messages.update', {
+          keyId: id,
+          fromMe: false,
+          status: 'SERVER_ACK',
+          message: { editedMessage: { message: { conversation: `editado ${value}` } } },
+        }),
       ];
     case 'delete':
-      return value % 3 > 0 ? [] : [envelope('messages.delete', value % 2 ? { id } : { id: 'cuid', key: { id } })];
+      return value % 3 > 0
+        ? []
+        : [envelope('messages.delete', value % 2 ? { id } : { id: 'cuid', key: { id } })];
     case 'react':
       return [
         envelope('messages.upsert', {
-          key: { id: `R${message}-${value}`, fromMe: value % 2 === 0, remoteJid: GROUP, participant: value % 4 < 2 ? person.lid : person.phone },
-          message: { reactionMessage: { key: { id }, text: ['👍', '', '❤️'][value % 3], senderTimestampMs: String(at) } },
+          key: {
+            id: `R${message}-${value}`,
+            fromMe: value % 2 === 0,
+            remoteJid: GROUP,
+            participant: value % 4 < 2 ? person.lid : person.phone,
+          },
+          message: {
+            reactionMessage: { key: { id }, text: ['👍', '', '❤️'][value % 3], senderTimestampMs: String(at) },
+          },
           messageTimestamp: T0 + message * 10 + value,
         }),
       ];
@@ -93,11 +144,17 @@ const steps = fc.array(
   { minLength: 1, maxLength: 25 },
 );
 
-async function ingest(instance: Instance, envelopes: readonly Captured[], cuts: readonly number[]): Promise<void> {
+async function ingest(
+  instance: Instance,
+  envelopes: readonly Captured[],
+  cuts: readonly number[],
+): Promise<void> {
   const store = createStore(world.pool, me);
   const units = read(envelopes);
   let from = 0;
-  for (const cut of [...new Set(cuts.map((c) => c % (units.length + 1))), units.length].sort((a, b) => a - b)) {
+  for (const cut of [...new Set(cuts.map((c) => c % (units.length + 1))), units.length].sort(
+    (a, b) => a - b,
+  )) {
     if (cut > from) await store.ingest(instance, units.slice(from, cut));
     from = Math.max(from, cut);
   }

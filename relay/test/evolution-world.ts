@@ -64,7 +64,9 @@ export function restAnswer(name: string): unknown {
 }
 
 function revive(_: string, value: unknown): unknown {
-  return typeof value === 'object' && value !== null && '$buffer' in value ? Buffer.from(String(value.$buffer), 'base64') : value;
+  return typeof value === 'object' && value !== null && '$buffer' in value
+    ? Buffer.from(String(value.$buffer), 'base64')
+    : value;
 }
 
 /** Reads envelopes as a connection does. */
@@ -118,7 +120,13 @@ export interface ChatState {
 
 /** Everything a tenant sees, without surrogate ids and clock times. */
 export async function stateOf(world: World, tenantId: string): Promise<ChatState[]> {
-  return world.rows<{ whatsappChatId: string; contactName: string; contactNumber: string; unreadCount: number; messages: unknown[] }>(
+  return world.rows<{
+    whatsappChatId: string;
+    contactName: string;
+    contactNumber: string;
+    unreadCount: number;
+    messages: unknown[];
+  }>(
     `select c."whatsappChatId", c."contactName", c."contactNumber", c.status, c."unreadCount", c."lastMessageAt"::text,
             coalesce((select json_agg(json_build_object('id', m."whatsappMessageId", 'content', m.content, 'direction', m.direction,
                 'status', m.status, 'kind', m.kind, 'sentAt', m."sentAt", 'editedAt', m."editedAt", 'deleted', m."deletedAt" is not null,
@@ -131,7 +139,10 @@ export async function stateOf(world: World, tenantId: string): Promise<ChatState
   );
 }
 
-export async function eventsOf(world: World, tenantId: string): Promise<{ event: string; payload: Record<string, unknown> }[]> {
+export async function eventsOf(
+  world: World,
+  tenantId: string,
+): Promise<{ event: string; payload: Record<string, unknown> }[]> {
   return world.rows('select event, payload from relay.events where account_id = $1 order by id', [tenantId]);
 }
 

@@ -7,7 +7,7 @@ import pg from 'pg';
 import { startEmbedded } from '../../relay/embedded.ts';
 import { startEvolutionWorker } from '../../relay/evolution/worker.ts';
 import { createLog } from '../../relay/log.ts';
-import { startEvolutionServer, type StoredMessage } from '../evolution-server/server.ts';
+import { type StoredMessage, startEvolutionServer } from '../evolution-server/server.ts';
 
 const CHATS = Number(process.argv[2] ?? 5_000);
 const MESSAGES = Number(process.argv[3] ?? 50_000);
@@ -24,9 +24,15 @@ function jid(chat: number): string {
 
 function message(i: number, at: number): StoredMessage {
   return {
-    key: { id: `3EB0${i.toString(16).padStart(12, '0').toUpperCase()}`, remoteJid: jid((i * 7919) % CHATS), fromMe: i % 3 === 0 },
+    key: {
+      id: `3EB0${i.toString(16).padStart(12, '0').toUpperCase()}`,
+      remoteJid: jid((i * 7919) % CHATS),
+      fromMe: i % 3 === 0,
+    },
     pushName: i % 3 === 0 ? 'Você' : `Pessoa ${(i * 7919) % CHATS}`,
-    message: { conversation: `mensagem ${i}: ${'bom dia, gostaria de marcar uma consulta '.repeat(1 + (i % 3))}` },
+    message: {
+      conversation: `mensagem ${i}: ${'bom dia, gostaria de marcar uma consulta '.repeat(1 + (i % 3))}`,
+    },
     messageType: 'conversation',
     messageTimestamp: at + i,
     source: 'android',
@@ -44,16 +50,25 @@ async function main(): Promise<void> {
       await pool.query(readFileSync(join(root, 'migrations', file), 'utf8').split('-- Down Migration')[0]!);
     }
     for (const folder of ['relay', 'evolution']) {
-      for (const file of readdirSync(join(root, 'sql', folder)).sort()) await pool.query(readFileSync(join(root, 'sql', folder, file), 'utf8'));
+      for (const file of readdirSync(join(root, 'sql', folder)).sort())
+        await pool.query(readFileSync(join(root, 'sql', folder, file), 'utf8'));
     }
 
     const looped = await seedLoop(pool);
-    say(`the seed's loop:   ${LOOPED} messages in ${looped.toFixed(0)} ms = ${((LOOPED / looped) * 1000).toFixed(0)}/s`);
+    say(
+      `the seed's loop:   ${LOOPED} messages in ${looped.toFixed(0)} ms = ${((LOOPED / looped) * 1000).toFixed(0)}/s`,
+    );
 
     const fake = evolution.add('historia');
     for (let i = 0; i < MESSAGES; i++) fake.messages.push(message(i, 1_790_000_000));
     for (let c = 0; c < CHATS; c++) {
-      fake.chats.push({ id: `c${c}`, remoteJid: jid(c), pushName: `Pessoa ${c}`, updatedAt: new Date(1_790_000_000_000 + c).toISOString(), unreadCount: c % 10 === 0 ? 3 : 0 });
+      fake.chats.push({
+        id: `c${c}`,
+        remoteJid: jid(c),
+        pushName: `Pessoa ${c}`,
+        updatedAt: new Date(1_790_000_000_000 + c).toISOString(),
+        unreadCount: c % 10 === 0 ? 3 : 0,
+      });
     }
     // Sorted as the server would, so that its sorting is not what is measured.
     fake.messages.sort((a, b) => b.messageTimestamp - a.messageTimestamp);
@@ -61,28 +76,98 @@ async function main(): Promise<void> {
     const watch = setInterval(() => (peak = Math.max(peak, process.memoryUsage().rss)), 50);
     global.gc?.();
     const before = process.memoryUsage().rss;
-    const count = async () => (await pool.query<{ n: number }>(`select count(*)::int as n from public.messages where "instanceName" = 'historia'`)).rows[0]!.n;
+    const count = async () =>
+      (
+        await pool.query<{ n: number }>(
+          `select count(*)::int as n from public.messages where "instanceName" = 'historia'`,
+        )
+      ).rows[0]!.n;
     const began = performance.now();
     const cpu = process.cpuUsage();
-    await pool.query(`insert into evolution.instances (name, "tenantId", host, "apiKey") values ('historia', 'bench', $1, $2)`, [evolution.url, fake.token]);
-    const worker = await startEvolutionWorker({ pool, connectionString: postgres.url, log: createLog('warn', false) });
-    while ((await pool.query('select 1 from evolution.sources where synced_at is not null')).rowCount === 0) await new Promise((r) => setTimeout(r, 20));
+    await pool.query(
+      `insert into evolution.instances (name, "tenantId", host, "apiKey") values ('historia', 'bench', $1, $2)`,
+      [evolution.url, fake.token],
+    );
+    const worker = await startEvolutionWorker({
+      pool,
+      connectionString: postgres.url,
+      log: createLog('warn', false),
+    });
+    while ((await pool.query('select 1 from evolution.sources where synced_at is not null')).rowCount === 0)
+      await new Promise((r) => setTimeout(r, 20));
     const rest = performance.now() - began;
-    say(`history over REST: ${await count()} messages and ${CHATS} chats in ${rest.toFixed(0)} ms = ${((MESSAGES / rest) * 1000).toFixed(0)}/s (server and worker in this process: ${Math.round(process.cpuUsage(cpu).user / 1000)} ms of CPU)`);
+    say(
+      `history over REST: ${await count()} messages and ${CHATS} chats in ${rest.toFixed(0)} ms = ${((MESSAGES / rest) * 1000).toFixed(0)}/s (server and worker in this process: ${Math.round(process.cpuUsage(cpu).user / 1000)} ms of CPU)`,
+    );
 
-    fake.emit('connection.update', { state: 'open', instance: 'historia' });
-    while ((await pool.query(`select 1 from evolution.instances where status = 'connected'`)).rowCount === 0) await new Promise((r) => setTimeout(r, 20));
+    // The same history as the phone sends it after pairing: chats.set and messages.set with arrays.
+    const paired = evolution.add('pareada');
+    const connected = async (name: string) => {
+      await pool.query(
+        `insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, 'bench', $2, $3) on conflict do nothing`,
+        [name, evolution.url, name === 'pareada' ? paired.token : ''],
+      );
+      while (
+        (await pool.query(`select 1 from evolution.instances where name = $1 and status = 'waiting'`, [name]))
+          .rowCount === 0
+      )
+        await new Promise((r) => setTimeout(r, 20));
+      evolution.instance(name).emit('connection.update', { state: 'open', instance: name });
+      while (
+        (
+          await pool.query(`select 1 from evolution.instances where name = $1 and status = 'connected'`, [
+            name,
+          ])
+        ).rowCount === 0
+      )
+        await new Promise((r) => setTimeout(r, 20));
+    };
+    await connected('pareada');
+    const countIn = async (name: string) =>
+      (
+        await pool.query<{ n: number }>(
+          `select count(*)::int as n from public.messages where "instanceName" = $1`,
+          [name],
+        )
+      ).rows[0]!.n;
+    const socketBegan = performance.now();
+    for (let c = 0; c < CHATS; c += 500) {
+      paired.emit(
+        'chats.set',
+        Array.from({ length: 500 }, (_, i) => ({ remoteJid: jid(c + i), name: `Pessoa ${c + i}` })),
+      );
+    }
+    for (let i = 0; i < MESSAGES; i += 500) {
+      paired.emit(
+        'messages.set',
+        Array.from({ length: 500 }, (_, j) => message(MESSAGES - 1 - i - j, 1_790_000_000)),
+      );
+      await new Promise((r) => setImmediate(r));
+    }
+    while ((await countIn('pareada')) < MESSAGES) await new Promise((r) => setTimeout(r, 20));
+    const socket = performance.now() - socketBegan;
+    say(
+      `history by websocket: ${MESSAGES} messages and ${CHATS} chats in ${socket.toFixed(0)} ms = ${((MESSAGES / socket) * 1000).toFixed(0)}/s`,
+    );
+
     const live = performance.now();
     for (let i = 0; i < BURST; i++) {
-      fake.emit('messages.upsert', message(MESSAGES + i, 1_795_000_000));
+      paired.emit('messages.upsert', message(MESSAGES + i, 1_795_000_000));
       if (i % 500 === 0) await new Promise((r) => setImmediate(r));
     }
-    while ((await count()) < MESSAGES + BURST) await new Promise((r) => setTimeout(r, 20));
-    const socket = performance.now() - live;
+    while ((await countIn('pareada')) < MESSAGES + BURST) await new Promise((r) => setTimeout(r, 20));
+    const burst = performance.now() - live;
     clearInterval(watch);
-    say(`burst by websocket: ${BURST} messages in ${socket.toFixed(0)} ms = ${((BURST / socket) * 1000).toFixed(0)}/s`);
-    say(`times faster than the loop: REST ${(MESSAGES / rest / (LOOPED / looped)).toFixed(1)}, websocket ${(BURST / socket / (LOOPED / looped)).toFixed(1)}`);
-    say(`memory: ${(before / 2 ** 20).toFixed(0)} MiB before (the server's data included), ${(peak / 2 ** 20).toFixed(0)} MiB at most`);
+    say(
+      `live burst, one envelope each: ${BURST} messages in ${burst.toFixed(0)} ms = ${((BURST / burst) * 1000).toFixed(0)}/s`,
+    );
+    const times = (messages: number, ms: number) => (messages / ms / (LOOPED / looped)).toFixed(1);
+    say(
+      `times faster than the loop: REST ${times(MESSAGES, rest)}, websocket ${times(MESSAGES, socket)}, live burst ${times(BURST, burst)}`,
+    );
+    say(
+      `memory: ${(before / 2 ** 20).toFixed(0)} MiB before (the server's data included), ${(peak / 2 ** 20).toFixed(0)} MiB at most`,
+    );
     await worker.close();
   } finally {
     await evolution.close();
@@ -111,9 +196,19 @@ async function seedLoop(pool: pg.Pool): Promise<number> {
     }
     await pool.query(
       'insert into public.messages ("chatId", "whatsappMessageId", content, direction, status, "tenantId") values ($1, $2, $3, $4, $5, $6) returning *',
-      [chat.id, m.key.id, (m.message as { conversation: string }).conversation, m.key.fromMe ? 'OUTGOING' : 'INCOMING', 'DELIVERED', 'seed'],
+      [
+        chat.id,
+        m.key.id,
+        (m.message as { conversation: string }).conversation,
+        m.key.fromMe ? 'OUTGOING' : 'INCOMING',
+        'DELIVERED',
+        'seed',
+      ],
     );
-    await pool.query('update public.chats set "lastMessageAt" = now(), "unreadCount" = $2 where id = $1 returning *', [chat.id, m.key.fromMe ? 0 : chat.unreadCount + 1]);
+    await pool.query(
+      'update public.chats set "lastMessageAt" = now(), "unreadCount" = $2 where id = $1 returning *',
+      [chat.id, m.key.fromMe ? 0 : chat.unreadCount + 1],
+    );
   }
   return performance.now() - began;
 }

@@ -2,7 +2,12 @@
 // real one: a namespace exists only after the first emit to it since the start, and that event is lost; without a
 // subscription nothing is emitted; a restart forgets namespaces and not data; `offset` is the size of a page.
 import { randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server as HttpServer, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Server } from 'socket.io';
 
@@ -42,6 +47,7 @@ export interface FakeInstance {
 export interface EvolutionServer {
   readonly url: string;
   add(name: string, token?: string): FakeInstance;
+  instance(name: string): FakeInstance;
   remove(name: string): void;
   /** Stops, waits, starts on the same port. Data stays, namespaces do not. */
   restart(downMs?: number): Promise<void>;
@@ -61,7 +67,10 @@ const sorted = new WeakMap<StoredMessage[], { length: number; list: StoredMessag
 function newestFirst(messages: StoredMessage[]): StoredMessage[] {
   let known = sorted.get(messages);
   if (known?.length !== messages.length) {
-    known = { length: messages.length, list: [...messages].sort((a, b) => b.messageTimestamp - a.messageTimestamp) };
+    known = {
+      length: messages.length,
+      list: [...messages].sort((a, b) => b.messageTimestamp - a.messageTimestamp),
+    };
     sorted.set(messages, known);
   }
   return known.list;
@@ -82,7 +91,10 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
   const isKey = (key: unknown) =>
     typeof key === 'string' && (key === globalKey || [...instances.values()].some((i) => i.token === key));
 
-  function handshake(request: IncomingMessage, answer: (error: string | null, success: boolean) => void): void {
+  function handshake(
+    request: IncomingMessage,
+    answer: (error: string | null, success: boolean) => void,
+  ): void {
     const query = new URL(request.url ?? '/', 'http://x').searchParams.get('apikey');
     const key = request.headers.apikey ?? query;
     if (key === undefined || key === null) answer('apiKey is required', false);
@@ -145,7 +157,11 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     const [, area, action, name] = path.pathname.split('/').map(decodeURIComponent);
     const instance = name === undefined ? undefined : instances.get(name);
     if (name !== undefined && instance === undefined) {
-      return answer(404, { status: 404, error: 'Not Found', response: { message: [`The "${name}" instance does not exist`] } });
+      return answer(404, {
+        status: 404,
+        error: 'Not Found',
+        response: { message: [`The "${name}" instance does not exist`] },
+      });
     }
     const key = request.headers.apikey;
     if (key !== globalKey && (instance === undefined ? !isKey(key) : key !== instance.token)) {
@@ -154,39 +170,75 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     const route = `${method} /${area}/${action}`;
     if (route === 'GET /instance/fetchInstances') {
       const wanted = path.searchParams.get('instanceName');
-      return answer(200, [...instances.values()].filter((i) => (wanted ?? i.name) === i.name && (key === globalKey || key === i.token)).map((i) => ({
-        id: i.name, name: i.name, connectionStatus: 'open', ownerJid: OWN_NUMBER, token: i.token,
-      })));
+      return answer(
+        200,
+        [...instances.values()]
+          .filter((i) => (wanted ?? i.name) === i.name && (key === globalKey || key === i.token))
+          .map((i) => ({
+            id: i.name,
+            name: i.name,
+            connectionStatus: 'open',
+            ownerJid: OWN_NUMBER,
+            token: i.token,
+          })),
+      );
     }
-    if (instance === undefined) return answer(404, `{"status":404,"error":"Not Found","response":{"message":["Cannot ${method} ${path.pathname}"]}}`);
+    if (instance === undefined)
+      return answer(
+        404,
+        `{"status":404,"error":"Not Found","response":{"message":["Cannot ${method} ${path.pathname}"]}}`,
+      );
     switch (route) {
       case 'GET /instance/connectionState':
         return answer(200, { instance: { instanceName: instance.name, state: 'open' } });
       case 'POST /websocket/set': {
         const wanted = version === '1' ? body : (body.websocket as Fields | undefined);
         if (wanted === undefined || typeof wanted.enabled !== 'boolean') {
-          return answer(400, { status: 400, error: 'Bad Request', response: { message: [['instance requires property "websocket"']] } });
+          return answer(400, {
+            status: 400,
+            error: 'Bad Request',
+            response: { message: [['instance requires property "websocket"']] },
+          });
         }
-        if (!Array.isArray(wanted.events)) return answer(500, { status: 500, error: 'Internal Server Error' });
+        if (!Array.isArray(wanted.events))
+          return answer(500, { status: 500, error: 'Internal Server Error' });
         if (!websocket) return answer(201, '');
         instance.subscribed = wanted.enabled;
-        return answer(201, { id: 'ckws', enabled: wanted.enabled, events: wanted.events, instanceId: instance.name });
+        return answer(201, {
+          id: 'ckws',
+          enabled: wanted.enabled,
+          events: wanted.events,
+          instanceId: instance.name,
+        });
       }
       case 'GET /chat/findChats':
-        if (version === '1') return answer(200, instance.chats.map((c) => ({ id: c.remoteJid })));
+        if (version === '1')
+          return answer(
+            200,
+            instance.chats.map((c) => ({ id: c.remoteJid })),
+          );
         break;
       case 'POST /chat/findChats': {
         if (version === '1') break;
         const skip = Number(body.skip ?? 0);
         const take = body.take === undefined ? instance.chats.length : Number(body.take);
-        const sorted = [...instance.chats].sort((a, b) => String(b.updatedAt).localeCompare(String(a.updatedAt)));
+        const sorted = [...instance.chats].sort((a, b) =>
+          String(b.updatedAt).localeCompare(String(a.updatedAt)),
+        );
         return answer(200, sorted.slice(skip, skip + take));
       }
       case 'POST /chat/findMessages': {
-        const range = (body.where as Fields | undefined)?.messageTimestamp as { gte?: string; lte?: string } | undefined;
-        const between = range?.gte && range.lte ? [Date.parse(range.gte) / 1000, Date.parse(range.lte) / 1000] as const : null;
+        const range = (body.where as Fields | undefined)?.messageTimestamp as
+          | { gte?: string; lte?: string }
+          | undefined;
+        const between =
+          range?.gte && range.lte
+            ? ([Date.parse(range.gte) / 1000, Date.parse(range.lte) / 1000] as const)
+            : null;
         const found = newestFirst(instance.messages).filter(
-          (m) => between === null || (m.messageTimestamp >= Math.floor(between[0]) && m.messageTimestamp <= between[1]),
+          (m) =>
+            between === null ||
+            (m.messageTimestamp >= Math.floor(between[0]) && m.messageTimestamp <= between[1]),
         );
         if (version === '1') return answer(200, found);
         const size = Number(body.offset ?? 50);
@@ -201,7 +253,11 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
         });
       }
     }
-    answer(404, { status: 404, error: 'Not Found', response: { message: [`Cannot ${method} ${path.pathname}`] } });
+    answer(404, {
+      status: 404,
+      error: 'Not Found',
+      response: { message: [`Cannot ${method} ${path.pathname}`] },
+    });
   }
 
   function add(name: string, token = randomBytes(12).toString('hex')): FakeInstance {
@@ -222,18 +278,34 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
           instanceId: name,
           source: 'android',
           ...given,
-          key: { id: randomBytes(10).toString('hex').toUpperCase(), remoteJid: jid, fromMe: false, ...given.key },
+          key: {
+            id: randomBytes(10).toString('hex').toUpperCase(),
+            remoteJid: jid,
+            fromMe: false,
+            ...given.key,
+          },
         };
         const { status, ...stored } = message;
-        instance.messages.push({ id: `c${randomBytes(8).toString('hex')}`, ...stored, MessageUpdate: [] } as StoredMessage);
+        instance.messages.push({
+          id: `c${randomBytes(8).toString('hex')}`,
+          ...stored,
+          MessageUpdate: [],
+        } as StoredMessage);
         const updatedAt = new Date(message.messageTimestamp * 1000).toISOString();
         const chat = instance.chats.find((c) => c.remoteJid === message.key.remoteJid);
         if (chat === undefined) {
           instance.chats.push({
-            id: `c${randomBytes(8).toString('hex')}`, remoteJid: message.key.remoteJid, pushName: message.pushName ?? null,
-            profilePicUrl: null, updatedAt, lastMessage: message, unreadCount: 0, isSaved: true,
+            id: `c${randomBytes(8).toString('hex')}`,
+            remoteJid: message.key.remoteJid,
+            pushName: message.pushName ?? null,
+            profilePicUrl: null,
+            updatedAt,
+            lastMessage: message,
+            unreadCount: 0,
+            isSaved: true,
           });
-        } else if (String(chat.updatedAt) <= updatedAt) Object.assign(chat, { updatedAt, lastMessage: message });
+        } else if (String(chat.updatedAt) <= updatedAt)
+          Object.assign(chat, { updatedAt, lastMessage: message });
         if (!silent) emit(instance, 'messages.upsert', message);
         return message;
       },
@@ -252,6 +324,11 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       return url();
     },
     add,
+    instance(name) {
+      const found = instances.get(name);
+      if (found === undefined) throw new Error(`there is no instance ${name}`);
+      return found;
+    },
     remove: (name) => void instances.delete(name),
     async restart(downMs = 0) {
       await down();

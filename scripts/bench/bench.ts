@@ -1,0 +1,86 @@
+// npm run bench: recado and what it is compared with, measured alternately in one run on the same data.
+//
+//   npm run bench                          everything but retention, about ten minutes
+//   npm run bench -- --only writers,bulk   some sections: see SECTIONS
+//   npm run bench -- --rounds 3 --quick    fewer rounds, shorter ones
+//   npm run bench -- --chart docs/bench.svg
+//
+// DATABASE_URL (of a superuser) names the Postgres to measure on; without it one is made and thrown away. Each peer
+// has a database of its own there; see peers.ts. Everything stays on this machine. The exit code is 1 where
+// something is missed that must be shown.
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+import { bulk } from './bulk.ts';
+import { drawChart } from './chart.ts';
+import { openCluster } from './cluster.ts';
+import { fanout } from './fanout.ts';
+import { type Figure, isMet, showTable } from './figures.ts';
+import { idle } from './idle.ts';
+import { latency } from './latency.ts';
+import { findDriver } from './load.ts';
+import { memory } from './memory.ts';
+import { retention } from './retention.ts';
+import type { Bench, Section } from './run.ts';
+import { slowCommit, writers } from './writers.ts';
+
+const SECTIONS: Record<string, Section> = {
+  writers,
+  slow: slowCommit,
+  bulk,
+  latency,
+  fanout,
+  memory,
+  idle,
+  retention,
+};
+/** Ten minutes by itself. */
+const ONLY_IF_ASKED = 'retention';
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    rounds: { type: 'string', default: '5' },
+    quick: { type: 'boolean', default: false },
+    chart: { type: 'string' },
+  },
+});
+
+const say = (line: string) => process.stdout.write(`${line}\n`);
+const rounds = Number(values.rounds);
+const chosen = values.only?.split(',') ?? Object.keys(SECTIONS).filter((name) => name !== ONLY_IF_ASKED);
+const unknown = chosen.filter((name) => !SECTIONS[name]);
+if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
+  say(`--only takes ${Object.keys(SECTIONS).join(', ')}; --rounds a whole number from 1.`);
+  process.exit(2);
+}
+
+const cluster = await openCluster(process.env.DATABASE_URL);
+const bench: Bench = {
+  cluster,
+  rounds,
+  seconds: (whole) => (values.quick ? Math.max(1, Math.round(whole / 3)) : whole),
+  say,
+};
+try {
+  const writing = (await findDriver()) === 'pgbench' ? 'pgbench' : 'our own driver (no pgbench here)';
+  const [cpu] = cpus();
+  const about = `${cluster.about}; Node ${process.version}; writers: ${writing}; ${cpus().length} × ${cpu?.model.trim()}`;
+  say(`${about}\n${rounds} rounds${values.quick ? ', short ones' : ''}\n`);
+  const figures: Figure[] = [];
+  for (const name of chosen) figures.push(...(await SECTIONS[name]!(bench)));
+  say(`\n${about}\n\n${showTable(figures)}`);
+  if (values.chart !== undefined) {
+    await mkdir(dirname(values.chart), { recursive: true });
+    await writeFile(values.chart, drawChart(figures, about.replace(/ \(.*?\)/, '')));
+    say(`\nChart: ${values.chart}`);
+  }
+  const missed = figures.filter((figure) => isMet(figure) === false);
+  if (missed.length > 0) {
+    say(`\nMissed: ${missed.map(({ section, what }) => `${section}: ${what}`).join('; ')}`);
+    process.exitCode = 1;
+  }
+} finally {
+  await cluster.close();
+}

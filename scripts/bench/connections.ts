@@ -1,0 +1,158 @@
+// Clients that cost little, so that a thousand of them do not become what is measured: they speak websocket and
+// Socket.IO on a bare network socket, and count the frames that carry the event without parsing them.
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+
+export interface Wanted {
+  readonly port: number;
+  readonly protocol: 'socket.io' | 'ws';
+  readonly count: number;
+  /** What a client says when it joins: `auth` of its handshake. One for all, or one each. */
+  readonly auths: readonly unknown[];
+}
+
+const REQUEST = (port: number, path: string) =>
+  [
+    `GET ${path} HTTP/1.1`,
+    `Host: 127.0.0.1:${port}`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: cmVjYWRvIGJlbmNobWFyaw==',
+    '\r\n',
+  ].join('\r\n');
+
+/** First letters of a frame with our event, `42["doctors.busy"`, and of what Socket.IO says besides. */
+const EVENT_FRAME = Buffer.from('42["d');
+const PING = '2'.charCodeAt(0);
+const OPEN = '0'.charCodeAt(0);
+
+export class Connections {
+  readonly #sockets: Socket[] = [];
+  #events = 0;
+  #lost = 0;
+  #awaited: { total: number; reached: () => void } | null = null;
+
+  /** Events received by all. */
+  get events(): number {
+    return this.#events;
+  }
+
+  /** Connections that somebody else ended. */
+  get lost(): number {
+    return this.#lost;
+  }
+
+  async open({ port, protocol, count, auths }: Wanted): Promise<void> {
+    // In small groups: a listening queue is short.
+    for (let first = 0; first < count; first += 50) {
+      const group = Array.from({ length: Math.min(50, count - first) }, (_, n) =>
+        this.#openOne(port, protocol, auths[(first + n) % auths.length]),
+      );
+      await Promise.all(group);
+    }
+  }
+
+  /** Resolves when so many events have been received since the start; with false when that takes too long. */
+  async reach(total: number, withinMs: number): Promise<boolean> {
+    if (this.#events >= total) return true;
+    return new Promise<boolean>((resolve) => {
+      const late = setTimeout(() => {
+        this.#awaited = null;
+        resolve(false);
+      }, withinMs);
+      const reached = () => {
+        clearTimeout(late);
+        resolve(true);
+      };
+      this.#awaited = { total, reached };
+    });
+  }
+
+  close(): void {
+    for (const socket of this.#sockets.splice(0)) socket.removeAllListeners('close').destroy();
+  }
+
+  async #openOne(port: number, protocol: Wanted['protocol'], auth: unknown): Promise<void> {
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+    await once(socket, 'connect');
+    this.#sockets.push(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#lost += 1;
+    });
+    socket.write(REQUEST(port, protocol === 'ws' ? '/' : '/socket.io/?EIO=4&transport=websocket'));
+    await new Promise<void>((joined, failed) => {
+      socket.once('close', () =>
+        failed(new Error('The server closed a connection instead of accepting it.')),
+      );
+      let buffered: Buffer | null = null;
+      let upgraded = false;
+      socket.on('data', (chunk: Buffer) => {
+        let data = buffered ? Buffer.concat([buffered, chunk]) : chunk;
+        buffered = null;
+        if (!upgraded) {
+          const end = data.indexOf('\r\n\r\n');
+          if (end < 0) {
+            buffered = data;
+            return;
+          }
+          upgraded = true;
+          data = data.subarray(end + 4);
+          if (protocol === 'ws') joined();
+        }
+        const rest = this.#takeFrames(data, (type, at) => {
+          if (type === PING) socket.write(maskedText('3'));
+          else if (type === OPEN) socket.write(maskedText(`40${JSON.stringify(auth)}`));
+          // 40: accepted. The room is joined by then, or in the same tick.
+          else if (data[at + 1] === OPEN) joined();
+        });
+        if (rest < data.length) buffered = Buffer.from(data.subarray(rest));
+        if (this.#awaited && this.#events >= this.#awaited.total) {
+          const { reached } = this.#awaited;
+          this.#awaited = null;
+          reached();
+        }
+      });
+    });
+  }
+
+  /** @returns where the first frame begins that is not complete */
+  #takeFrames(data: Buffer, onOther: (type: number, at: number) => void): number {
+    let at = 0;
+    while (at + 2 <= data.length) {
+      let length = data[at + 1]! & 0x7f;
+      let header = 2;
+      if (length === 126) {
+        if (at + 4 > data.length) break;
+        length = data.readUInt16BE(at + 2);
+        header = 4;
+      } else if (length === 127) {
+        if (at + 10 > data.length) break;
+        length = Number(data.readBigUInt64BE(at + 2));
+        header = 10;
+      }
+      const start = at + header;
+      if (start + length > data.length) break;
+      if (
+        data[start + 4] === EVENT_FRAME[4] &&
+        data[start] === EVENT_FRAME[0] &&
+        data[start + 1] === EVENT_FRAME[1]
+      ) {
+        this.#events += 1;
+      } else if (length > 0) onOther(data[start]!, start);
+      at = start + length;
+    }
+    return at;
+  }
+}
+
+/** Clients must mask; a mask of zeros leaves the text as it is. */
+function maskedText(text: string): Buffer {
+  const payload = Buffer.from(text);
+  const header =
+    payload.length < 126
+      ? Buffer.from([0x81, 0x80 | payload.length])
+      : Buffer.from([0x81, 0x80 | 126, payload.length >> 8, payload.length & 0xff]);
+  return Buffer.concat([header, Buffer.alloc(4), payload]);
+}

@@ -1,0 +1,159 @@
+// One room with a thousand clients: what a delivery costs the server, and how fast ten events that were committed
+// together get out. The next batch starts when the last one has arrived everywhere; recado's comes out of Postgres,
+// the others' out of a call in their own process.
+import type pg from 'pg';
+import type { Usage } from './child.ts';
+import { tidy, withSession } from './cluster.ts';
+import { type Figure, median, medianRatio } from './figures.ts';
+import { EVENT, peers } from './peers.ts';
+import { authOf, type Bench, inOrder, type Served, serve } from './run.ts';
+
+const CLIENTS = 1_000;
+const ACCOUNT = 1;
+const TOGETHER = 10;
+const NAMES = ['recado', 'textbook', 'ws'] as const;
+type Fanning = (typeof NAMES)[number];
+
+const LABELS: Record<Fanning, string> = {
+  recado: 'recado',
+  textbook: 'stock io.to().emit',
+  ws: 'raw ws, a write per event (d)',
+};
+
+/** About 300 bytes of JSON. */
+const PAYLOAD = {
+  id: 123,
+  accountId: ACCOUNT,
+  name: 'Dra. Beatriz Nogueira de Albuquerque',
+  isBusy: true,
+  createdAt: '2025-01-23T09:15:00.000Z',
+  updatedAt: '2025-01-23T09:15:00.000Z',
+  deletedAt: null,
+  notes: 'Atende às segundas e quartas pela manhã; sala 4, segundo andar. Retornos só com hora marcada.',
+};
+
+interface Rate {
+  readonly deliveriesPerSecond: number;
+  /** Microseconds of the server's CPU. */
+  readonly cpuPerDelivery: number;
+}
+
+type Emit = (times: number) => Promise<unknown>;
+
+async function measure(served: Served, emit: Emit, times: number, seconds: number): Promise<Rate> {
+  let { events: total } = await served.clients.ask<{ events: number }>('count');
+  const turn = async () => {
+    total += CLIENTS * times;
+    const reached = served.clients.ask<boolean>('reach', { total, withinMs: 10_000 });
+    await emit(times);
+    if (!(await reached)) throw new Error('A batch did not arrive everywhere within 10 seconds.');
+  };
+  for (let warmUp = 0; warmUp < 20; warmUp += 1) await turn();
+  const before = await served.server.ask<Usage>('usage');
+  const first = total;
+  const began = performance.now();
+  while (performance.now() - began < seconds * 1_000) await turn();
+  const took = performance.now() - began;
+  const after = await served.server.ask<Usage>('usage');
+  const deliveries = total - first;
+  return {
+    deliveriesPerSecond: (deliveries / took) * 1_000,
+    cpuPerDelivery: (after.cpu - before.cpu) / deliveries,
+  };
+}
+
+async function measurePeer(bench: Bench, name: Fanning): Promise<{ single: Rate; ten: Rate }> {
+  const databaseUrl = await bench.cluster.database(peers.recado);
+  if (name === 'recado') await tidy(databaseUrl, peers.recado);
+  const served = await serve(bench, name);
+  try {
+    await served.clients.ask('open', {
+      port: served.port,
+      protocol: name === 'ws' ? 'ws' : 'socket.io',
+      count: CLIENTS,
+      auths: [await authOf(name, ACCOUNT)],
+    });
+    return await withSession(databaseUrl, async (session) => {
+      const emit: Emit =
+        name === 'recado'
+          ? (times) => commit(session, times)
+          : (times) => served.server.ask('emit', { account: ACCOUNT, event: EVENT, payload: PAYLOAD, times });
+      const seconds = bench.seconds(3);
+      return {
+        single: await measure(served, emit, 1, seconds),
+        ten: await measure(served, emit, TOGETHER, seconds),
+      };
+    });
+  } finally {
+    await served.close();
+  }
+}
+
+async function commit(session: pg.Client, times: number): Promise<void> {
+  await session.query({
+    name: 'commit',
+    text: `insert into relay.events (account_id, event, payload)
+           select $1, $2, $3::jsonb from generate_series(1, $4::int)`,
+    values: [String(ACCOUNT), EVENT, JSON.stringify(PAYLOAD), times],
+  });
+}
+
+export async function fanout(bench: Bench): Promise<Figure[]> {
+  const single = new Map<Fanning, Rate[]>(NAMES.map((name) => [name, []]));
+  const ten = new Map<Fanning, Rate[]>(NAMES.map((name) => [name, []]));
+  for (let round = 0; round < bench.rounds; round += 1) {
+    for (const name of inOrder(NAMES, round)) {
+      const result = await measurePeer(bench, name);
+      single.get(name)!.push(result.single);
+      ten.get(name)!.push(result.ten);
+      bench.say(
+        `fan-out ${round + 1}/${bench.rounds}: ${LABELS[name]}: one event ${result.single.cpuPerDelivery.toFixed(1)} µs of CPU a delivery; ten together ${Math.round(result.ten.deliveriesPerSecond)} deliveries/s`,
+      );
+    }
+  }
+  const section = 'fan-out, 1,000 clients';
+  const cpu = (name: Fanning) => single.get(name)!.map(({ cpuPerDelivery }) => cpuPerDelivery);
+  const rate = (name: Fanning) => ten.get(name)!.map(({ deliveriesPerSecond }) => deliveriesPerSecond);
+  return [
+    ...NAMES.map(
+      (name): Figure => ({
+        section,
+        what: `one event: server CPU, ${LABELS[name]}`,
+        value: median(cpu(name)),
+        rounds: cpu(name),
+        unit: 'µs/delivery',
+      }),
+    ),
+    {
+      section,
+      what: 'one event: server CPU, recado ÷ stock',
+      value: medianRatio(cpu('recado'), cpu('textbook')),
+      unit: '',
+      limit: { atMost: 0.8 },
+    },
+    ...NAMES.map(
+      (name): Figure => ({
+        section,
+        what: `ten in a batch: ${LABELS[name]}`,
+        value: median(rate(name)),
+        rounds: rate(name),
+        unit: 'deliveries/s',
+        bar: name,
+      }),
+    ),
+    {
+      section,
+      what: 'ten in a batch: recado ÷ stock',
+      value: medianRatio(rate('recado'), rate('textbook')),
+      unit: '',
+      limit: { atLeast: 6 },
+    },
+    {
+      section,
+      what: 'ten in a batch: recado ÷ raw ws',
+      value: medianRatio(rate('recado'), rate('ws')),
+      unit: '',
+      limit: { atLeast: 5 },
+    },
+  ];
+}

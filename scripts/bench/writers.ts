@@ -1,0 +1,140 @@
+// Does the writer feel it: 32 writers, each one small UPDATE per commit, beside a running relay. Also with a commit
+// that takes 5 ms, as on a network disk or with a synchronous standby.
+import { tidy, withSession } from './cluster.ts';
+import { type Figure, median, medianRatio } from './figures.ts';
+import { findDriver, write } from './load.ts';
+import { type PeerName, peers } from './peers.ts';
+import { authOf, type Bench, inOrder, serve } from './run.ts';
+
+const WRITERS = 32;
+type Writing = Exclude<PeerName, 'ws'>;
+
+async function commitsPerSecond(bench: Bench, name: Writing): Promise<number> {
+  const peer = peers[name];
+  const databaseUrl = await bench.cluster.database(peer);
+  await tidy(databaseUrl, peer);
+  const served = name === 'none' || name === 'outbox' ? null : await serve(bench, name);
+  try {
+    if (served) {
+      const auths = [await authOf(name, 1)];
+      await served.clients.ask('open', { port: served.port, protocol: 'socket.io', count: 1, auths });
+    }
+    const { perSecond, commits } = await write({
+      databaseUrl,
+      writers: WRITERS,
+      seconds: bench.seconds(4),
+      afterwards: peer.afterwards ?? null,
+    });
+    if (served) {
+      const { events } = await served.clients.ask<{ events: number }>('count');
+      if (events === 0) throw new Error(`${peer.label}: ${commits} commits, and its client heard of none.`);
+    }
+    return perSecond;
+  } finally {
+    await served?.close();
+  }
+}
+
+async function measure(
+  bench: Bench,
+  names: readonly Writing[],
+  section: string,
+): Promise<Map<Writing, number[]>> {
+  const results = new Map<Writing, number[]>(names.map((name) => [name, []]));
+  for (let round = 0; round < bench.rounds; round += 1) {
+    for (const name of inOrder(names, round)) {
+      const result = await commitsPerSecond(bench, name);
+      results.get(name)!.push(result);
+      bench.say(
+        `${section} ${round + 1}/${bench.rounds}: ${peers[name].label}: ${Math.round(result)} commits/s`,
+      );
+    }
+  }
+  return results;
+}
+
+export async function writers(bench: Bench): Promise<Figure[]> {
+  const section = 'writers';
+  const unit = `commits/s (${await findDriver()})`;
+  const names: Writing[] = ['none', 'outbox', 'recado', 'textbook', 'cursor', 'emitter'];
+  const results = await measure(bench, names, section);
+  const rounds = (name: Writing) => results.get(name)!;
+  const ratio = (what: string, under: Writing, atLeast: number): Figure => ({
+    section,
+    what: `recado ÷ ${what}`,
+    value: medianRatio(rounds('recado'), rounds(under)),
+    rounds: rounds('recado').map((value, n) => value / rounds(under)[n]!),
+    unit: '',
+    limit: { atLeast },
+  });
+  return [
+    ...names.map(
+      (name): Figure => ({
+        section,
+        what: peers[name].label,
+        value: median(rounds(name)),
+        rounds: rounds(name),
+        unit,
+        bar: name,
+      }),
+    ),
+    ratio('no trigger', 'none', 0.6),
+    ratio('outbox row alone', 'outbox', 0.9),
+    ratio('textbook', 'textbook', 2.5),
+  ];
+}
+
+export async function slowCommit(bench: Bench): Promise<Figure[]> {
+  const section = 'writers, commit 5 ms';
+  const names: Writing[] = ['outbox', 'recado', 'textbook'];
+  for (const name of names) {
+    const databaseUrl = await bench.cluster.database(peers[name]);
+    await withSession(databaseUrl, (session) =>
+      session.query(`do $$ begin
+        execute format('alter database %I set commit_delay = 5000', current_database());
+        -- Not only when others are active too.
+        execute format('alter database %I set commit_siblings = 0', current_database());
+      end $$`),
+    );
+  }
+  try {
+    const results = await measure(bench, names, section);
+    const rounds = (name: Writing) => results.get(name)!;
+    return [
+      ...names.map(
+        (name): Figure => ({
+          section,
+          what: peers[name].label,
+          value: median(rounds(name)),
+          rounds: rounds(name),
+          unit: 'commits/s',
+          bar: name,
+        }),
+      ),
+      {
+        section,
+        what: 'recado ÷ outbox row alone',
+        value: medianRatio(rounds('recado'), rounds('outbox')),
+        unit: '',
+        limit: { atLeast: 0.85 },
+      },
+      {
+        section,
+        what: 'recado ÷ textbook',
+        value: medianRatio(rounds('recado'), rounds('textbook')),
+        unit: '',
+        limit: { atLeast: 15 },
+      },
+    ];
+  } finally {
+    for (const name of names) {
+      const databaseUrl = await bench.cluster.database(peers[name]);
+      await withSession(databaseUrl, (session) =>
+        session.query(`do $$ begin
+          execute format('alter database %I reset commit_delay', current_database());
+          execute format('alter database %I reset commit_siblings', current_database());
+        end $$`),
+      );
+    }
+  }
+}

@@ -121,5 +121,7 @@ create table relay.applied_sql (
 comment on table relay.applied_sql is 'Which version of each file under sql/ is in force.';
 
 -- Down Migration
+-- What sql/clinic has made besides triggers and functions of relay_capture.
+drop schema if exists relay_clinic cascade;
 drop schema relay_capture cascade;
 drop schema relay cascade;

@@ -11,7 +11,6 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { packageRoot } from './config.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 
@@ -19,6 +18,11 @@ export interface Patience {
   log: Log;
   /** How long a busy table is tried again. */
   patienceMs: number;
+}
+
+export interface ApplyOptions extends Patience {
+  /** The folder that holds sql/. */
+  root: string;
 }
 
 interface Unit {
@@ -40,7 +44,7 @@ interface Part {
  * @throws RecadoError `sql_failed`: relay/*.sql did not apply, nothing else was tried;
  *   `contract_incomplete`: all was applied but what the message names
  */
-export async function applySql(session: pg.Client, patience: Patience): Promise<string[]> {
+export async function applySql(session: pg.Client, options: ApplyOptions): Promise<string[]> {
   const inForce = await hashesInForce(session);
   const isNew = (unit: Unit) => inForce.get(unit.name) !== unit.hash;
   // A migration may have dropped what a file had made: after one, files are applied again.
@@ -48,9 +52,9 @@ export async function applySql(session: pg.Client, patience: Patience): Promise<
   const applied: string[] = [];
   const problems: string[] = [];
 
-  const relay = (await readUnits('relay', history))[0]!;
+  const relay = (await readUnits(options.root, 'relay', history))[0]!;
   if (isNew(relay)) {
-    await apply(session, relay, patience).catch((error) => {
+    await apply(session, relay, options).catch((error) => {
       throw new RecadoError('sql_failed', `sql/${sentenceOf(error)}. Nothing was changed.`, { cause: error });
     });
     applied.push(relay.name);
@@ -58,18 +62,18 @@ export async function applySql(session: pg.Client, patience: Patience): Promise<
 
   const tryTo = async (unit: Unit) => {
     try {
-      const outcomes = await apply(session, unit, patience);
+      const outcomes = await apply(session, unit, options);
       if (!outcomes.every((outcome) => outcome === 'unchanged')) applied.push(unit.name);
     } catch (error) {
       // The application does without such a table, or does not have it yet: every run looks again.
       if (codeOf(error) === '42P01')
-        patience.log.say('migrate_skipped', { unit: unit.name, error: sentenceOf(error) });
-      else problems.push(`${unit.name}: ${sentenceOf(error)}`);
+        options.log.say('migrate_skipped', { unit: unit.name, error: sentenceOf(error) });
+      else problems.push(unit.event === undefined ? sentenceOf(error) : `${unit.name}: ${sentenceOf(error)}`);
     }
   };
   const stranded = await eventsWithoutTable(session);
   for (const folder of ['clinic', 'evolution']) {
-    for (const unit of await readUnits(folder, history)) {
+    for (const unit of await readUnits(options.root, folder, history)) {
       if (isNew(unit) || (unit.event && stranded.has(unit.event))) await tryTo(unit);
     }
   }
@@ -145,8 +149,8 @@ export async function patiently<T>(what: string, patience: Patience, work: () =>
 // Units.
 
 /** The units of a folder of sql/, in the order of their application. */
-async function readUnits(folder: string, history: string): Promise<Unit[]> {
-  const path = join(packageRoot, 'sql', folder);
+async function readUnits(root: string, folder: string, history: string): Promise<Unit[]> {
+  const path = join(root, 'sql', folder);
   const names = (await readdir(path)).filter((name) => name.endsWith('.sql')).sort();
   const files = await Promise.all(
     names.map(async (name) => ({

@@ -2,12 +2,12 @@
 //
 //   recado.migrations   which migrations ran; in a schema of its own, because it comes before and outlives `relay`
 //   recado.setup        one row: whether the application's tables are ours or its own (--without-clinic-tables)
-
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { runner } from 'node-pg-migrate';
 import type pg from 'pg';
-import { applySql, type Patience, patiently, sentenceOf } from './apply-sql.ts';
+import { type ApplyOptions, applySql, patiently, sentenceOf } from './apply-sql.ts';
 import { packageRoot } from './config.ts';
 import { openSession } from './database.ts';
 import { RecadoError } from './errors.ts';
@@ -20,6 +20,8 @@ export interface MigrateOptions {
   appTables?: boolean;
   /** How long a busy table is tried again. */
   patienceMs?: number;
+  /** The folder that holds migrations/ and sql/: this package's, by default. */
+  root?: string;
 }
 
 export interface Migrated {
@@ -37,16 +39,17 @@ const PATIENCE_MS = 120_000;
  *
  * @throws RecadoError `migration_failed`, `sql_failed`: that migration or file changed nothing;
  *   `contract_incomplete`: everything else is installed, and the message says what is missing for each event that
- *   is not; `app_tables_exist`, `app_tables_chosen`: see --without-clinic-tables
+ *   is not; `app_tables_exist`, `app_tables_chosen`: see --without-clinic-tables; `migration_forbidden`, `database_newer`
  */
 export async function migrate(options: MigrateOptions): Promise<Migrated> {
-  const { log, patienceMs = PATIENCE_MS } = options;
-  const patience = { log, patienceMs };
+  const { log, patienceMs = PATIENCE_MS, root = packageRoot } = options;
+  const how = { log, patienceMs, root };
   return alone(options, async (session) => {
     await prepare(session);
+    await refuseNewer(session, root);
     const setup = await rememberSetup(session, options.appTables);
-    const migrations = await run(session, { direction: 'up', setup }, patience);
-    const sql = await applySql(session, patience);
+    const migrations = await run(session, { direction: 'up', setup }, how);
+    const sql = await applySql(session, how);
     if (migrations.length + sql.length > 0)
       log.say('migrated', { migrations: migrations.length, sql: sql.length });
     return { migrations, sql };
@@ -61,7 +64,11 @@ export async function migrateDown(
     await prepare(session);
     const setup = await rememberSetup(session, undefined);
     const { log, count } = options;
-    return run(session, { direction: 'down', setup, count }, { log, patienceMs: PATIENCE_MS });
+    return run(
+      session,
+      { direction: 'down', setup, count },
+      { log, patienceMs: PATIENCE_MS, root: packageRoot },
+    );
   });
 }
 
@@ -100,7 +107,7 @@ async function prepare(session: pg.Client): Promise<void> {
     "select to_regclass('recado.setup') is not null as exists",
   );
   if (rows[0]!.exists) return;
-  await session.query(`
+  const made = session.query(`
     begin;
     create schema if not exists recado;
     comment on schema recado is 'Recado: which of its migrations ran here.';
@@ -114,6 +121,32 @@ async function prepare(session: pg.Client): Promise<void> {
     comment on column recado.setup.clinic_tables is 'false: the application has its own (recado migrate --without-clinic-tables).';
     comment on column recado.setup.whatsapp_tables is 'false: the application had its own public.chats besides.';
     commit`);
+  await made.catch((error) => {
+    throw new RecadoError(
+      'migration_forbidden',
+      `Nothing could be made in this database (${sentenceOf(error)}): migrate as its owner, or as a role that was granted CREATE on it.`,
+      { cause: error },
+    );
+  });
+}
+
+/** An older Recado would put its older functions over the newer ones. */
+async function refuseNewer(session: pg.Client, root: string): Promise<void> {
+  const { rows } = await session.query<{ exists: boolean }>(
+    "select to_regclass('recado.migrations') is not null as exists",
+  );
+  if (!rows[0]!.exists) return;
+  const ours = await readdir(join(root, 'migrations'));
+  const { rows: unknown } = await session.query<{ name: string }>(
+    'select name from recado.migrations where name <> all ($1) order by id',
+    [ours.map((file) => file.replace(/\.sql$/, ''))],
+  );
+  if (unknown.length > 0) {
+    throw new RecadoError(
+      'database_newer',
+      `This database was migrated by a newer Recado (${unknown.map(({ name }) => name).join(', ')}): use that one, or a newer one still.`,
+    );
+  }
 }
 
 interface Setup {
@@ -158,7 +191,7 @@ interface Run {
 async function run(
   session: pg.Client,
   { direction, setup, count }: Run,
-  patience: Patience,
+  options: ApplyOptions,
 ): Promise<string[]> {
   let at = '';
   const logger = {
@@ -173,12 +206,12 @@ async function run(
     (x) => x !== true,
   );
   try {
-    const ran = await patiently('migrations', patience, () =>
+    const ran = await patiently('migrations', options, () =>
       runner({
         dbClient: session,
         direction,
         count: count ?? Number.POSITIVE_INFINITY,
-        dir: join(packageRoot, 'migrations'),
+        dir: join(options.root, 'migrations'),
         ignorePattern: `(.*_(${notOurs.join('|') || 'none'})_tables\\.sql|.*(?<!\\.sql))`,
         migrationsSchema: 'recado',
         migrationsTable: 'migrations',

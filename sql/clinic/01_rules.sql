@@ -4,6 +4,8 @@
 --
 -- In the transaction of the change, so nobody sees the one without the other; the doctor's own event follows from it.
 
+create schema if not exists relay_clinic;
+
 -- Writers of appointments need no right to write doctors: the function belongs to whoever owns that table.
 -- A column or table that is not there (any more) must not fail the write: it is recorded, and the account told to
 -- refetch. Locks, deadlocks and serialization failures are errors of the write, which its writer repeats.

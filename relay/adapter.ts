@@ -64,10 +64,9 @@ export class Encoded {
     if (this.#bare) return this.#bare;
     const events = this.#deliveries.map((delivery) => ({ ...delivery, position: '' }));
     const last = this.#deliveries.at(-1)?.position ?? '';
-    this.#bare = new Encoded([
-      ...events,
-      { event: 'relay:position', payload: JSON.stringify(last), position: '' },
-    ]);
+    // relay:position itself has none behind it.
+    if (last !== '') events.push({ event: 'relay:position', payload: JSON.stringify(last), position: '' });
+    this.#bare = new Encoded(events);
     return this.#bare;
   }
 }

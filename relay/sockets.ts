@@ -147,7 +147,8 @@ export class Sockets implements FeedListener {
   onLost(reason: 'epoch' | 'retention'): void {
     const { feed } = this.#options;
     const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
-    for (const account of this.#told.keys()) {
+    // A copy: each of them moves to the end of the map, where the loop would find it again.
+    for (const account of [...this.#told.keys()]) {
       this.#toRoom(account, [{ event: 'relay:resync', payload: resyncPayload(reason), position }]);
     }
   }
@@ -310,6 +311,11 @@ export class Sockets implements FeedListener {
     const { log } = this.#options;
     socket.on('auth:refresh', (token, ack) => void this.#refresh(socket, token, ack));
     socket.once('disconnect', () => this.#leave(socket));
+    // Revoked while it was on its way in, when it was no socket yet that could be found.
+    if (this.#revocations.refuses(socket.data.identity)) {
+      closeTransport(socket, true);
+      return;
+    }
     this.#expireAt(socket);
     try {
       await this.#catchUp(socket);
@@ -331,10 +337,14 @@ export class Sockets implements FeedListener {
         await feed.finished();
         continue;
       }
-      if (!position || position.epoch !== feed.epoch) {
-        const reason = position ? 'epoch' : resync;
+      if (position && position.epoch !== feed.epoch) {
+        // Just now. It was told that it recovered; it comes back and hears the truth.
+        closeTransport(socket, true);
+        return;
+      }
+      if (!position) {
         this.#join(socket);
-        this.#greet(socket, reason);
+        this.#greet(socket, resync);
         return;
       }
       if (backlog(socket) > REPLAY_BACKLOG_BYTES) {
@@ -361,7 +371,7 @@ export class Sockets implements FeedListener {
       source = 'table';
       const page = await replay.page(account, position, feed.seen);
       if (page.tooOld) {
-        // Retention overtook a slow client, which was told that it recovered. It comes back and hears the truth.
+        // Retention overtook a slow client, which was told that it recovered, too.
         closeTransport(socket, true);
         return;
       }

@@ -1,6 +1,14 @@
 // What the tests of the main road share: a database with the relay's schema, a relay on a free port, stock clients
 // that write down what they hear. Everything made here is taken apart by the function that made it, or by close().
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket as NetworkSocket } from 'node:net';
 import pg from 'pg';
+import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
+import { readSettings } from '../config.ts';
+import { createLog } from '../log.ts';
+import { type Relay, startRelay } from '../relay.ts';
+import { type MintOptions, mintToken } from '../token.ts';
+import type { Link } from './faults/links.ts';
 import { createDatabase } from './postgres.ts';
 
 /** Resolves when the condition holds. Asked again and again, so it may look at anything. */
@@ -62,4 +70,147 @@ export function openDatabase(url: string): Database {
       await pool.end();
     },
   };
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Relays and clients
+
+export const SECRET = 'a secret for tests that has more than thirty-two bytes';
+
+const silent = createLog(process.env.TEST_LOG ?? 'silent', false);
+
+/** A relay in this process, on a free port unless PORT says otherwise. */
+export async function startNode(databaseUrl: string, env: Record<string, string> = {}): Promise<Relay> {
+  const keyed = env.JWT_JWKS_URL === undefined ? { JWT_SECRET: SECRET } : {};
+  const defaults = { DATABASE_URL: databaseUrl, HOST: '127.0.0.1', PORT: '0', SAFETY_READ_MS: '200' };
+  const settings = readSettings({ ...defaults, ...keyed, ...env });
+  const { jwt } = settings;
+  const { key } = jwt;
+  if (key.kind === 'generated') throw new Error('the test gives a key');
+  return startRelay({ databaseUrl, jwt: { ...jwt, key }, settings, log: silent });
+}
+
+/** One of the relay's counters, summed over its labels or of one. */
+export async function metric(
+  relay: Relay,
+  name: 'replayQueries' | 'replays' | 'resyncs' | 'slowConsumers' | 'refused' | 'unknownEvents',
+  labels: Record<string, string> = {},
+): Promise<number> {
+  const { values } = await relay.metrics[name].get();
+  return values
+    .filter((value) => Object.entries(labels).every(([key, text]) => (value.labels as never)[key] === text))
+    .reduce((sum, { value }) => sum + value, 0);
+}
+
+export function token(accountId = 'acc-1', options: Partial<MintOptions> = {}): Promise<string> {
+  return mintToken({ secret: SECRET, accountId, expiresIn: 3600, claim: 'accountId', ...options });
+}
+
+export interface Heard {
+  readonly event: string;
+  /** Everything but the trailing position. */
+  readonly payload: unknown;
+  readonly position: unknown;
+}
+
+/** A stock client that writes down what it hears. */
+export class Client {
+  readonly socket: Socket;
+  readonly heard: Heard[] = [];
+  readonly connects: { recovered: boolean; pid: string }[] = [];
+  readonly disconnects: string[] = [];
+  readonly refusals: { code: string | undefined; message: string }[] = [];
+
+  /** @param auth as io() takes it: an object, or a function that is asked before each attempt */
+  constructor(
+    relay: Pick<Relay, 'port'> | number,
+    auth: SocketOptions['auth'],
+    options: Partial<ManagerOptions & SocketOptions> = {},
+  ) {
+    const port = typeof relay === 'number' ? relay : relay.port;
+    this.socket = io(`http://127.0.0.1:${port}`, {
+      transports: ['websocket'],
+      forceNew: true,
+      reconnectionDelay: 20,
+      reconnectionDelayMax: 200,
+      ...(auth && { auth }),
+      ...options,
+    });
+    this.socket.onAny((event: string, ...args: unknown[]) => {
+      this.heard.push({ event, payload: args[0], position: args.at(-1) });
+    });
+    this.socket.on('connect', () => {
+      const { recovered } = this.socket;
+      this.connects.push({ recovered, pid: (this.socket as unknown as { _pid: string })._pid });
+    });
+    this.socket.on('disconnect', (reason) => this.disconnects.push(reason));
+    this.socket.on('connect_error', (error: Error & { data?: { code?: string } }) => {
+      this.refusals.push({ code: error.data?.code, message: error.message });
+    });
+  }
+
+  /** Of events that are not the relay's own. */
+  get payloads(): unknown[] {
+    return this.heard.filter(({ event }) => !event.startsWith('relay:')).map(({ payload }) => payload);
+  }
+
+  /** Payloads of one kind of event. */
+  of(event: string): unknown[] {
+    return this.heard.filter((heard) => heard.event === event).map(({ payload }) => payload);
+  }
+
+  /** What the client would send back as its offset. */
+  get offset(): string | undefined {
+    return (this.socket as unknown as { _lastOffset?: string })._lastOffset;
+  }
+
+  /** Cuts the connection beneath the websocket. The client comes back by itself. */
+  cut(): void {
+    this.network.destroy();
+  }
+
+  get network(): NetworkSocket {
+    const { transport } = this.socket.io.engine as unknown as {
+      transport: { ws?: { _socket: NetworkSocket } };
+    };
+    return transport.ws!._socket;
+  }
+
+  /** Connected as often as that, and told so: relay:ready, relay:resync or relay:position after its replay. */
+  async live(times = 1): Promise<this> {
+    await until(
+      `a client is connected for the ${times}th time, got ${this.connects.length}`,
+      () => this.connects.length >= times && this.socket.connected,
+    );
+    return this;
+  }
+
+  async hears(count: number): Promise<unknown[]> {
+    await until(`a client hears ${count} events`, () => this.payloads.length >= count).catch((error) => {
+      throw new Error(`${error.message}; it heard ${this.payloads.length}`);
+    });
+    return this.payloads;
+  }
+
+  close(): void {
+    this.socket.disconnect();
+  }
+}
+
+/** The database's address by way of a link to it. */
+export function through(link: Link, url: string): string {
+  const changed = new URL(url);
+  changed.hostname = '127.0.0.1';
+  changed.port = String(link.port);
+  return changed.href;
+}
+
+/** A port on which nobody listens. */
+export async function deadPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }

@@ -1,0 +1,86 @@
+// The contract, as the database has it now.
+import { codeBlock, element, setText } from './element.js';
+
+const WHEN = {
+  INSERT: 'linha nova',
+  UPDATE: 'linha alterada',
+  DELETE: 'linha apagada',
+  TRUNCATE: 'tabela esvaziada',
+  EMIT: 'a aplicação chama relay.emit()',
+};
+
+export class Contract {
+  #session;
+  #root = document.querySelector('#contract');
+  #problem = document.querySelector('#contract-problem');
+
+  constructor(session) {
+    this.#session = session;
+    const download = (id, path, name) =>
+      document.querySelector(id).addEventListener('click', () => this.#download(path, name));
+    download('#download-asyncapi', '/console/contract.asyncapi.json', 'recado.asyncapi.json');
+    download('#download-typescript', '/console/contract.d.ts', 'recado.d.ts');
+  }
+
+  shown(shown) {
+    if (shown) this.#load();
+  }
+
+  async #load() {
+    try {
+      const { events } = await this.#session.ask('GET', '/console/contract');
+      this.#root.replaceChildren(...events.map(card));
+      setText(this.#problem, '');
+    } catch (error) {
+      setText(this.#problem, `O contrato não pôde ser lido (${error.code ?? 'sem resposta'}).`);
+    }
+  }
+
+  /** Through fetch(), since a link could not bring the token. */
+  async #download(path, name) {
+    try {
+      const text = await this.#session.askText(path);
+      const url = URL.createObjectURL(new Blob([text], { type: 'text/plain' }));
+      element('a', { href: url, download: name }).click();
+      URL.revokeObjectURL(url);
+      setText(this.#problem, '');
+    } catch (error) {
+      setText(this.#problem, `O arquivo não pôde ser gerado (${error.code ?? 'sem resposta'}).`);
+    }
+  }
+}
+
+function card({ event, room, description, schema, sample, sources }) {
+  const enabled = sources.every((source) => source.enabled);
+  const title = element('h3', { id: `contract-${event}` }, element('code', {}, event));
+  return element(
+    'article',
+    { class: 'card', 'aria-labelledby': `contract-${event}` },
+    element(
+      'div',
+      { class: 'card-head' },
+      title,
+      element('span', { class: enabled ? 'tag on' : 'tag off' }, enabled ? 'ativo' : 'suspenso'),
+    ),
+    description === null ? null : element('p', { lang: 'en' }, description),
+    element('ul', { class: 'sources' }, sources.map(sourceLine)),
+    element('p', { class: 'room' }, 'Sala ', element('code', {}, room)),
+    folded('Exemplo', sample, true),
+    folded('Formato (JSON Schema)', schema, false),
+  );
+}
+
+function sourceLine({ operation, table, firesWhen }) {
+  const where = table ? [' em ', element('code', {}, table)] : [];
+  const sql = firesWhen ? element('code', { class: 'fires' }, firesWhen) : null;
+  return element('li', {}, WHEN[operation] ?? operation, where, sql);
+}
+
+function folded(title, value, open) {
+  return element(
+    'details',
+    { open },
+    element('summary', {}, title),
+    codeBlock(title, JSON.stringify(value, null, 2)),
+  );
+}

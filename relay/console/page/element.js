@@ -1,0 +1,76 @@
+// Making and keeping elements. Text goes in as text only: nothing that comes from a clinic is ever read as markup.
+
+/**
+ * @param {string} tag
+ * @param {Record<string, unknown>} attributes `on…` are listeners; null, undefined and false are left out
+ */
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith('on')) made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value === true ? '' : String(value));
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+/** A block of code, which scrolls when it is long: so it can be reached with the keyboard, and has a name. */
+export function codeBlock(label, ...content) {
+  return element('pre', { role: 'group', tabindex: '0', 'aria-label': label }, content);
+}
+
+/** Sets a text only where it changed, so that a screen reader does not read it again. */
+export function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+/**
+ * Brings a list to show `items`, keeping the elements of those that stay.
+ * @param {(item: object) => Element} make once for each new key
+ * @param {(element: Element, item: object) => void} update every time
+ */
+export function showList(list, items, { key, make, update }) {
+  const known = new Map([...list.children].map((child) => [child.dataset.key, child]));
+  items.forEach((item, index) => {
+    const name = String(key(item));
+    const child = known.get(name) ?? make(item);
+    known.delete(name);
+    child.dataset.key = name;
+    update(child, item);
+    if (list.children[index] !== child) list.insertBefore(child, list.children[index] ?? null);
+  });
+  for (const child of known.values()) child.remove();
+}
+
+/** Runs `change`; if it takes the focused row away, the focus goes to the row, its successor, or its list's heading. */
+export function keepingFocus(root, change) {
+  const row = document.activeElement?.closest('[data-key]');
+  const list = row?.parentElement;
+  const index = list ? [...list.children].indexOf(row) : -1;
+  change();
+  if (!row || !root.contains(list) || (document.activeElement && document.activeElement !== document.body))
+    return;
+  const again = root.querySelector(`[data-key="${CSS.escape(row.dataset.key)}"]`);
+  const next = again ?? list.children[Math.min(index, list.children.length - 1)];
+  const target = next?.querySelector('button') ?? list.closest('.card')?.querySelector('h2');
+  target?.focus();
+}
+
+/** Resolves when what was changed is on the screen. A hidden page is not painted. */
+export function painted() {
+  if (document.hidden) return Promise.resolve();
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => resolve();
+      port2.postMessage(null);
+    });
+    document.addEventListener('visibilitychange', () => resolve(), { once: true });
+  });
+}
+
+/** Has something read by a screen reader. */
+export function announce(text) {
+  setText(document.querySelector('#announcer'), text);
+}

@@ -1,0 +1,157 @@
+// The page: tabs, who looks, and how the connection is.
+import { Clinic } from './clinic.js';
+import { Contract } from './contract.js';
+import { element, setText } from './element.js';
+import { EventTail } from './events.js';
+import { Operations } from './operations.js';
+import { Session } from './session.js';
+
+const session = new Session();
+const clinic = new Clinic(session);
+const panels = {
+  clinica: clinic,
+  eventos: new EventTail(session),
+  contrato: new Contract(session),
+  operacao: new Operations(),
+};
+const find = (selector) => document.querySelector(selector);
+const tabs = [...document.querySelectorAll('[role=tab]')];
+
+// ---------------------------------------------------------------------------------------------------------
+// Tabs: the address keeps which one; arrows, Home and End move between them.
+
+function showTab(name, { focus = false } = {}) {
+  for (const tab of tabs) {
+    const shown = tab.getAttribute('aria-controls') === name;
+    tab.setAttribute('aria-selected', String(shown));
+    tab.tabIndex = shown ? 0 : -1;
+    if (shown && focus) tab.focus();
+  }
+  for (const [id, panel] of Object.entries(panels)) {
+    const shown = id === name && (id === 'operacao' || hasToken());
+    find(`#${id}`).hidden = !shown;
+    panel.shown?.(shown);
+  }
+  find('#sign-in').hidden = hasToken() || name === 'operacao';
+  if (location.hash !== `#${name}`) history.replaceState(null, '', `#${name}`);
+}
+
+function hasToken() {
+  return session.demo || !['signed-out', 'refused'].includes(session.state);
+}
+
+function wantedTab() {
+  const wanted = tabs.find((tab) => `#${tab.getAttribute('aria-controls')}` === location.hash && !tab.hidden);
+  return (wanted ?? tabs.find((tab) => !tab.hidden)).getAttribute('aria-controls');
+}
+
+for (const tab of tabs) {
+  tab.addEventListener('click', () => showTab(tab.getAttribute('aria-controls')));
+  tab.addEventListener('keydown', ({ key }) => {
+    const visible = tabs.filter(({ hidden }) => !hidden);
+    const at = visible.indexOf(tab);
+    const moves = {
+      ArrowRight: at + 1,
+      ArrowLeft: at - 1 + visible.length,
+      Home: 0,
+      End: visible.length - 1,
+    };
+    const next = visible[moves[key] % visible.length];
+    if (next) showTab(next.getAttribute('aria-controls'), { focus: true });
+  });
+}
+addEventListener('hashchange', () => showTab(wantedTab()));
+
+// ---------------------------------------------------------------------------------------------------------
+// Who looks.
+
+function showAccounts() {
+  find('#accounts').hidden = !session.demo;
+  find('#accounts')
+    .querySelectorAll('label')
+    .forEach((label) => {
+      label.remove();
+    });
+  for (const { id, name } of session.accounts) {
+    const radio = element('input', {
+      type: 'radio',
+      name: 'account',
+      value: id,
+      checked: id === session.account,
+    });
+    radio.addEventListener('change', () => {
+      history.replaceState(null, '', `?conta=${id}${location.hash}`);
+      session.open(id);
+      showBeside();
+    });
+    find('#accounts').append(element('label', {}, radio, element('span', {}, name)));
+  }
+  showBeside();
+}
+
+function showBeside() {
+  const other = session.accounts.find(({ id }) => id !== session.account);
+  const link = find('#beside');
+  link.hidden = !other;
+  link.href = `/?conta=${other?.id}`;
+  link.target = '_blank';
+  setText(link, `Abrir a ${other?.name} ao lado`);
+}
+
+find('#sign-in').addEventListener('submit', (submit) => {
+  submit.preventDefault();
+  session.signIn(find('#token').value);
+  find('#token').value = '';
+});
+find('#sign-out').addEventListener('click', () => session.signOut());
+
+// ---------------------------------------------------------------------------------------------------------
+// How the connection is.
+
+const WORDS = {
+  'signed-out': 'Sem token',
+  connecting: 'Conectando…',
+  recovering: 'Recuperando…',
+  live: 'Ao vivo',
+  away: 'Sem conexão, tentando de novo…',
+  cut: 'Conexão cortada',
+  refused: 'Token recusado',
+};
+const REFUSALS = {
+  token_expired: 'O token venceu. Cole um novo.',
+  token_revoked: 'O token foi revogado. Entre de novo na sua aplicação e cole o novo.',
+  token_missing: 'Falta o token.',
+};
+
+session.addEventListener('state', () => {
+  const { state } = session;
+  setText(
+    find('#state-text'),
+    state === 'live' && !session.demo ? `Ao vivo, conta ${session.account}` : WORDS[state],
+  );
+  find('#lamp').dataset.state = state;
+  const button = find('#line-switch');
+  button.hidden = !['live', 'cut', 'away', 'connecting', 'recovering'].includes(state);
+  button.setAttribute('aria-checked', String(state !== 'cut'));
+  button.setAttribute('aria-disabled', String(!['live', 'cut'].includes(state)));
+  find('#sign-out').hidden = session.demo || state === 'signed-out' || state === 'refused';
+  const refusal = `O token não foi aceito (${session.refusal}).`;
+  setText(find('#sign-in-problem'), state === 'refused' ? (REFUSALS[session.refusal] ?? refusal) : '');
+  document.body.dataset.line = state;
+  if (document.body.dataset.ready === 'yes') showTab(wantedTab());
+});
+
+find('#line-switch').addEventListener('click', () => {
+  if (session.state === 'cut') session.restore();
+  else session.cut();
+});
+
+try {
+  await session.begin(new URLSearchParams(location.search).get('conta'));
+} catch {
+  setText(find('#state-text'), 'O Recado não responde. Recarregue a página.');
+}
+find('#tab-clinica').hidden = !session.demo;
+showAccounts();
+document.body.dataset.ready = 'yes';
+showTab(wantedTab());

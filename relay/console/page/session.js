@@ -1,0 +1,195 @@
+// Who looks, and the connection: load, then subscribe. What comes is told as events of this object:
+//
+//   state     the connection changed; see `state`
+//   clinic    the lists of the demonstration were loaded, from which events go on
+//   arrival   an event: {event, payload, position, recovered, at}
+import { io } from './socket.io.js';
+
+const TOKEN_IN_TAB = 'recado-token';
+/** Tokens of the demonstration are good for an hour. */
+const RENEW_AFTER_MS = 50 * 60_000;
+const LOAD_AGAIN_MS = 2_000;
+
+/** The relay said no, for a reason. */
+export class Refusal extends Error {
+  constructor({ code, message }) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export class Session extends EventTarget {
+  demo = false;
+  /** Of the demonstration: {id, name, token}. */
+  accounts = [];
+  account = null;
+  /** signed-out, connecting, recovering, live, away (comes back by itself), cut (by the switch), refused */
+  state = 'connecting';
+  /** Code of the refusal. */
+  refusal = null;
+  #socket = null;
+  #token = null;
+  #tokensAt = 0;
+  #turn = 0;
+
+  /** @param {string | null} wanted account of the demonstration */
+  async begin(wanted) {
+    const { demo } = await (await fetch('/console/session')).json();
+    this.demo = demo;
+    if (demo) await this.#renewTokens();
+    // With a key set there are no tokens to hand out.
+    if (this.accounts.some(({ token }) => token === null)) this.demo = false;
+    if (this.demo) {
+      const known = this.accounts.some(({ id }) => id === wanted);
+      await this.open(known ? wanted : this.accounts[0].id);
+      return;
+    }
+    const kept = sessionStorage.getItem(TOKEN_IN_TAB);
+    if (kept === null) this.#become('signed-out');
+    else this.signIn(kept);
+  }
+
+  /** Outside the demonstration: a token somebody brought. */
+  signIn(token) {
+    this.#token = token.trim();
+    sessionStorage.setItem(TOKEN_IN_TAB, this.#token);
+    this.#connect(null);
+  }
+
+  signOut() {
+    sessionStorage.removeItem(TOKEN_IN_TAB);
+    this.#token = null;
+    this.#socket?.disconnect();
+    this.#become('signed-out');
+  }
+
+  /** An account of the demonstration: its lists, then what happens from their position on. */
+  async open(account) {
+    this.account = account;
+    this.#socket?.disconnect();
+    this.#become('connecting');
+    this.#turn += 1;
+    const turn = this.#turn;
+    try {
+      const clinic = await this.ask('GET', '/demo/clinic');
+      // The account may have been changed since.
+      if (turn !== this.#turn) return;
+      this.#tell('clinic', clinic);
+      this.#connect(clinic.position);
+    } catch {
+      if (turn !== this.#turn) return;
+      this.#become('away');
+      setTimeout(() => turn === this.#turn && this.open(account), LOAD_AGAIN_MS);
+    }
+  }
+
+  /** @throws {Refusal} */
+  async ask(method, path, body) {
+    return (await this.#request(method, path, body)).json();
+  }
+
+  /** @throws {Refusal} */
+  async askText(path) {
+    return (await this.#request('GET', path)).text();
+  }
+
+  async #request(method, path, body) {
+    const token = await this.#currentToken();
+    const response = await fetch(path, {
+      method,
+      headers: {
+        ...(token !== null && { authorization: `Bearer ${token}` }),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    if (response.ok) return response;
+    throw new Refusal((await response.json()).error);
+  }
+
+  /** As if the network went away. */
+  cut() {
+    if (this.state !== 'live') return;
+    this.#socket.io.reconnection(false);
+    this.#become('cut');
+    this.#socket.io.engine.close();
+  }
+
+  restore() {
+    this.#become('connecting');
+    this.#socket.io.reconnection(true);
+    this.#socket.connect();
+  }
+
+  #connect(position) {
+    this.#socket?.disconnect();
+    this.refusal = null;
+    this.#become('connecting');
+    const socket = io({
+      transports: ['websocket', 'polling'],
+      tryAllTransports: true,
+      multiplex: false,
+      // A function, so that a connection that comes back after an hour brings a new token.
+      auth: (send) => {
+        this.#currentToken().then((token) => send({ token, ...(position !== null && { position }) }));
+      },
+    });
+    this.#socket = socket;
+    socket.on('connect', () => this.#become('recovering'));
+    socket.on('disconnect', () => {
+      if (socket === this.#socket && this.state !== 'cut') this.#become('away');
+    });
+    socket.on('connect_error', ({ data }) => {
+      if (socket !== this.#socket) return;
+      this.refusal = data?.code ?? null;
+      if (this.refusal === null) this.#become('away');
+      else if (this.demo) this.#renewTokens().then(() => this.open(this.account));
+      else this.#become('refused');
+    });
+    socket.onAny((event, payload, position) => {
+      if (socket === this.#socket) this.#hear(event, payload, position);
+    });
+  }
+
+  #hear(event, payload, position) {
+    if (event === 'relay:position' || event === 'relay:ready') {
+      this.#tell('position', { position: event === 'relay:position' ? payload : position });
+      if (event === 'relay:ready' && !this.demo) this.account = payload.accountId;
+      // Until here it was what had been missed.
+      this.#become('live');
+      return;
+    }
+    const recovered = this.state === 'recovering';
+    this.#tell('arrival', { event, payload, position, recovered, at: Date.now() });
+    if (event !== 'relay:resync') return;
+    if (this.demo) this.open(this.account);
+    else this.#become('live');
+  }
+
+  async #currentToken() {
+    if (!this.demo) return this.#token;
+    // The old one may still do when the relay does not answer.
+    if (Date.now() - this.#tokensAt > RENEW_AFTER_MS) await this.#renewTokens().catch(() => undefined);
+    return this.accounts.find(({ id }) => id === this.account)?.token ?? null;
+  }
+
+  async #renewTokens() {
+    const response = await fetch('/demo/tokens', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{}',
+    });
+    if (!response.ok) throw new Refusal((await response.json()).error);
+    this.accounts = (await response.json()).accounts;
+    this.#tokensAt = Date.now();
+  }
+
+  #become(state) {
+    this.state = state;
+    this.#tell('state', state);
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

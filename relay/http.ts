@@ -93,15 +93,16 @@ export async function metricsText(context: Context): Promise<string> {
 
 /** Answers what is not Socket.IO's. An error becomes a 500 without its text, which is in the log. */
 export function answer(request: IncomingMessage, response: ServerResponse, context: Context): void {
-  const { pathname } = new URL(request.url ?? '/', 'http://relay');
-  if (pathname.startsWith('/socket.io/')) return;
+  // Not by URL, which throws at what a client may well send, such as "//".
+  const path = request.url?.split('?', 1)[0] ?? '/';
+  if (path.startsWith('/socket.io/')) return;
   void find(
     request.method ?? 'GET',
-    pathname,
+    path,
     context.routes,
   )(request, context).then(
     (reply) => send(response, reply),
-    (error: unknown) => send(response, replyTo(error, pathname, context.log)),
+    (error: unknown) => send(response, replyTo(error, path, context.log)),
   );
 }
 

@@ -44,7 +44,9 @@ export function createPool(
 ): pg.Pool {
   const { max = 10, onConnect } = options;
   const pool = new pg.Pool({ ...clientConfig(options), max, ...(onConnect && { onConnect }) });
-  // Without a listener a broken idle connection ends the process.
+  // Without listeners a connection that breaks ends the process: an idle one through the pool, one that is lent
+  // through the client. The latter's next query fails, and says so.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   pool.on('error', (error) =>
     options.log.say('database_connection_lost', { name: options.name, error: describe(error) }),
   );

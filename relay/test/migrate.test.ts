@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { packageRoot } from '../config.ts';
-import type { Log } from '../log.ts';
 import { type MigrateOptions, migrate, migrateDown } from '../migrate.ts';
+import { hearing } from './hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from './postgres.ts';
 
 const ALL = ['001_relay', '002_clinic_tables', '003_whatsapp_tables', '004_evolution'];
@@ -19,15 +19,6 @@ async function open(how: 'migrated' | 'empty' = 'empty'): Promise<TestDatabase> 
   const database = await createDatabase({ empty: how === 'empty' });
   ends.push(() => database.close());
   return database;
-}
-
-/** A log that calls `onSay` with what is said. */
-function hearing(onSay: (name: string, text: string) => void): Log {
-  const log: Log = {
-    say: (name, ...fields) => onSay(name, JSON.stringify(fields[0] ?? {})),
-    with: () => log,
-  };
-  return log;
 }
 
 const silent = hearing(() => undefined);

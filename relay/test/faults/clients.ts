@@ -45,7 +45,7 @@ export interface Figures {
   recovered: number;
   /** relay:resync, by reason. */
   readonly resyncs: Map<string, number>;
-  /** What no client should meet, as sentences. */
+  /** What no client should meet; the name of the client goes before it. */
   readonly complaints: string[];
 }
 
@@ -76,10 +76,10 @@ export class Client {
   #ready = false;
   #reloading: Promise<void> = Promise.resolve();
 
-  constructor(account: string, kind: Kind, link: Link, server: Server) {
+  constructor(account: string, kind: Kind, link: Link, server: Server, name = `${kind} of ${account}`) {
     this.account = account;
     this.kind = kind;
-    this.name = `${kind} of ${account}`;
+    this.name = name;
     this.link = link;
     this.#server = server;
   }
@@ -96,8 +96,9 @@ export class Client {
     return this.#marks.has(mark);
   }
 
-  get connected(): boolean {
-    return this.#socket?.connected === true;
+  /** How many events the page has heard. */
+  get seenCount(): number {
+    return this.#viewing.seen.length;
   }
 
   /** Closes the page and opens it again, in the way of its kind. One reload after the other. */
@@ -106,13 +107,13 @@ export class Client {
     await this.#reloading;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#socket?.disconnect();
-    this.#socket = null;
+    await this.link.close();
   }
 
   async #reload(): Promise<void> {
-    this.close();
+    this.#socket?.disconnect();
     if (this.kind === 'loader') {
       const { position, known } = await this.#load();
       this.#view(known);
@@ -149,7 +150,7 @@ export class Client {
   }
 
   #listen(socket: Socket): void {
-    const { figures, name } = this;
+    const { figures } = this;
     let heardSinceConnect = 0;
     socket.on('connect', () => {
       figures.connects += 1;
@@ -159,10 +160,10 @@ export class Client {
     socket.on('connect_error', (error: Error & { data?: { code?: string } }) => {
       // A stock client comes back from every error but those a middleware gives.
       if (!socket.active)
-        figures.complaints.push(`${name} was refused for good: ${error.data?.code ?? error.message}`);
+        figures.complaints.push(`was refused for good: ${error.data?.code ?? error.message}`);
     });
     socket.on('disconnect', (reason) => {
-      if (reason === 'io server disconnect') figures.complaints.push(`${name} was told not to come back`);
+      if (reason === 'io server disconnect') figures.complaints.push('was told not to come back');
     });
     for (const event of EVENTS) {
       socket.on(event, (payload: Payload) => {
@@ -172,7 +173,7 @@ export class Client {
         if (event === 'app.finished') this.#marks.add(key);
         if ((payload.filler?.length ?? 0) !== (payload.size ?? 0)) {
           figures.complaints.push(
-            `${name} got a payload that is not whole: ${JSON.stringify(payload).slice(0, 200)}`,
+            `got a payload that is not whole: ${JSON.stringify(payload).slice(0, 200)}`,
           );
         }
       });
@@ -183,9 +184,7 @@ export class Client {
     socket.on('relay:resync', ({ reason }: { reason: string }) => {
       figures.resyncs.set(reason, (figures.resyncs.get(reason) ?? 0) + 1);
       if (socket.recovered && heardSinceConnect === 0) {
-        figures.complaints.push(
-          `${name} was told to refetch (${reason}) on a connection that says it recovered`,
-        );
+        figures.complaints.push(`was told to refetch (${reason}) on a connection that says it recovered`);
       }
     });
     // It is called before the handler, in the same tick: what is kept counts the event that is about to be handled.

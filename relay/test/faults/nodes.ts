@@ -13,8 +13,8 @@ export const SECRET = 'a secret for the fault tests, and for nothing else';
 
 export interface NodeOptions {
   name: string;
-  /** Holds the main.js to run. */
-  dist: string;
+  /** The main.js to run. */
+  main: string;
   /** For its log. */
   folder: string;
   /** The address of the database, given the port of a link to it. */
@@ -55,7 +55,11 @@ export class RelayNode {
 
   /** Resolves when it serves clients. */
   async ready(withinMs = 30_000): Promise<void> {
-    await until(`relay ${this.name} is ready`, () => this.#answers('/readyz'), withinMs);
+    await until(
+      `relay ${this.name} is ready (it writes to ${this.logFile})`,
+      () => this.#answers('/readyz'),
+      withinMs,
+    );
   }
 
   /** One figure of its metrics; 0 where it does not answer. */
@@ -102,9 +106,9 @@ export class RelayNode {
   }
 
   #spawn(): void {
-    const { dist, environment, databaseUrl } = this.#options;
+    const { main, environment, databaseUrl } = this.#options;
     const log = openSync(this.logFile, 'a');
-    const command = [process.execPath, '--enable-source-maps', join(dist, 'relay/main.js'), 'relay'];
+    const command = [process.execPath, '--enable-source-maps', main, 'relay'];
     const child = spawn('/bin/sh', ['-c', UNDER_WATCH, 'sh', ...command], {
       stdio: ['ignore', log, log, 'pipe'],
       env: {

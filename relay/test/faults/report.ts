@@ -1,5 +1,5 @@
 // The comparison: what the handlers of every page saw, with what the database committed for its account.
-import type { Viewing } from './clients.ts';
+import type { Client, Viewing } from './clients.ts';
 import { type EventKey, eventKey, type Ledger, nameOf } from './ledger.ts';
 import type { Server } from './server.ts';
 
@@ -10,17 +10,18 @@ export interface Committed {
 }
 
 /** What must be zero. */
-export const VIOLATIONS = [
+const VIOLATIONS = [
   'missing',
   'twice',
   'out of order',
   'leaked',
   'uncommitted',
   'lost by the database',
+  'late',
   'resyncs',
   'complaints',
 ] as const;
-export type Violation = (typeof VIOLATIONS)[number];
+type Violation = (typeof VIOLATIONS)[number];
 
 export class Verdict {
   readonly counts = new Map<Violation, number>(VIOLATIONS.map((violation) => [violation, 0]));
@@ -125,8 +126,22 @@ export function compareViewing(
   }
 }
 
+/** A line of the table that a run ends with. */
+export type Figure = readonly [label: string, value: string | number];
+
+export function figuresOf(clients: readonly Client[]): Figure[] {
+  const sum = (of: (client: Client) => number) => clients.reduce((total, client) => total + of(client), 0);
+  const heard = (client: Client) => client.viewings.reduce((total, { seen }) => total + seen.length, 0);
+  return [
+    ['clients', clients.length],
+    ['deliveries', sum(heard)],
+    ['connects', sum(({ figures }) => figures.connects)],
+    ['  recovered', sum(({ figures }) => figures.recovered)],
+  ];
+}
+
 /** Two columns, aligned. */
-export function renderTable(rows: readonly (readonly [string, string | number])[]): string {
+export function renderTable(rows: readonly Figure[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`).join('\n');
 }

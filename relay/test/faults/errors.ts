@@ -1,0 +1,143 @@
+// Errors a reviewer would fear, each as the edits that put it into a built relay.
+import type { Edit } from './copy.ts';
+
+export interface PlantedError {
+  readonly name: string;
+  /** The run that must notice. */
+  readonly run: readonly string[];
+  /** Violations of which at least one must be found. */
+  readonly noticedAs: readonly string[];
+  readonly edits: readonly Edit[];
+}
+
+export const ERRORS: readonly PlantedError[] = [
+  {
+    // After a crash, transaction ids come again that the feed and the clients have called seen.
+    name: 'positions not cut',
+    run: [
+      '--scenario',
+      'faults',
+      '--only',
+      'postgres crashed in silence',
+      '--seconds',
+      '20',
+      '--faults',
+      '8',
+    ],
+    noticedAs: ['missing'],
+    edits: [
+      {
+        file: 'position.js',
+        find: 'if (xmax >= snapshot.xmax)\n        return snapshot;',
+        put: 'return snapshot;',
+      },
+    ],
+  },
+  {
+    // What is committed meanwhile comes before what was missed.
+    name: 'join before replay',
+    run: ['--scenario', 'faults', '--only', 'client', '--seconds', '30', '--faults', '30'],
+    noticedAs: ['twice', 'out of order'],
+    edits: [
+      {
+        file: 'sockets.js',
+        find: 'let { position } = socket.data;',
+        put: 'let { position } = socket.data;\n        this.#join(socket);',
+      },
+    ],
+  },
+  {
+    // Ids are given out before the commit, so a late commit has a small one.
+    name: 'id > cursor',
+    run: ['--scenario', 'faults', '--only', 'burst', '--seconds', '15', '--faults', '3'],
+    noticedAs: ['missing'],
+    edits: [
+      {
+        file: 'feed.js',
+        find: ': { seen: this.#seen, bound: null, after: 0n };',
+        put: ': { seen: NOTHING, bound: null, after: this.cursor ?? (await readLastId(session)) };',
+      },
+      {
+        file: 'feed.js',
+        find: 'page = await readPage(session, range, limits);\n                if',
+        put: 'page = await readPage(session, range, limits);\n                this.cursor = page.events.at(-1)?.id ?? range.after;\n                if',
+      },
+      {
+        file: 'feed.js',
+        find: 'export class Feed {',
+        put: `async function readLastId(session) {
+    const { rows } = await session.query('select coalesce(max(id), 0)::text as id from relay.events');
+    return BigInt(rows[0].id);
+}
+export class Feed {`,
+      },
+    ],
+  },
+  {
+    // As Socket.IO's own recovery does it: the packets after the offset, before the token is verified.
+    name: 'missed packets returned',
+    run: ['--scenario', 'faults', '--only', 'client', '--seconds', '20', '--faults', '20'],
+    noticedAs: ['twice'],
+    edits: [
+      {
+        file: 'adapter.js',
+        find: 'return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets: [] };',
+        put: `const session = sessions.get(pid);
+        const index = session?.packets.findIndex(([, , position]) => position === _position) ?? -1;
+        const missedPackets = index < 0 ? [] : session.packets.slice(index + 1);
+        return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets };`,
+      },
+      {
+        file: 'adapter.js',
+        find: 'export class RelayAdapter extends Adapter {',
+        put: `const sessions = new Map();
+const packetsOf = new Map();
+export function remember(account, deliveries) {
+    const packets = packetsOf.get(account) ?? [];
+    for (const { event, payload, position } of deliveries) packets.push([event, JSON.parse(payload), position]);
+    packetsOf.set(account, packets);
+}
+export function rememberSession(pid, account) {
+    if (!packetsOf.has(account)) packetsOf.set(account, []);
+    sessions.set(pid, { packets: packetsOf.get(account) });
+}
+export class RelayAdapter extends Adapter {`,
+      },
+      {
+        file: 'sockets.js',
+        find: 'const encoded = new Encoded(deliveries);',
+        put: 'const encoded = new Encoded(deliveries);\n        remember(account, deliveries);',
+      },
+      {
+        file: 'sockets.js',
+        find: 'void socket.join(this.#options.roomPrefix + accountId);',
+        put: 'void socket.join(this.#options.roomPrefix + accountId);\n        rememberSession(socket.pid, accountId);',
+      },
+      { file: 'sockets.js', find: 'import { backlog,', put: 'import { remember, rememberSession, backlog,' },
+    ],
+  },
+  {
+    // `recovered` is true on the client, and an app that follows Socket.IO's documentation skips its refetch.
+    name: 'same pid on a resync',
+    run: ['--scenario', 'faults', '--seconds', '5', '--faults', '2', '--only', 'client links cut'],
+    noticedAs: ['complaints'],
+    edits: [{ file: 'sockets.js', find: 'forgetSession(socket);\n', put: ';\n' }],
+  },
+  {
+    // xmax is the latest completed transaction + 1, and says nothing of those in progress below it.
+    name: 'reopening mark from xmax',
+    run: ['--scenario', 'bell'],
+    noticedAs: ['late'],
+    edits: [
+      { file: 'gate.js', find: 'const oldest = now.xip[0] ?? now.xmax;', put: 'const oldest = now.xmax;' },
+    ],
+  },
+];
+
+/** @throws Error when there is none of that name */
+export function errorNamed(name: string): PlantedError {
+  const found = ERRORS.find((error) => error.name === name);
+  if (found) return found;
+  const names = ERRORS.map((error) => `"${error.name}"`).join(', ');
+  throw new Error(`There is no error named "${name}" to plant; there are ${names}.`);
+}

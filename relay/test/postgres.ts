@@ -21,14 +21,17 @@ export interface TestServer {
 }
 
 let count = 0;
+let server: Promise<TestServer> | undefined;
 
 /** @param options.empty without anything of ours in it */
 export async function createDatabase({ empty = false }: { empty?: boolean } = {}): Promise<TestDatabase> {
   const { url: serverUrl, template } = await testServer();
-  // The template's name begins like those of all databases of this run, so that the teardown finds them.
   count += 1;
+  // The template's name begins like those of all databases of this run, so that the teardown finds them.
   const name = template.replace(/template$/, `${process.pid}_${count}`);
-  await onServer(serverUrl, `create database ${name} template ${empty ? 'template0' : template}`);
+  await onServer(serverUrl, (admin) =>
+    admin.query(`create database ${name} template ${empty ? 'template0' : template}`),
+  );
   const url = withDatabase(serverUrl, name);
   const pool = createPool({ url, name: 'test', log: createLog('silent', false) });
   return {
@@ -36,17 +39,23 @@ export async function createDatabase({ empty = false }: { empty?: boolean } = {}
     pool,
     async close() {
       await pool.end();
-      const left = await stillConnected(serverUrl, name);
-      await onServer(serverUrl, `drop database ${name} with (force)`);
-      if (left.length > 0) throw new Error(`Still connected to the test's database: ${left.join(', ')}`);
+      await onServer(serverUrl, async (admin) => {
+        const left = await stillConnected(admin, name);
+        await admin.query(`drop database ${name} with (force)`);
+        if (left.length > 0) throw new Error(`Still connected to the test's database: ${left.join(', ')}`);
+      });
     },
   };
 }
 
 /** The server of this jest run. */
-export async function testServer(): Promise<TestServer> {
-  const port = Number(process.env.RECADO_TEST_SERVER);
-  const socket = createConnection(port, '127.0.0.1');
+export function testServer(): Promise<TestServer> {
+  server ??= askForServer();
+  return server;
+}
+
+async function askForServer(): Promise<TestServer> {
+  const socket = createConnection(Number(process.env.RECADO_TEST_SERVER), '127.0.0.1');
   await once(socket, 'connect');
   const answer = JSON.parse(await text(socket)) as TestServer | { error: string };
   if ('error' in answer) throw new Error(`The tests have no Postgres: ${answer.error}`);
@@ -64,25 +73,20 @@ export function withDatabase(
   return changed.href;
 }
 
-async function onServer<Row extends pg.QueryResultRow>(
-  url: string,
-  statement: string,
-  values: unknown[] = [],
-): Promise<Row[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
+async function onServer<T>(url: string, work: (admin: pg.Client) => Promise<T>): Promise<T> {
+  const admin = new pg.Client({ connectionString: url });
+  await admin.connect();
   try {
-    return (await client.query<Row>(statement, values)).rows;
+    return await work(admin);
   } finally {
-    await client.end();
+    await admin.end();
   }
 }
 
 /** Names of the sessions that remain; those just closed are given a moment, since a backend ends after its client. */
-async function stillConnected(url: string, database: string): Promise<string[]> {
+async function stillConnected(admin: pg.Client, database: string): Promise<string[]> {
   for (const deadline = Date.now() + 2_000; ; ) {
-    const rows = await onServer<{ name: string }>(
-      url,
+    const { rows } = await admin.query<{ name: string }>(
       'select application_name as name from pg_stat_activity where datname = $1',
       [database],
     );

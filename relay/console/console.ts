@@ -22,7 +22,7 @@ import {
 import { bearerFrom, type Identity, mintToken, type VerifierSettings } from '../token.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
 import { readContract } from './contract.ts';
-import { readOperations } from './operations.ts';
+import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';
 
 export interface ConsoleOptions {
@@ -36,6 +36,7 @@ const TOKEN_SECONDS = 3_600;
 const MAX_BODY_BYTES = 1_024;
 
 export async function consoleRoutes({ pool, demo }: ConsoleOptions): Promise<Routes> {
+  const operations = new OperationsReader(pool);
   return {
     ...(await pageRoutes()),
     'GET /console/session': (request) => ({
@@ -49,7 +50,7 @@ export async function consoleRoutes({ pool, demo }: ConsoleOptions): Promise<Rou
     },
     'GET /console/operations': async (request, context) => {
       refuseOthersThanOperators(request, context);
-      return { status: 200, body: await readOperations(context, pool) };
+      return { status: 200, body: await operations.read(context) };
     },
     ...(demo && demoRoutes(pool, demo)),
   };

@@ -29,10 +29,16 @@ interface DatabaseNews {
   oldestTransaction: number;
   /** How full the notification queue is, 0 to 1. */
   notifyQueue: number;
-  failures: number;
-  events: number;
-  suspended: string[];
   instances: Instance[];
+  /** What relay.check() finds off, some seconds ago. */
+  problems: Problem[];
+}
+
+interface Problem {
+  problem: string;
+  object: string | null;
+  detail: string | null;
+  remedy: string | null;
 }
 
 interface Instance {
@@ -49,17 +55,42 @@ interface Instance {
 /** The page asks again every second, and an operator wants to read that the database is away. */
 const DATABASE_WITHIN_MS = 1_500;
 
-export async function readOperations(context: Context, pool: pg.Pool): Promise<Operations> {
-  const asked = readDatabase(context, pool).then(
-    (database) => ({ database, error: null }),
-    (error: unknown) => ({ database: null, error: describe(error) }),
-  );
-  const [{ ready, checks }, text, news] = await Promise.all([
-    readChecks(context),
-    metricsText(context),
-    withinReason(asked),
-  ]);
-  return { at: Date.now(), ready, checks, gate: context.wakeup.gate, ...parseMetrics(text), ...news };
+/** relay.check() looks at the whole contract, so its answer serves everybody who asks within this time. */
+const CHECK_EVERY_MS = 10_000;
+
+export class OperationsReader {
+  readonly #pool: pg.Pool;
+  #checked: { at: number; problems: Promise<Problem[]> } | null = null;
+
+  constructor(pool: pg.Pool) {
+    this.#pool = pool;
+  }
+
+  async read(context: Context): Promise<Operations> {
+    const asked = Promise.all([readDatabase(context, this.#pool), this.#problems()]).then(
+      ([database, problems]) => ({ database: { ...database, problems }, error: null }),
+      (error: unknown) => ({ database: null, error: describe(error) }),
+    );
+    const [{ ready, checks }, text, news] = await Promise.all([
+      readChecks(context),
+      metricsText(context),
+      withinReason(asked),
+    ]);
+    return { at: Date.now(), ready, checks, gate: context.wakeup.gate, ...parseMetrics(text), ...news };
+  }
+
+  #problems(): Promise<Problem[]> {
+    if (this.#checked && Date.now() - this.#checked.at < CHECK_EVERY_MS) return this.#checked.problems;
+    const problems = this.#pool
+      .query<Problem>('select problem, object, detail, remedy from relay.check() limit 20')
+      .then(({ rows }) => rows);
+    this.#checked = { at: Date.now(), problems };
+    // What failed is asked again, not remembered.
+    problems.catch(() => {
+      this.#checked = null;
+    });
+    return problems;
+  }
 }
 
 async function withinReason<T>(asked: Promise<T>): Promise<T | { database: null; error: string }> {
@@ -71,8 +102,8 @@ async function withinReason<T>(asked: Promise<T>): Promise<T | { database: null;
   return Promise.race([asked, tooLate]).finally(() => clearTimeout(timer));
 }
 
-async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<DatabaseNews> {
-  const { rows } = await pool.query<{ news: DatabaseNews }>(
+async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<Omit<DatabaseNews, 'problems'>> {
+  const { rows } = await pool.query<{ news: Omit<DatabaseNews, 'problems'> }>(
     `select jsonb_build_object(
        'nodes', coalesce((select jsonb_agg(jsonb_build_object(
             'pid', a.pid, 'client', coalesce(host(a.client_addr), 'local'), 'since', a.backend_start) order by a.backend_start)
@@ -84,9 +115,6 @@ async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<DatabaseN
        'oldestTransaction', coalesce((select extract(epoch from max(clock_timestamp() - a.xact_start))
           from pg_stat_activity as a where a.backend_xid is not null), 0),
        'notifyQueue', pg_notification_queue_usage(),
-       'failures', (select count(*) from relay.failures),
-       'events', (select count(distinct event) from relay.contract),
-       'suspended', coalesce((select jsonb_agg(distinct event) from relay.contract where not enabled), '[]'),
        'instances', coalesce((select jsonb_agg(jsonb_build_object(
             'name', o.name, 'account', o."tenantId", 'status', o.status, 'reason', o."statusReason", 'state', o.state,
             'caughtUpTo', o.caught_up_to, 'parked', o.parked, 'rejected', o.rejected) order by o.name)

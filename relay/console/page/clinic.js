@@ -187,14 +187,16 @@ export class Clinic {
     const detail = [appointmentProcedures?.procedure?.name, doctor?.name ?? 'sem médico']
       .filter(Boolean)
       .join(' · ');
-    fill(row, { mark: startTime, name, detail, tag: status?.name ?? '' });
+    // The heading above says the other statuses.
+    const tag = [SERVING, ARRIVED].includes(status?.id) ? '' : (status?.name ?? '');
+    fill(row, { mark: startTime, name, detail, tag });
     row.querySelector('.tag').style.setProperty('--dot', status?.color ?? 'transparent');
     const next = { [SERVING]: 'finish', [ARRIVED]: 'call' }[status?.id] ?? 'checkin';
     label(row, name, [next, 'cancel']);
   }
 
   #fillDoctor(row, { name, isBusy }) {
-    fill(row, { mark: initials(name), name, detail: '', tag: isBusy ? 'Em atendimento' : 'Livre' });
+    fill(row, { mark: initials(name), name, detail: '', tag: isBusy ? 'Ocupado' : 'Livre' });
     row.querySelector('.tag').style.setProperty('--dot', isBusy ? '#e0a100' : '#2a9d5c');
     label(row, name, ['deleteDoctor']);
   }
@@ -260,10 +262,8 @@ function label(row, name, shown) {
 }
 
 function light(row) {
-  row.classList.remove('fresh');
-  // Begins the animation again.
-  void row.offsetWidth;
   row.classList.add('fresh');
+  row.addEventListener('animationend', () => row.classList.remove('fresh'), { once: true });
 }
 
 function initials(name) {

@@ -168,11 +168,7 @@ function warningsOf({ checks, database, error, metrics }) {
     .filter(([, text]) => text !== 'ok')
     .map(([name, text]) => CHECKS[name] ?? text);
   if (database === null) return [...warnings, `O banco não respondeu ao painel (${error}).`];
-  const { failures, suspended, oldestTransaction, notifyQueue, backlog, instances } = database;
-  if (failures > 0)
-    warnings.push(`${failures} capturas falharam; as contas foram mandadas recarregar. Veja relay.failures.`);
-  if (suspended.length > 0)
-    warnings.push(`Eventos suspensos ou com gatilho desligado: ${suspended.join(', ')}.`);
+  const { oldestTransaction, notifyQueue, backlog, instances, problems } = database;
   if (oldestTransaction > 60)
     warnings.push(`Há uma transação aberta há ${number.format(oldestTransaction)} s.`);
   if (notifyQueue > 0.1) warnings.push(`A fila do NOTIFY está ${number.format(notifyQueue * 100)} % cheia.`);
@@ -181,6 +177,9 @@ function warningsOf({ checks, database, error, metrics }) {
     warnings.push(
       `${metrics.slow_consumers_closed_total} telas lentas foram desconectadas; elas voltam e recuperam.`,
     );
+  }
+  for (const { problem, object, detail, remedy } of problems) {
+    warnings.push([problem, object, detail, remedy].filter(Boolean).join(' · '));
   }
   for (const { name, status, reason } of instances) {
     if (!['connected', 'polling', 'waiting'].includes(status)) {

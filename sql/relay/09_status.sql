@@ -64,6 +64,8 @@ select 'slots', 'relay.events_' || s.slot, pg_size_pretty(s.bytes),
          ' to ', to_char(s.newest at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')) end)
   from relay.slots() as s
 union all
+select 'oldest transaction', null, null, 'none is in flight, or none that you may see: grant pg_read_all_stats' where not exists (select from oldest)
+union all
 select 'oldest transaction', 'backend ' || oldest.pid, date_trunc('seconds', clock_timestamp() - oldest.xact_start)::text,
        concat_ws(', ', oldest.usename, nullif(oldest.application_name, ''), oldest.state)
   from oldest

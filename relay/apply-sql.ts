@@ -55,7 +55,13 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
   const relay = (await readUnits(options.root, 'relay', history))[0]!;
   if (isNew(relay)) {
     await apply(session, relay, options).catch((error) => {
-      throw new RecadoError('sql_failed', `sql/${sentenceOf(error)}. Nothing was changed.`, { cause: error });
+      throw new RecadoError(
+        'sql_failed',
+        `sql/relay was not applied: ${sentenceOf(error)}. Nothing was changed.`,
+        {
+          cause: error,
+        },
+      );
     });
     applied.push(relay.name);
   }
@@ -104,7 +110,7 @@ async function apply(session: pg.Client, unit: Unit, patience: Patience): Promis
       await session.query('commit');
       return outcomes;
     } catch (error) {
-      await session.query('rollback');
+      await session.query('rollback').catch(() => undefined); // the connection is gone, and the transaction with it
       throw error;
     }
   });
@@ -200,7 +206,10 @@ async function republications(session: pg.Client, version: string): Promise<Unit
     `select distinct event, format('select relay.republish(%L)', event) as call
        from relay.catalogue order by event`,
   );
-  return rows.map(({ event, call }) => makeUnit(`republished: ${event}`, [{ text: call }], version));
+  return rows.map(({ event, call }) => ({
+    ...makeUnit(`republished: ${event}`, [{ text: call }], version),
+    event,
+  }));
 }
 
 // ---------------------------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ describe('what of sql/ is applied', () => {
     await expect(run(database, { root })).rejects.toMatchObject({
       code: 'sql_failed',
       message: expect.stringMatching(
-        /^sql\/relay\/04_revoke\.sql line \d+: column "nonsense" does not exist\. Nothing was changed\.$/,
+        /^sql\/relay was not applied: relay\/04_revoke\.sql line \d+: column "nonsense" does not exist\. Nothing was changed\.$/,
       ),
     });
     expect(await describeSchema(database)).toEqual(before);

@@ -271,6 +271,31 @@ describe('capture', () => {
     });
   });
 
+  test('nor in a payload that leaves instants to Postgres', async () => {
+    await clinic.writer.query(`
+      create table public.visits (id integer, at timestamptz);
+      select relay.publish('visit', 'public.visits', 'INSERT', account => '1');
+      set timezone = 'America/Sao_Paulo'`);
+    expect(await clinic.heard(`insert into public.visits values (1, '2025-01-23T09:15:00Z')`)).toEqual([
+      { event: 'visit', account: '1', payload: { id: 1, at: '2025-01-23T09:15:00+00:00' } },
+    ]);
+  });
+
+  test('row-level security that would hide rows from the capture function: a resync, not a payload without them', async () => {
+    await clinic.writeAs(
+      (role) => `
+        create table public.visits (id integer);
+        alter table public.visits owner to ${role};
+        grant select on public.doctors to ${role};
+        alter table public.doctors enable row level security;
+        select relay.publish('visit', 'public.visits', 'INSERT', account => '1',
+          payload => $$to_jsonb(array(select d.name from public.doctors as d))$$)`,
+    );
+    expect(await clinic.heard('insert into public.visits values (1)')).toEqual([
+      resync('visit', '1', { error: expect.stringContaining('row-level security') }),
+    ]);
+  });
+
   test('a timestamp without time zone, as Prisma makes it, has the Z too', async () => {
     await clinic.writer.query(`
       select relay.suspend('doctors.updated');

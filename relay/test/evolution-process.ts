@@ -6,4 +6,9 @@ import { createLog } from '../log.ts';
 const url = process.argv[2]!;
 const pool = new pg.Pool({ connectionString: url, max: 5 });
 pool.on('error', () => undefined);
-await startEvolutionWorker({ pool, connectionString: url, log: createLog('debug', false), pace: { namespaceMs: 50 } });
+await startEvolutionWorker({
+  pool,
+  connectionString: url,
+  log: createLog('debug', false),
+  pace: { namespaceMs: 50 },
+});

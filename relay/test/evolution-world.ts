@@ -1,11 +1,10 @@
 // A database with the project's schema, for the tests of the Evolution worker.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import pg from 'pg';
-import { startEmbedded } from '../embedded.ts';
+import type pg from 'pg';
 import { openEnvelope, readEnvelope } from '../evolution/payloads.ts';
 import type { Instance, Unit } from '../evolution/store.ts';
+import { createDatabase } from './postgres.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 
@@ -16,32 +15,14 @@ export interface World {
   close(): Promise<void>;
 }
 
-export async function startWorld(settings: Record<string, string> = { fsync: 'off' }): Promise<World> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'recado-evolution-'));
-  const postgres = await startEmbedded({ dataDir, settings });
-  const client = new pg.Client({ connectionString: postgres.url });
-  await client.connect();
-  for (const file of ['001_relay.sql', '003_whatsapp_tables.sql', '004_evolution.sql']) {
-    await client.query(readFileSync(join(root, 'migrations', file), 'utf8').split('-- Down Migration')[0]!);
-  }
-  for (const folder of ['relay', 'evolution']) {
-    for (const file of readdirSync(join(root, 'sql', folder)).sort()) {
-      await client.query(readFileSync(join(root, 'sql', folder, file), 'utf8'));
-    }
-  }
-  await client.end();
-  const pool = new pg.Pool({ connectionString: postgres.url, max: 10 });
-  pool.on('error', () => undefined); // The server is stopped while connections are being closed.
+export async function startWorld(): Promise<World> {
+  const { url, pool, close } = await createDatabase();
   return {
-    url: postgres.url,
+    url,
     pool,
+    close,
     async rows<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []) {
       return (await pool.query<Row>(text, values)).rows;
-    },
-    async close() {
-      await pool.end();
-      await postgres.stop();
-      rmSync(dataDir, { recursive: true, force: true });
     },
   };
 }

@@ -111,7 +111,7 @@ describe.each(['2.3.0', '2.3.4', '2.3.7'])('captured envelopes of %s', (version)
     expect(heard).toEqual([]);
   });
 
-  test.each([1, 2, 3, 4, 5, 6])('shuffled (%d) and twice: the same rows', async (seed) => {
+  test.each([1, 2, 3, 4])('shuffled (%d) and twice: the same rows', async (seed) => {
     const instance = await addInstance(world);
     await tell(instance, shuffled([...envelopes, ...envelopes], seed * 7919), seed % 2 === 0 ? 1 : 9);
     expect(await stateOf(world, instance.tenantId)).toEqual(expected);

@@ -67,7 +67,7 @@ async function insert(
 }
 
 /** Looks again until it is so, or fails with what it saw last. */
-async function until<T>(look: () => Promise<T> | T, isSo: (seen: T) => boolean, ms = 8_000): Promise<T> {
+async function until<T>(look: () => Promise<T> | T, isSo: (seen: T) => boolean, ms = 20_000): Promise<T> {
   const deadline = Date.now() + ms;
   for (;;) {
     const seen = await look();

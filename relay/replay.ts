@@ -20,15 +20,21 @@ export interface ReplayPage {
   readonly next: Position;
 }
 
-/** A page that was read is kept this long for others who ask for it. */
+/** A page is kept this long after somebody asked for it: a storm may last, and asks for the same pages throughout. */
 const SHARED_FOR_MS = 5_000;
 const MOST_SHARED = 200;
+
+interface SharedPage {
+  readonly page: Promise<ReplayPage>;
+  /** Once it is read. */
+  forgetting: NodeJS.Timeout | undefined;
+}
 
 export class Replay {
   readonly #pool: pg.Pool;
   readonly #limits: PageLimits;
   readonly #metrics: Metrics;
-  readonly #pages = new Map<string, Promise<ReplayPage>>();
+  readonly #pages = new Map<string, SharedPage>();
 
   /** @param pool sessions for reading (openReader); as many as may work on replays at a time */
   constructor(pool: pg.Pool, limits: PageLimits, metrics: Metrics) {
@@ -43,17 +49,22 @@ export class Replay {
    */
   page(account: string, position: Position, bound: Snapshot): Promise<ReplayPage> {
     const key = `${formatPosition(position)} ${account}`;
-    const shared = this.#pages.get(key);
-    if (shared) return shared;
-    const page = this.#read(account, position, bound);
-    this.#pages.set(key, page);
+    const known = this.#pages.get(key);
+    if (known) {
+      known.forgetting?.refresh();
+      return known.page;
+    }
+    const shared: SharedPage = { page: this.#read(account, position, bound), forgetting: undefined };
+    this.#pages.set(key, shared);
     const oldest = this.#pages.size > MOST_SHARED ? this.#pages.keys().next().value : undefined;
     if (oldest !== undefined) this.#pages.delete(oldest);
     const forget = () => {
-      if (this.#pages.get(key) === page) this.#pages.delete(key);
+      if (this.#pages.get(key) === shared) this.#pages.delete(key);
     };
-    page.then(() => setTimeout(forget, SHARED_FOR_MS).unref(), forget);
-    return page;
+    shared.page.then(() => {
+      shared.forgetting = setTimeout(forget, SHARED_FOR_MS).unref();
+    }, forget);
+    return shared.page;
   }
 
   async #read(account: string, position: Position, target: Snapshot): Promise<ReplayPage> {

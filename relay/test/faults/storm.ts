@@ -24,7 +24,7 @@ interface Page {
 
 export async function runStorm(stage: Stage, verdict: Verdict): Promise<Figure[]> {
   const { server } = stage;
-  const node = await stage.startNode('e', { WINDOW_EVENTS });
+  const node = await stage.startNode('e', { WINDOW_EVENTS, CONNECTIONS_PER_ADDRESS: '5000' });
   const accounts = Array.from({ length: ACCOUNTS }, (_, i) => `account ${i}`);
   const pages: Page[] = [];
   for (let i = 0; i < CLIENTS; i += 1) {

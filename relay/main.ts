@@ -2,6 +2,7 @@
 // The command line: recado <command>. Each command is a few lines here; what it does has a file of its own.
 import { Command } from 'commander';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
+import { FORMATS, findBreaks, findProblems, printContract } from './contract.ts';
 import { createPool, waitForDatabase } from './database.ts';
 import { findDatabase, findSecret } from './demo.ts';
 import { examine } from './doctor.ts';
@@ -131,6 +132,36 @@ program
   });
 
 program
+  .command('contract')
+  .description(
+    'the events of the database, for people, programs and compilers; what is off; what would break',
+  )
+  .option('--format <format>', FORMATS.join(', '), 'table')
+  .option('--check', 'says what is off, with what to do about it; exit code 1 if anything is')
+  .option(
+    '--diff <file>',
+    'says what has changed since --format json printed this file that would break clients; exit code 1 if anything has',
+  )
+  .action(async (options: { format: string; check?: boolean; diff?: string }) => {
+    const { settings, log } = begin('contract');
+    const pool = createPool({ url: await findDatabase(settings), name: 'recado contract', log, max: 1 });
+    try {
+      const { check, diff } = options;
+      const findings = [
+        ...(check ? await findProblems(pool) : []),
+        ...(diff === undefined ? [] : await findBreaks(pool, diff)),
+      ];
+      if (!check && diff === undefined) print(await printContract(pool, options.format, settings.roomPrefix));
+      else if (findings.length === 0)
+        print(diff === undefined ? 'Nothing is off.' : 'Nothing that breaks clients.');
+      else process.exitCode = 1;
+      for (const finding of findings) print(finding);
+    } finally {
+      await pool.end();
+    }
+  });
+
+program
   .command('doctor')
   .description('checks settings, database, privileges, LISTEN, contract, clock and keys, and says what to do')
   .action(async () => {
@@ -161,7 +192,8 @@ program
 /** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
 function begin(role: string): { settings: Settings; log: Log } {
   const settings = readSettings();
-  const quiet = ['sql', 'trace'].includes(role) || role === 'token' || role === 'tail' || role === 'migrate';
+  const quiet =
+    ['sql', 'trace', 'contract'].includes(role) || role === 'token' || role === 'tail' || role === 'migrate';
   const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;
   const log = createLog(level, settings.log.pretty);
   log.say('process_starting', { role, version });

@@ -32,7 +32,8 @@ function show(value: unknown): string {
   return typeof value === 'object' ? JSON.stringify(value) : String(value);
 }
 
-function renderTable(head: string[], rows: string[][]): string {
+/** Columns as psql draws them. */
+export function renderTable(head: string[], rows: string[][]): string {
   const widths = head.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]!.length)));
   const line = (cells: string[]) =>
     cells

@@ -130,8 +130,9 @@ begin
       select relay.sample(jsonb_build_object('type', 'object', 'properties',
         (select jsonb_object_agg(property.key, property.value)
            from jsonb_array_elements(schema -> 'allOf') as part, jsonb_each(part -> 'properties') as property))))
-    when kind = 'object' or schema ? 'properties' then coalesce((
-      select jsonb_object_agg(property.key, relay.sample(property.value)) from jsonb_each(schema -> 'properties') as property), '{}')
+    when kind = 'object' or schema ? 'properties' then
+      coalesce((select jsonb_object_agg(name, 'null'::jsonb) from jsonb_array_elements_text(schema -> 'required') as name), '{}')
+      || coalesce((select jsonb_object_agg(property.key, relay.sample(property.value)) from jsonb_each(schema -> 'properties') as property), '{}')
     when kind = 'array' then case
       when jsonb_typeof(schema -> 'items') = 'object' and schema -> 'items' <> '{}' then jsonb_build_array(relay.sample(schema -> 'items'))
       else '[]' end
@@ -157,7 +158,7 @@ comment on function relay.sample(jsonb) is 'A value that fits a JSON Schema, mad
 create or replace view relay.contract as
 select c.event,
        coalesce(nullif(current_setting('relay.room_prefix', true), ''), 'orders.account.')
-         || format('{%s}', coalesce(substring(c.account from '^\s*((?:new|old)\.(?:"[^"]+"|[a-z0-9_$]+))\s*$'), 'account')) as room,
+         || format('{%s}', coalesce(btrim(substring(c.account from '^\s*(?:new|old)\.("[^"]+"|[a-z0-9_$]+)\s*$'), '"'), 'account')) as room,
        c.on_table,
        relay.fires_when(c) as fires_when,
        case when c.on_table is not null then relay.trigger_name(c.event, c.operation) end as trigger,
@@ -178,7 +179,7 @@ select c.event,
    select case when c.operation <> 'TRUNCATE' then relay.schema_of(c) end as of_payload offset 0) as schema
  order by c.event, c.operation;
 comment on view relay.contract is 'Every event clients may hear: its room, what makes it, and what it carries. relay.check() says what is off.';
-comment on column relay.contract.room is 'Who hears it; the account comes from the row. Where a column does not say it, the column account of this view does.';
+comment on column relay.contract.room is 'Who hears it: {…} is the column that holds the account, or {account} where it takes an expression (see account).';
 comment on column relay.contract.trigger is 'Trigger on on_table, and function in relay_capture, of this name; null: relay.emit().';
 comment on column relay.contract.enabled is 'Whether it is recorded now: the trigger exists and is not switched off, the event is not suspended.';
 comment on column relay.contract.payload_schema is 'JSON Schema of what clients receive; {} is anything. Where none was published it comes from the table''s columns.';

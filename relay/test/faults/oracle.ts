@@ -8,6 +8,7 @@ import { type Fault, runSchedule, type World } from './faults.ts';
 import { Ledger, type Outcome } from './ledger.ts';
 import { Link } from './links.ts';
 import { markEnd } from './marks.ts';
+import type { RelayNode } from './nodes.ts';
 import {
   compareLedger,
   compareViewing,
@@ -71,6 +72,7 @@ export async function runOracle(
     ['  outcome unknown', outcomes('unknown')],
     ['events', committed.size],
     ...figuresOf(clients),
+    ...(await countSayings(nodes)),
     ['caught up after the end', `${caughtUpMs} ms`],
   ];
   return { figures, world };
@@ -107,6 +109,20 @@ async function waitForEnd({ server, clients }: World, verdict: Verdict): Promise
     verdict.add('complaints', `after a minute ${named} had not heard the end`);
   });
   return Date.now() - began;
+}
+
+/** What the relays met with, as their logs have it: proof that the faults were felt. */
+async function countSayings(nodes: readonly RelayNode[]): Promise<Figure[]> {
+  const logs = await Promise.all(nodes.map((node) => node.sayings()));
+  const count = (saying: string) => logs.reduce((total, sayings) => total + (sayings.get(saying) ?? 0), 0);
+  return [
+    ['relays started', count('process_starting')],
+    ['  lost their database', count('feed_failed')],
+    ['  closed the gate', count('gate_changed closed')],
+    ['  ended a frozen holder of it', count('gate_holder_ended')],
+    ['  sent a slow client away', count('socket_too_slow')],
+    ['  put a client off', count('handshake_deferred')],
+  ];
 }
 
 function countFaults(schedule: readonly Fault[]): Figure[] {

@@ -1,6 +1,6 @@
 // The oracle: real relays, a real Postgres and stock clients, and everything that can go wrong between them.
 //
-//   npm run test:faults -- [--seconds 30] [--faults 25] [--seed N] [--only "half-open"]
+//   npm run test:faults -- [--seconds 20] [--faults 20] [--seed N] [--only "half-open"]
 //                          [--scenario faults|bell|storm] [--error NAME] [--verbose] [--keep]
 //
 // A seed brings back the same faults at the same times to the same clients, and the same deeds of each writer. What
@@ -31,7 +31,7 @@ import { runStorm } from './storm.ts';
 
 const { values: options } = parseArgs({
   options: {
-    seconds: { type: 'string', default: '30' },
+    seconds: { type: 'string', default: '20' },
     faults: { type: 'string' },
     seed: { type: 'string', default: String(Math.floor(Math.random() * 1e9)) },
     only: { type: 'string' },
@@ -65,7 +65,7 @@ const figures: Figure[] = [
 print(`seed ${seed}`);
 const stage = await Stage.set(options.error === undefined ? [] : errorNamed(options.error).edits);
 if (scenario === 'all' || scenario === 'faults') {
-  const count = Number(options.faults ?? Math.ceil(seconds * 0.8));
+  const count = Number(options.faults ?? Math.ceil(seconds));
   const schedule = makeSchedule(seed, count, seconds * 1_000, options.only);
   const oracle = await runOracle(stage, { seed, seconds, schedule, say }, verdict);
   figures.push(...oracle.figures);

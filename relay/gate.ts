@@ -70,6 +70,7 @@ export class Gate {
   #settle: { above: bigint; until: number } | null = null;
   #busy = false;
   #ringing = false;
+  #ringAgain = false;
   #heldElsewhereUntil = 0;
   #ended = false;
 
@@ -138,11 +139,16 @@ export class Gate {
 
   /** Rings for the other nodes, which hear no writer now. */
   async ringForOthers(): Promise<void> {
-    // Its own commit needs the lock of NOTIFY for a moment only: it has nothing to write to disk.
+    this.#ringAgain = true;
     if (this.#ringing) return;
     this.#ringing = true;
     try {
-      await this.#options.pool.query("select pg_notify('relay', '')");
+      // A ring that is under way may have been heard before this batch was there to be read.
+      while (this.#ringAgain) {
+        this.#ringAgain = false;
+        // Its own commit needs the lock of NOTIFY for a moment only: it has nothing to write to disk.
+        await this.#options.pool.query("select pg_notify('relay', '')");
+      }
     } catch (error) {
       this.#options.log.say('gate_failed', { error: describe(error) });
     } finally {

@@ -2,7 +2,8 @@
 // messages from some time before the point up to which everything is known. Told twice, a fact changes nothing.
 import type { Api } from './api.ts';
 import { type Address, readAddress } from './jid.ts';
-import { type Reading, readChatPage, readMessagePage, timeOf } from './payloads.ts';
+import { timeOf } from './message.ts';
+import { type Reading, readChatPage, readMessagePage } from './payloads.ts';
 import { readObject } from './scrub.ts';
 import type { Instance, Store } from './store.ts';
 

@@ -1,0 +1,236 @@
+// One message of Evolution, and what happens to it: status, edits, deletion. From unknown to facts.
+import { readContent, readProtocol, textOf, unwrap } from './content.ts';
+import { type Facts, STATUSES, type Status } from './facts.ts';
+import { type Fields, fieldsOf, idOf, readTime, typeName, Unreadable } from './field.ts';
+import { type Address, readAddress } from './jid.ts';
+import { type JsonObject, readLong, readObject, readText, scrub } from './scrub.ts';
+
+/** Longest JSON of a message that is kept with it; text alone is at most 64 KiB in WhatsApp. */
+const MAX_FIELDS = 512 * 1024;
+
+export interface Context {
+  /** Number of the WhatsApp account itself, where known: never anybody else's alternative address. */
+  own: Address | null;
+  /** Kinds of chats the instance leaves out. */
+  skip: ReadonlySet<string>;
+}
+
+/** How a message came: as it happened, in a history the phone sent, or as an answer over REST. */
+export type Telling = { as: 'live' } | { as: 'history' } | { as: 'rest'; readAt: number };
+
+export function readMessage(facts: Facts, item: unknown, telling: Telling, context: Context): void {
+  const fields = fieldsOf(item, 'a message');
+  const key = fieldsOf(fields.key, 'key of a message');
+  const id = idOf(key.id, 'key.id');
+  const chat = readAddress(key.remoteJid) ?? readAddress(fields.remoteJid);
+  if (chat === null)
+    throw new Unreadable(
+      `expected key.remoteJid to be a WhatsApp address, received ${typeName(key.remoteJid)}`,
+    );
+  const fromMe = key.fromMe === true || key.fromMe === 'true';
+  learnPairs(facts, chat, key, fields, fromMe, context);
+  if (context.skip.has(chat.kind)) return;
+
+  const alias = facts.address(chat);
+  const sentAt = readTime(fields.messageTimestamp);
+  const sender = senderOf(chat, key);
+  const pushName = fromMe ? null : readText(fields.pushName);
+  if (pushName !== null && sender !== null) facts.name(facts.address(sender), pushName, sentAt ?? 0);
+
+  const reading = readContent(fields.message);
+  switch (reading.is) {
+    case 'nothing':
+      return;
+    case 'protocol': {
+      const { kind, targetId, at, content } = reading.protocol;
+      if (kind === 'delete') facts.changes.push({ id: targetId, kind });
+      else facts.changes.push({ id: targetId, kind, content, at: at ?? sentAt, seen: false });
+      return;
+    }
+    case 'reaction': {
+      const { targetId, emoji, at } = reading.reaction;
+      const reactor = fromMe ? 'me' : sender === null ? alias : facts.address(sender);
+      facts.reactions.push({ id: targetId, reactor, emoji, at: at ?? sentAt ?? 0 });
+      return;
+    }
+    case 'message':
+      break;
+  }
+
+  const statuses = [fields.status, ...updatesOf(fields).map((update) => update.status)].map(readStatus);
+  const status = furthest(statuses) ?? (fromMe ? 'SENT' : 'DELIVERED');
+  facts.message({
+    chat: alias,
+    id,
+    fromMe,
+    kind: reading.kind,
+    content: reading.content,
+    status,
+    sentAt,
+    live: telling.as === 'live',
+    whatsapp: clientFields(facts, fields, key),
+    media: reading.media,
+  });
+  if (telling.as === 'rest') readTraces(facts, fields, key, id, reading.content, telling.readAt);
+}
+
+// A REST record says in MessageUpdate that the message was edited, and its `message` is what it says now, or
+// null after a revoke. The event of an edit may reach us before Evolution's own table has it, hence the minute.
+// A DELETED in MessageUpdate proves nothing: versions up to 2.3.4 write it for edits and poll votes too.
+function readTraces(
+  facts: Facts,
+  fields: Fields,
+  key: Fields,
+  id: string,
+  content: string,
+  readAt: number,
+): void {
+  const edited = updatesOf(fields).some((update) => update.status === 'EDITED') || fields.status === 'EDITED';
+  const gone = fields.message === null && edited;
+  if (gone || key.deleted === true) facts.changes.push({ id, kind: 'delete' });
+  else if (edited) facts.changes.push({ id, kind: 'edit', content, at: readAt - 60_000, seen: true });
+}
+
+function updatesOf(fields: Fields): Fields[] {
+  const updates = fields.MessageUpdate;
+  return Array.isArray(updates) ? updates.map(readObject).filter((update) => update !== null) : [];
+}
+
+// Who wrote it: the participant in a group, the other side in a chat of two.
+function senderOf(chat: Address, key: Fields): Address | null {
+  if (chat.kind === 'phone' || chat.kind === 'lid') return chat;
+  const written = [key.participantAlt, key.participantPn, key.participant].map(readAddress);
+  return written.find((a) => a?.kind === 'phone') ?? written.find((a) => a !== null) ?? null;
+}
+
+// Everywhere a version of Evolution or Baileys says that a LID and a phone number are one person. Fields named
+// sender… mean the writer, so in a message of our own they mean us. 2.3.x sometimes gives the instance's own
+// number as the alternative of someone else.
+export function learnPairs(
+  facts: Facts,
+  chat: Address,
+  key: Fields,
+  fields: Fields,
+  fromMe: boolean,
+  { own }: Context,
+): void {
+  const other = (value: unknown): Address | null => {
+    const address = readAddress(value);
+    return address === null || address.alias === own?.alias ? null : address;
+  };
+  if (chat.kind === 'phone' || chat.kind === 'lid') {
+    const written = [key.remoteJidAlt, key.previousRemoteJid, fields.previousRemoteJid, fields.remoteLid];
+    if (!fromMe) written.push(key.senderPn, key.senderLid, fields.senderPn, fields.senderLid);
+    for (const value of written) facts.pair(chat, other(value));
+    return;
+  }
+  const participant = other(key.participant);
+  const written = [key.participantAlt, key.participantPn, key.participantLid];
+  if (!fromMe) written.push(key.senderPn, key.senderLid, fields.senderPn, fields.senderLid);
+  for (const value of written) facts.pair(participant, other(value));
+}
+
+/** The fields of the Evolution message that clients read, as they came but for binaries and secrets. */
+function clientFields(facts: Facts, fields: Fields, key: Fields): JsonObject {
+  const picked = {
+    key,
+    pushName: fields.pushName ?? null,
+    message: fields.message ?? null,
+    messageType: fields.messageType,
+    messageTimestamp: readLong(fields.messageTimestamp),
+    contextInfo: fields.contextInfo ?? fields.messageContextInfo ?? undefined,
+    source: fields.source,
+  };
+  const kept = scrub(picked) as JsonObject;
+  const bytes = JSON.stringify(kept).length;
+  facts.bytes += Math.min(bytes, MAX_FIELDS);
+  return bytes > MAX_FIELDS ? { ...kept, message: null, contextInfo: null } : kept;
+}
+
+const STATUS_WORDS: Record<string, Status> = {
+  ERROR: 'FAILED',
+  PENDING: 'PENDING',
+  SERVER_ACK: 'SENT',
+  DELIVERY_ACK: 'DELIVERED',
+  READ: 'READ',
+  PLAYED: 'PLAYED',
+};
+const STATUS_NUMBERS: Status[] = ['FAILED', 'PENDING', 'SENT', 'DELIVERED', 'READ', 'PLAYED'];
+
+// DELETED is not among them: Evolution writes it for every update without an acknowledgement (edits, votes), and
+// announces real deletions as messages.delete or messages.edited.
+function readStatus(value: unknown): Status | null {
+  if (typeof value === 'number' || (typeof value === 'string' && /^\d$/.test(value))) {
+    return STATUS_NUMBERS[Number(value)] ?? null;
+  }
+  return typeof value === 'string' ? (STATUS_WORDS[value.toUpperCase()] ?? null) : null;
+}
+
+function furthest(statuses: (Status | null)[]): Status | null {
+  const ranks = statuses.map((status) => (status === null ? -1 : STATUSES.indexOf(status)));
+  return STATUSES[Math.max(...ranks)] ?? null;
+}
+
+export function readUpdate(facts: Facts, item: unknown, context: Context): void {
+  const outer = fieldsOf(item, 'an update');
+  // Baileys: {key, update: {status, message}}.
+  const fields = { ...outer, ...readObject(outer.update) };
+  const key = readObject(fields.key);
+  const id = idOf(fields.keyId ?? key?.id ?? fields.id, 'keyId of an update');
+  const chat = readAddress(fields.remoteJid) ?? readAddress(key?.remoteJid);
+  if (chat !== null) {
+    if (context.skip.has(chat.kind)) return;
+    const fromMe = fields.fromMe === true || key?.fromMe === true;
+    learnPairs(facts, chat, key ?? fields, fields, fromMe, context);
+  }
+  const edit = readObject(fields.message);
+  if (edit !== null) {
+    // The status beside it is not one; an edit is announced with its time as messages.edited as well.
+    const protocol = readObject(unwrap(edit).inner.protocolMessage);
+    const read = protocol === null ? null : readProtocol(protocol);
+    if (read?.kind === 'delete') facts.changes.push({ id: read.targetId, kind: 'delete' });
+    else if (read !== null)
+      facts.changes.push({
+        id: read.targetId,
+        kind: 'edit',
+        content: read.content,
+        at: read.at,
+        seen: false,
+      });
+    else if (readObject(edit.editedMessage) !== null) {
+      facts.changes.push({ id, kind: 'edit', content: textOf(edit), at: null, seen: false });
+    }
+    return;
+  }
+  const status = readStatus(fields.status);
+  if (status !== null) facts.changes.push({ id, kind: 'status', status });
+}
+
+export function readEdited(facts: Facts, item: unknown): void {
+  const fields = fieldsOf(item, 'an edit');
+  const message = readObject(fields.message);
+  const nested = message === null ? null : readObject(unwrap(message).inner.protocolMessage);
+  const protocol = nested ?? fields;
+  const key = fieldsOf(protocol.key, 'key of an edit');
+  idOf(key.id, 'key.id of an edit');
+  const read = readProtocol(protocol);
+  if (read === null) return;
+  if (read.kind === 'delete') facts.changes.push({ id: read.targetId, kind: 'delete' });
+  else
+    facts.changes.push({ id: read.targetId, kind: 'edit', content: read.content, at: read.at, seen: false });
+}
+
+export function readDelete(facts: Facts, item: unknown): void {
+  const fields = fieldsOf(item, 'a deletion');
+  // {jid, all: true}: the chat was cleared on the phone; what the team has stays.
+  if (fields.all === true) return;
+  facts.changes.push({
+    id: idOf(readObject(fields.key)?.id ?? fields.id, 'id of a deletion'),
+    kind: 'delete',
+  });
+}
+
+/** Milliseconds of a record's messageTimestamp, for deciding how far a page reaches. */
+export function timeOf(record: unknown): number | null {
+  return readTime(readObject(record)?.messageTimestamp);
+}

@@ -153,9 +153,11 @@ export class Client {
     const { figures } = this;
     let heardSinceConnect = 0;
     let hasPosition = false;
+    let cameWithPosition = false;
     socket.on('connect', () => {
       figures.connects += 1;
       heardSinceConnect = 0;
+      cameWithPosition = hasPosition;
       if (socket.recovered) figures.recovered += 1;
     });
     socket.on('connect_error', (error: Error & { data?: { code?: string } }) => {
@@ -193,7 +195,7 @@ export class Client {
       const last = parts.at(-1);
       const seen = this.#viewing.seen.length + (EVENTS.includes(event) ? 1 : 0);
       if (typeof last === 'string') this.#keep(last, seen);
-      if (event === 'relay:ready' && hasPosition) {
+      if (event === 'relay:ready' && cameWithPosition) {
         figures.complaints.push('came back with a position, and was greeted as if it had none');
       }
       hasPosition ||= typeof last === 'string';

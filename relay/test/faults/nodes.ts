@@ -24,6 +24,10 @@ export interface NodeOptions {
   environment: Record<string, string>;
 }
 
+/** In so much time it ends when asked to; what a machine busy with faults takes longer is not its fault. */
+const PROMISED_MS = 5_000;
+const BUSY_MS = 2_000;
+
 /** The node is killed when this process ends, however that happens. */
 const UNDER_WATCH = '( ( read -r _ <&3; kill -9 $$ ) >/dev/null 2>&1 & ) ; exec "$@" 3<&-';
 
@@ -159,7 +163,7 @@ export class RelayNode {
     const ms = Date.now() - began;
     // Before its handler is installed SIGTERM ends Node itself, with no exit code.
     const ended = code === 0 || (code === null && ms < 1_000);
-    if (signal === 'SIGTERM' && (!ended || ms > 5_000)) {
+    if (signal === 'SIGTERM' && (!ended || ms > PROMISED_MS + BUSY_MS)) {
       this.complaints.push(`relay ${this.name} took ${ms} ms to end on SIGTERM, with exit code ${code}`);
     }
     this.#child = null;

@@ -36,13 +36,16 @@ export interface Property {
   readonly required: boolean;
 }
 
+/** In the order of `required`, then the others: jsonb has sorted the properties by the length of their names. */
 export function propertiesOf(schema: JsonSchema): Property[] {
-  const required = Array.isArray(schema.required) ? schema.required : [];
-  return Object.entries(schemaFrom(schema.properties)).map(([name, value]) => ({
+  const required: unknown[] = Array.isArray(schema.required) ? schema.required : [];
+  const properties = Object.entries(schemaFrom(schema.properties)).map(([name, value]) => ({
     name,
     schema: schemaFrom(value),
     required: required.includes(name),
   }));
+  const place = ({ name, required: must }: Property) => (must ? required.indexOf(name) : required.length);
+  return properties.sort((a, b) => place(a) - place(b));
 }
 
 /** The schema that a `$ref` within `root` names, or the schema itself. What is not found may be anything. */

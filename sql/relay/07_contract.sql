@@ -102,7 +102,7 @@ begin
   end if;
   found := regexp_match(published.payload, '^\s*to_jsonb\s*\(\s*(?:new|old)\s*(?:\.\s*(?:"((?:[^"]|"")+)"|([a-z_][a-z0-9_$]*))\s*)?\)\s*$', 'i');
   if found is null then
-    return '{}';
+    return '{}'::jsonb;
   end if;
   if found[1] is null and found[2] is null then
     return relay.schema_of_row(published.on_table);

@@ -217,6 +217,7 @@ as $$
 declare
   found_text text;
 begin
+  event := null;
   for found_text in select format('relay.events_%s', s) from generate_series(0, 7) as s
                      where not exists (select from pg_inherits as i where i.inhparent = 'relay.events'::regclass and i.inhrelid = to_regclass(format('relay.events_%s', s))) loop
     problem := 'partition_missing';

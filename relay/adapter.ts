@@ -124,15 +124,15 @@ export async function drained(socket: Socket): Promise<void> {
   const network = webSocketOf(connection)?._socket;
   await new Promise<void>((resolve) => {
     const done = () => {
-      network?.off('drain', done);
       connection.off('drain', done);
       connection.off('close', done);
       resolve();
     };
-    network?.once('drain', done);
     connection.once('drain', done);
     connection.once('close', done);
     if (connection.readyState !== 'open' || backlog(socket) === 0) done();
+    // Called when all that was written before is gone. The 'drain' of a network socket comes only after much.
+    else if (network?.writable) network.write('', done);
   });
 }
 

@@ -38,12 +38,23 @@ function clientConfig({ url, name }: ConnectOptions): pg.ClientConfig {
   };
 }
 
+export interface PoolOptions extends ConnectOptions {
+  log: Log;
+  max?: number;
+  /** After which a query is given up, because its connection is half-open. */
+  queryTimeoutMs?: number;
+  onConnect?: pg.PoolConfig['onConnect'];
+}
+
 /** For short queries. A connection that breaks is said in the log and replaced by the pool. */
-export function createPool(
-  options: ConnectOptions & { log: Log; max?: number; onConnect?: pg.PoolConfig['onConnect'] },
-): pg.Pool {
-  const { max = 10, onConnect } = options;
-  const pool = new pg.Pool({ ...clientConfig(options), max, ...(onConnect && { onConnect }) });
+export function createPool(options: PoolOptions): pg.Pool {
+  const { max = 10, onConnect, queryTimeoutMs } = options;
+  const pool = new pg.Pool({
+    ...clientConfig(options),
+    max,
+    ...(onConnect && { onConnect }),
+    ...(queryTimeoutMs !== undefined && { query_timeout: queryTimeoutMs }),
+  });
   // Without listeners a connection that breaks ends the process: an idle one through the pool, one that is lent
   // through the client. The latter's next query fails, and says so.
   pool.on('connect', (client) => client.on('error', () => undefined));
@@ -91,7 +102,7 @@ export async function openReader(options: ConnectOptions & { queryTimeoutMs?: nu
 }
 
 /** The same as a pool, for replays: its size is how many may work at a time. */
-export function createReaderPool(options: ConnectOptions & { log: Log; max: number }): pg.Pool {
+export function createReaderPool(options: Omit<PoolOptions, 'onConnect'>): pg.Pool {
   return createPool({
     ...options,
     onConnect: async (client) => {

@@ -176,7 +176,7 @@ export class Feed {
   }
 
   async #readUntilBroken(onRead: () => void): Promise<void> {
-    const session = await this.#options.connect();
+    const session = await this.#connect();
     this.#session = session;
     let broken: Error | null = null;
     // Without a listener the process would die of it. The next query fails too, and says so.
@@ -201,6 +201,25 @@ export class Feed {
       this.#session = null;
       await session.end().catch(() => undefined);
     }
+  }
+
+  /** close() does not wait for a database that does not answer. */
+  async #connect(): Promise<pg.Client> {
+    const { signal } = this.#stopping;
+    const connecting = this.#options.connect();
+    let stop!: () => void;
+    const stopped = new Promise<null>((resolve) => {
+      stop = () => resolve(null);
+      signal.addEventListener('abort', stop);
+    });
+    try {
+      const session = await Promise.race([connecting, stopped]);
+      if (session) return session;
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+    connecting.then((late) => late.end()).catch(() => undefined);
+    throw notReady();
   }
 
   /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */

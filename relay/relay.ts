@@ -1,5 +1,6 @@
 // One relay process: its parts put together, and taken apart in order.
 import { createServer } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Admission } from './admission.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { consoleRoutes } from './console/console.ts';
@@ -41,6 +42,10 @@ export interface Relay {
 
 /** A query that takes longer has lost its connection: pages are index scans of milliseconds. */
 const QUERY_TIMEOUT_MS = 15_000;
+/** Retention may look at every row of a slot. */
+const RETENTION_TIMEOUT_MS = 120_000;
+/** What is closed later than that is a connection to a database that does not answer. */
+const CLOSE_WITHIN_MS = 2_000;
 const REPLAY_SESSIONS = 2;
 /** Nobody waits longer in front of a page. */
 const CONSOLE_SETTINGS = 'set statement_timeout = 2000';
@@ -66,8 +71,20 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     log,
     metrics,
   });
-  const pool = createPool({ url: databaseUrl, name: 'recado relay', max: 2, log });
-  const replayPool = createReaderPool({ url: databaseUrl, name: 'recado replay', max: REPLAY_SESSIONS, log });
+  const pool = createPool({
+    url: databaseUrl,
+    name: 'recado relay',
+    max: 2,
+    queryTimeoutMs: RETENTION_TIMEOUT_MS,
+    log,
+  });
+  const replayPool = createReaderPool({
+    url: databaseUrl,
+    name: 'recado replay',
+    max: REPLAY_SESSIONS,
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+    log,
+  });
   const consolePool = createPool({
     url: databaseUrl,
     name: 'recado console',
@@ -140,8 +157,11 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   async function close(): Promise<void> {
     link?.close();
     await sockets.close();
-    await retention.close();
-    await Promise.all([wakeup.close(), feed.close()]);
+    // The feed keeps nothing that would be lost with it.
+    await Promise.race([closeDatabase(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
+  }
+  async function closeDatabase(): Promise<void> {
+    await Promise.all([retention.close(), wakeup.close(), feed.close()]);
     await Promise.all([pool.end(), replayPool.end(), consolePool.end()]);
   }
   return {

@@ -3,6 +3,7 @@
 // Whatever a client hears goes through here: a batch of the feed to the rooms that are live, and to a client that
 // comes back what it missed, until in one tick its position is the feed's; in that tick it joins.
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
+import type { Socket as NetworkSocket } from 'node:net';
 import { Server, type Socket } from 'socket.io';
 import { backlog, closeTransport, drained, Encoded, newSessionId, RelayAdapter, write } from './adapter.ts';
 import type { Admission } from './admission.ts';
@@ -13,7 +14,7 @@ import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { OutboxEvent, Revocation } from './outbox.ts';
 import { covers, formatPosition, horizon, type Position, parsePosition, sees } from './position.ts';
-import type { Replay } from './replay.ts';
+import type { Replay, ReplayPage } from './replay.ts';
 import { Revocations } from './revocations.ts';
 import { bearerFrom, type Identity, TokenError, type Verifier } from './token.ts';
 import type { Trace } from './trace.ts';
@@ -40,6 +41,8 @@ interface SocketData {
   position: Position | null;
   /** Why the position it came with is not honoured. */
   resync: ResyncReason | null;
+  /** Whether it was told relay:ready or relay:resync. */
+  greeted: boolean;
   expiry: NodeJS.Timeout | undefined;
 }
 
@@ -48,14 +51,20 @@ interface ClientEvents {
   'auth:refresh': (token: unknown, ack: unknown) => void;
 }
 
-/** At most so much is replayed to a client in one tick. */
+/** At most so many events are taken out of the window for a client at a time. */
+const RECALL_EVENTS = 1_000;
+/** At most so much is replayed to a client in one tick, or one event that is larger. */
 const REPLAY_CHUNK_BYTES = 64 * 1024;
+/** Name, position and framing of an event, roughly. */
+const ENVELOPE_BYTES = 300;
 /** A replay goes on when no more than this waits for its client. */
 const REPLAY_BACKLOG_BYTES = 128 * 1024;
 /** An offset of any client of ours fits, and one that is too long gets an answer instead of a closed transport. */
 const MAX_FRAME_BYTES = 256 * 1024;
 /** A connection that sends no handshake in this time is closed. */
 const CONNECT_WITHIN_MS = 10_000;
+/** Who has not closed its end by then, when we close, is not waited for. */
+const CLOSE_WITHIN_MS = 1_000;
 /** Timers over 24.8 days fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -66,6 +75,7 @@ export class Sockets implements FeedListener {
   /** Number of the batch with which each live account was last told a position; least recent first. */
   readonly #told = new Map<string, number>();
   readonly #unknownNames = new Set<string>();
+  readonly #connections = new Set<NetworkSocket>();
   #closing = false;
 
   constructor(options: SocketsOptions) {
@@ -86,6 +96,10 @@ export class Sockets implements FeedListener {
     });
     this.#io.use((socket, next) => void this.#admit(socket, next));
     this.#io.on('connection', (socket) => void this.#welcome(socket));
+    options.server.on('connection', (connection: NetworkSocket) => {
+      this.#connections.add(connection);
+      connection.once('close', () => this.#connections.delete(connection));
+    });
     this.#io.engine.on('connection', (connection: Socket['conn']) => {
       connection.once('close', options.admission.enter(connection.request));
     });
@@ -105,7 +119,7 @@ export class Sockets implements FeedListener {
   // Live
 
   onBatch(batch: Batch): void {
-    const { metrics, trace, roomPrefix } = this.#options;
+    const { metrics, trace, roomPrefix, bufferBytes } = this.#options;
     const byAccount = new Map<string, OutboxEvent[]>();
     const forAll: OutboxEvent[] = [];
     for (const event of batch.events) {
@@ -131,11 +145,13 @@ export class Sockets implements FeedListener {
     for (const [account, events] of byAccount) {
       const room = roomPrefix + account;
       const sockets = this.#io.of('/').adapter.rooms.get(room)?.size ?? 0;
-      for (const { id } of events) trace.note(id, { at: now, room, sockets });
+      const emitted = { at: now, room, sockets };
+      for (const { id } of events) trace.note(id, emitted);
       if (!this.#told.has(account)) continue;
       const deliveries = toDeliveries(events, batch);
       if (deliveries.length === 0) continue;
-      this.#toRoom(account, deliveries);
+      if (bytesOf(deliveries) > bufferBytes / 2) this.#toReplay(account, batch, events[0]!.id);
+      else this.#toRoom(account, deliveries);
       metrics.eventsEmitted.inc(deliveries.length);
       for (const event of events) {
         metrics.commitToEmit.observe(Math.max(0, now - event.capturedAt) / 1000);
@@ -176,6 +192,20 @@ export class Sockets implements FeedListener {
     for (const { event, payload } of deliveries) if (event === 'relay:resync') this.#countResync(payload);
     this.#told.delete(account);
     this.#told.set(account, feed.window.newest);
+  }
+
+  /** More than a socket should hold at once: each member reads it at its own pace, as if it came back. */
+  #toReplay(account: string, { epoch, seen, bound }: Batch, first: bigint): void {
+    const { sockets, adapter } = this.#io.of('/');
+    const room = this.#options.roomPrefix + account;
+    for (const id of [...(adapter.rooms.get(room) ?? [])]) {
+      const socket = sockets.get(id);
+      if (!socket) continue;
+      void socket.leave(room);
+      socket.data.position = { epoch, seen, batch: { bound, through: first - 1n } };
+      void this.#bringUp(socket);
+    }
+    this.#told.delete(account);
   }
 
   /** Writes, and sends away who does not read: past the budget a client costs memory that is not its own. */
@@ -239,7 +269,7 @@ export class Sockets implements FeedListener {
       const { position, resync } = await this.#findPosition(socket, identity.accountId);
       const auth: Record<string, unknown> = socket.handshake.auth;
       const bare = auth.bare === true;
-      socket.data = { identity, bare, position, resync, expiry: undefined };
+      socket.data = { identity, bare, position, resync, greeted: false, expiry: undefined };
       // "recovered" on the client means: the same pid. An app that follows Socket.IO's documentation skips its
       // refetch then.
       if (socket.recovered && resync !== null) forgetSession(socket);
@@ -308,7 +338,6 @@ export class Sockets implements FeedListener {
   // Replay, then join
 
   async #welcome(socket: Client): Promise<void> {
-    const { log } = this.#options;
     socket.on('auth:refresh', (token, ack) => void this.#refresh(socket, token, ack));
     socket.once('disconnect', () => this.#leave(socket));
     // Revoked while it was on its way in, when it was no socket yet that could be found.
@@ -317,10 +346,14 @@ export class Sockets implements FeedListener {
       return;
     }
     this.#expireAt(socket);
+    await this.#bringUp(socket);
+  }
+
+  async #bringUp(socket: Client): Promise<void> {
     try {
       await this.#catchUp(socket);
     } catch (error) {
-      log.say('replay_failed', { socket: socket.id, error: describe(error) });
+      this.#options.log.say('replay_failed', { socket: socket.id, error: describe(error) });
       closeTransport(socket, true);
     }
   }
@@ -347,63 +380,63 @@ export class Sockets implements FeedListener {
         this.#greet(socket, resync);
         return;
       }
-      if (backlog(socket) > REPLAY_BACKLOG_BYTES) {
-        await drained(socket);
-        continue;
+      if (position.seen === feed.seen && !position.batch) {
+        this.#join(socket);
+        metrics.replays.inc({ source });
+        // Also after a replay: it is how a client knows that what follows is live.
+        if (socket.recovered || socket.data.greeted) {
+          this.#send(socket, new Encoded([positionNews(formatPosition(position))]));
+        } else this.#greet(socket, null);
+        return;
       }
-      if (feed.window.reaches(position.seen) && covers(feed.seen, horizon(position))) {
-        const chunk = this.#nextOfWindow(account, position);
-        this.#sendReplay(socket, chunk.deliveries);
-        position = chunk.next;
-        if (chunk.complete && !position.batch && position.seen === feed.seen) {
-          this.#join(socket);
-          metrics.replays.inc({ source });
-          const text = formatPosition(position);
-          // Also after a replay: it is how a client knows that what follows is live.
-          if (socket.recovered) this.#send(socket, new Encoded([positionNews(text)]));
-          else this.#greet(socket, null);
-          return;
-        }
-        // Others get their turn between two chunks.
-        await new Promise(setImmediate);
-        continue;
+      let page = this.#recall(account, position);
+      if (!page) {
+        source = 'table';
+        page = await replay.page(account, position, feed.seen);
       }
-      source = 'table';
-      const page = await replay.page(account, position, feed.seen);
       if (page.tooOld) {
         // Retention overtook a slow client, which was told that it recovered, too.
         closeTransport(socket, true);
         return;
       }
-      if (!socket.connected) return;
-      const deliveries = toDeliveries(page.events, { epoch: position.epoch, ...page });
-      this.#sendReplay(socket, deliveries);
+      await this.#sendPage(socket, page, position.epoch);
       position = page.next;
     }
   }
 
-  /** A part of what the window holds for a position, no larger than a chunk. */
-  #nextOfWindow(
-    account: string,
-    position: Position,
-  ): { deliveries: Delivery[]; next: Position; complete: boolean } {
+  /** What the window holds for a position, in pages like those of the table; null: it does not reach so far back. */
+  #recall(account: string, position: Position): ReplayPage | null {
     const { feed } = this.#options;
-    const { epoch, seen } = position;
-    const bound = position.batch?.bound ?? feed.seen;
-    const within = feed.window.unseen(account, position).filter((event) => sees(bound, event.xid));
-    const chunk: OutboxEvent[] = [];
-    let bytes = 0;
-    for (const event of within) {
-      if (bytes > REPLAY_CHUNK_BYTES) break;
-      bytes += (event.payload?.length ?? 0) + 200;
-      chunk.push(event);
-    }
-    const complete = chunk.length === within.length;
-    const deliveries = toDeliveries(chunk, { epoch, seen, bound, complete });
+    const { epoch, seen, batch } = position;
+    if (!feed.window.reaches(seen) || !covers(feed.seen, horizon(position))) return null;
+    const bound = batch?.bound ?? feed.seen;
+    const missed = feed.window.unseen(account, position).filter((event) => sees(bound, event.xid));
+    const events = missed.slice(0, RECALL_EVENTS);
+    const complete = events.length === missed.length;
     const next: Position = complete
       ? { epoch, seen: bound }
-      : { epoch, seen, batch: { bound, through: chunk.at(-1)!.id } };
-    return { deliveries, next, complete };
+      : { epoch, seen, batch: { bound, through: events.at(-1)!.id } };
+    return { tooOld: false, events, seen, bound, complete, next };
+  }
+
+  /** In chunks, each when the client has read most of what was sent before. */
+  async #sendPage(socket: Client, page: ReplayPage, epoch: string): Promise<void> {
+    for (let rest = page.events; rest.length > 0; ) {
+      const { events, bytes, complete } = takeChunk(rest);
+      while (socket.connected && !this.#fits(socket, bytes)) await drained(socket);
+      if (!socket.connected) return;
+      this.#sendReplay(socket, toDeliveries(events, { ...page, epoch, complete: complete && page.complete }));
+      rest = rest.slice(events.length);
+      // Others get their turn between two chunks.
+      await new Promise(setImmediate);
+    }
+  }
+
+  /** A single event always fits when nothing waits before it. */
+  #fits(socket: Client, bytes: number): boolean {
+    const waiting = backlog(socket);
+    if (waiting === 0) return true;
+    return waiting <= REPLAY_BACKLOG_BYTES && waiting + bytes <= this.#options.bufferBytes;
   }
 
   #sendReplay(socket: Client, deliveries: readonly Delivery[]): void {
@@ -433,6 +466,7 @@ export class Sockets implements FeedListener {
     const greeting = resync
       ? { event: 'relay:resync', payload: resyncPayload(resync), position }
       : { event: 'relay:ready', payload, position };
+    socket.data.greeted = true;
     this.#send(socket, new Encoded([greeting]));
   }
 
@@ -482,8 +516,36 @@ export class Sockets implements FeedListener {
     for (const socket of this.#io.of('/').sockets.values()) clearTimeout(socket.data.expiry);
     // Before io.close(), which would tell the clients not to come back.
     this.#io.engine.close();
+    // io.close() waits for every connection, also for those whose client is frozen or gone.
+    const patience = setTimeout(() => {
+      for (const connection of this.#connections) connection.destroy();
+    }, CLOSE_WITHIN_MS);
     await this.#io.close();
+    clearTimeout(patience);
   }
+}
+
+/** The beginning of what is to be sent, as long as a chunk may be, and at least one event. */
+function takeChunk(events: readonly OutboxEvent[]): {
+  events: readonly OutboxEvent[];
+  bytes: number;
+  complete: boolean;
+} {
+  let count = 0;
+  let bytes = 0;
+  for (const { payload } of events) {
+    const more = Buffer.byteLength(payload ?? '') + ENVELOPE_BYTES;
+    if (count > 0 && bytes + more > REPLAY_CHUNK_BYTES) break;
+    count += 1;
+    bytes += more;
+  }
+  return { events: events.slice(0, count), bytes, complete: count === events.length };
+}
+
+function bytesOf(deliveries: readonly Delivery[]): number {
+  let bytes = 0;
+  for (const { payload, position } of deliveries) bytes += Buffer.byteLength(payload) + position.length;
+  return bytes;
 }
 
 function positionNews(position: string): Delivery {

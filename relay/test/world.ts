@@ -176,11 +176,11 @@ export class Client {
     return transport.ws!._socket;
   }
 
-  /** Connected as often as that, and told so: relay:ready, relay:resync or relay:position after its replay. */
+  /** Connected as often as that, and in possession of a position. */
   async live(times = 1): Promise<this> {
     await until(
       `a client is connected for the ${times}th time, got ${this.connects.length}`,
-      () => this.connects.length >= times && this.socket.connected,
+      () => this.connects.length >= times && this.socket.connected && this.offset !== undefined,
     );
     return this;
   }

@@ -94,9 +94,10 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   /** One catch-up at a time; whoever asks during one hears of that one, and of another if it began too early. */
   function read(allChats: boolean): Promise<CatchUp> {
     reading ??= (async () => {
+      const heard = intake.sessionsHeard;
       const session = await api.session();
       instance.ownJid = session.ownJid ?? instance.ownJid;
-      if (session.state !== null) {
+      if (session.state !== null && heard === intake.sessionsHeard) {
         await store.setSession(instance, {
           state: session.state,
           reason: null,

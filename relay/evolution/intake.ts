@@ -17,6 +17,8 @@ const MAX_BATCH_BYTES = 2 * 1024 * 1024;
 export interface Intake {
   /** Takes an envelope as it came from the wire. Never throws. True: it was this instance's. */
   receive(event: string, payload: unknown, namespace: 'own' | 'root'): boolean;
+  /** How often the phone's connection was heard of: what was asked before the last time is out of date. */
+  readonly sessionsHeard: number;
   /** The instance's own number, once an envelope has named it. */
   readonly own: Address | null;
   /** Resolves when everything received so far is written, or the intake is closed. */
@@ -43,6 +45,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
   let queue: Work[] = [];
   let queuedBytes = 0;
   let dropped = 0;
+  let sessionsHeard = 0;
   let writing: Promise<void> | null = null;
 
   function enqueue(work: Work): void {
@@ -114,6 +117,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     if (envelope.instance === null ? namespace === 'root' : envelope.instance !== instance.name) return false;
     own = envelope.sender ?? own;
     const { facts, problems } = readEnvelope(envelope, { own, skip });
+    if (facts.session !== null) sessionsHeard++;
     for (const reject of problems) {
       enqueue({ reject: { event: envelope.event, ...reject }, bytes: JSON.stringify(reject.item).length });
     }
@@ -135,6 +139,9 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
         });
         return false;
       }
+    },
+    get sessionsHeard() {
+      return sessionsHeard;
     },
     get own() {
       return own;

@@ -422,6 +422,10 @@ test('what cannot be read is set aside with its reason, and nothing around it is
 test('connection and QR code reach the session events, without the picture', async () => {
   const evolution = await server();
   const fake = await connect(evolution);
+  await until(
+    () => world.rows('select 1 from evolution.instances where name = $1 and state = $2', [fake.name, 'open']),
+    (rows) => rows.length === 1,
+  );
   fake.emit('connection.update', { instance: fake.name, state: 'close', statusReason: 401 });
   fake.emit('qrcode.updated', {
     qrcode: {
@@ -499,10 +503,19 @@ describe('sync on request', () => {
     await expect(
       requestSync(world.pool, { ...ask, accountId: `t-${nobody.name}`, instanceName: nobody.name }),
     ).rejects.toMatchObject({ code: 'sync_instance_disabled', httpStatus: 409 });
-    await expect(requestSync(world.pool, { ...ask, timeoutMs: 0 })).rejects.toMatchObject({
+    const elsewhere = addFake(evolution);
+    // Held by a worker that does not answer.
+    await world.rows(
+      `with i as (insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4) returning id)
+       insert into evolution.leases (instance_id, worker_id, until) select id, gen_random_uuid(), now() + interval '1 hour' from i`,
+      [elsewhere.name, `t-${elsewhere.name}`, evolution.url, elsewhere.token],
+    );
+    const unanswered = { accountId: `t-${elsewhere.name}`, instanceName: elsewhere.name, timeoutMs: 250 };
+    await expect(requestSync(world.pool, unanswered)).rejects.toMatchObject({
       code: 'sync_timeout',
       httpStatus: 504,
     });
+    await world.rows('delete from evolution.instances where name = $1', [elsewhere.name]);
   });
 });
 

@@ -42,6 +42,8 @@ export interface FakeInstance {
   readonly chats: Fields[];
   readonly messages: StoredMessage[];
   subscribed: boolean;
+  /** WhatsApp's connection, as the last connection.update had it. */
+  state: string;
 }
 
 export interface EvolutionServer {
@@ -190,7 +192,7 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       );
     switch (route) {
       case 'GET /instance/connectionState':
-        return answer(200, { instance: { instanceName: instance.name, state: 'open' } });
+        return answer(200, { instance: { instanceName: instance.name, state: instance.state } });
       case 'POST /websocket/set': {
         const wanted = version === '1' ? body : (body.websocket as Fields | undefined);
         if (wanted === undefined || typeof wanted.enabled !== 'boolean') {
@@ -267,7 +269,11 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       chats: [],
       messages: [],
       subscribed: false,
-      emit: (event, data) => emit(instance, event, data),
+      state: 'open',
+      emit(event, data) {
+        if (event === 'connection.update') instance.state = String((data as Fields).state);
+        emit(instance, event, data);
+      },
       message({ text = 'oi', jid = '5511999990000@s.whatsapp.net', ...given }, silent = false) {
         const message: StoredMessage = {
           pushName: null,

@@ -2,7 +2,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot, variablesAsMarkdown } from '../config.ts';
 
-const pages = ['README.md', 'docs/ui-developer.md', 'docs/dba.md', 'docs/operator.md', 'docs/threat-model.md'];
+const pages = [
+  'README.md',
+  'docs/ui-developer.md',
+  'docs/dba.md',
+  'docs/operator.md',
+  'docs/threat-model.md',
+];
 const read = (page: string) => readFileSync(join(packageRoot, page), 'utf8');
 
 test('the README shows the settings as they are', () => {

@@ -4,6 +4,8 @@ export default {
   globalTeardown: './relay/test/teardown.js',
   roots: ['<rootDir>/relay/test'],
   testMatch: ['**/*.test.ts'],
+  // Needs a Chromium: npm run test:browser.
+  testPathIgnorePatterns: ['/node_modules/', 'browser\\.test\\.ts$'],
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '^.+\\.ts$': [

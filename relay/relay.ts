@@ -5,6 +5,7 @@ import { Admission } from './admission.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { consoleRoutes } from './console/console.ts';
 import { createPool, createReaderPool, openReader, openSession } from './database.ts';
+import { gaugeInstances } from './evolution/overview.ts';
 import { syncRoutes } from './evolution/route.ts';
 import { Feed } from './feed.ts';
 import { answer, listen } from './http.ts';
@@ -95,7 +96,11 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     },
   });
   const routes = {
-    ...(await consoleRoutes({ pool: consolePool, demo: demo ? jwt : null })),
+    ...(await consoleRoutes({
+      pool: consolePool,
+      roomPrefix: settings.roomPrefix,
+      demo: demo ? jwt : null,
+    })),
     ...syncRoutes(consolePool),
   };
   const verifier = createVerifier(jwt, {
@@ -146,6 +151,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       pool,
       link,
       routes,
+      gauges: [gaugeInstances],
       settings: settings.http,
       log,
     });

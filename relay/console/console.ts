@@ -1,7 +1,8 @@
 // What the page asks of the relay, beside Socket.IO.
 //
 //   GET  /console/session      whether this is the demonstration
-//   GET  /console/contract     the contract; for any token, with its SQL for operators
+//   GET  /console/contract     the contract; for any token, with its SQL for operators. Also as
+//                              contract.asyncapi.json and contract.d.ts
 //   GET  /console/operations   how it goes; for operators
 //   POST /demo/tokens          the sample accounts and their tokens  ┐ only of `recado start` on the embedded database,
 //   GET  /demo/clinic          an account's list and its position    ├ and only for a browser on this machine
@@ -9,6 +10,9 @@
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
 import { version } from '../config.ts';
+import { toAsyncApi } from '../contract/asyncapi.ts';
+import { type ContractEvent, readContract } from '../contract/read.ts';
+import { toTypeScript } from '../contract/typescript.ts';
 import {
   type Context,
   isLocal,
@@ -21,13 +25,13 @@ import {
 } from '../http.ts';
 import { bearerFrom, type Identity, mintToken, type VerifierSettings } from '../token.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
-import { readContract } from './contract.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';
 
 export interface ConsoleOptions {
   /** Of a few connections; queries that take long are ended. */
   pool: pg.Pool;
+  roomPrefix: string;
   /** How tokens of the sample accounts are signed; null: not a demonstration, nothing writes. */
   demo: VerifierSettings | null;
 }
@@ -35,7 +39,7 @@ export interface ConsoleOptions {
 const TOKEN_SECONDS = 3_600;
 const MAX_BODY_BYTES = 1_024;
 
-export async function consoleRoutes({ pool, demo }: ConsoleOptions): Promise<Routes> {
+export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions): Promise<Routes> {
   const operations = new OperationsReader(pool);
   return {
     ...(await pageRoutes()),
@@ -44,9 +48,14 @@ export async function consoleRoutes({ pool, demo }: ConsoleOptions): Promise<Rou
       body: { demo: demo !== null && isLocal(request), version },
     }),
     'GET /console/contract': async (request, context) => {
-      const operator = isOperator(request, context.settings);
-      if (!operator) await identify(request, context);
-      return { status: 200, body: await readContract(pool, { withSql: operator }) };
+      return { status: 200, body: { events: await contractFor(request, context) } };
+    },
+    'GET /console/contract.asyncapi.json': async (request, context) => {
+      return { status: 200, body: toAsyncApi(await contractFor(request, context), roomPrefix) };
+    },
+    'GET /console/contract.d.ts': async (request, context) => {
+      const type = 'text/plain; charset=utf-8';
+      return { status: 200, body: toTypeScript(await contractFor(request, context)), type };
     },
     'GET /console/operations': async (request, context) => {
       refuseOthersThanOperators(request, context);
@@ -54,6 +63,20 @@ export async function consoleRoutes({ pool, demo }: ConsoleOptions): Promise<Rou
     },
     ...(demo && demoRoutes(pool, demo)),
   };
+
+  /** Tables, triggers and conditions are for operators; clients get names and shapes. */
+  async function contractFor(request: IncomingMessage, context: Context): Promise<ContractEvent[]> {
+    const operator = isOperator(request, context.settings);
+    if (!operator) await identify(request, context);
+    const events = await readContract(pool, roomPrefix);
+    return operator ? events : events.map((event) => withoutSql(event, roomPrefix));
+  }
+}
+
+function withoutSql(event: ContractEvent, roomPrefix: string): ContractEvent {
+  const enabled = event.recorded.every((recording) => recording.enabled);
+  const recorded = [{ table: null, trigger: null, when: '', enabled }];
+  return { ...event, room: `${roomPrefix}{account}`, recorded };
 }
 
 function demoRoutes(pool: pg.Pool, jwt: VerifierSettings): Routes {

@@ -56,7 +56,7 @@ interface Instance {
 const DATABASE_WITHIN_MS = 1_500;
 
 /** relay.check() looks at the whole contract, so its answer serves everybody who asks within this time. */
-const CHECK_EVERY_MS = 10_000;
+const CHECK_EVERY_MS = 5_000;
 
 export class OperationsReader {
   readonly #pool: pg.Pool;

@@ -1,14 +1,6 @@
 // The contract, as the database has it now.
 import { codeBlock, element, setText } from './element.js';
 
-const WHEN = {
-  INSERT: 'linha nova',
-  UPDATE: 'linha alterada',
-  DELETE: 'linha apagada',
-  TRUNCATE: 'tabela esvaziada',
-  EMIT: 'a aplicação chama relay.emit()',
-};
-
 export class Contract {
   #session;
   #root = document.querySelector('#contract');
@@ -50,8 +42,8 @@ export class Contract {
   }
 }
 
-function card({ event, room, description, schema, sample, sources }) {
-  const enabled = sources.every((source) => source.enabled);
+function card({ event, room, description, payload, sample, recorded }) {
+  const enabled = recorded.every((recording) => recording.enabled);
   const title = element('h3', { id: `contract-${event}` }, element('code', {}, event));
   return element(
     'article',
@@ -63,17 +55,20 @@ function card({ event, room, description, schema, sample, sources }) {
       element('span', { class: enabled ? 'tag on' : 'tag off' }, enabled ? 'ativo' : 'suspenso'),
     ),
     description === null ? null : element('p', { lang: 'en' }, description),
-    element('ul', { class: 'sources' }, sources.map(sourceLine)),
+    element('ul', { class: 'sources' }, recorded.filter(({ when }) => when !== '').map(sourceLine)),
     element('p', { class: 'room' }, 'Sala ', element('code', {}, room)),
     folded('Exemplo', sample, true),
-    folded('Formato (JSON Schema)', schema, false),
+    folded('Formato (JSON Schema)', payload, false),
   );
 }
 
-function sourceLine({ operation, table, firesWhen }) {
-  const where = table ? [' em ', element('code', {}, table)] : [];
-  const sql = firesWhen ? element('code', { class: 'fires' }, firesWhen) : null;
-  return element('li', {}, WHEN[operation] ?? operation, where, sql);
+function sourceLine({ table, when }) {
+  return element(
+    'li',
+    {},
+    table === null ? null : element('code', {}, table),
+    element('code', { class: 'fires', lang: 'en' }, when),
+  );
 }
 
 function folded(title, value, open) {

@@ -3,7 +3,7 @@
 //   state     the connection changed; see `state`
 //   clinic    the lists of the demonstration were loaded, from which events go on
 //   arrival   an event: {event, payload, position, recovered, at}
-import { io } from './socket.io.js';
+import { io } from '/console/socket.io.js';
 
 const TOKEN_IN_TAB = 'recado-token';
 /** Tokens of the demonstration are good for an hour. */
@@ -31,6 +31,7 @@ export class Session extends EventTarget {
   #token = null;
   #tokensAt = 0;
   #turn = 0;
+  #openedAt = 0;
 
   /** @param {string | null} wanted account of the demonstration */
   async begin(wanted) {
@@ -69,6 +70,7 @@ export class Session extends EventTarget {
     this.#socket?.disconnect();
     this.#become('connecting');
     this.#turn += 1;
+    this.#openedAt = Date.now();
     const turn = this.#turn;
     try {
       const clinic = await this.ask('GET', '/demo/clinic');
@@ -79,7 +81,7 @@ export class Session extends EventTarget {
     } catch {
       if (turn !== this.#turn) return;
       this.#become('away');
-      setTimeout(() => turn === this.#turn && this.open(account), LOAD_AGAIN_MS);
+      this.#openAgain();
     }
   }
 
@@ -143,7 +145,11 @@ export class Session extends EventTarget {
       if (socket !== this.#socket) return;
       this.refusal = data?.code ?? null;
       if (this.refusal === null) this.#become('away');
-      else if (this.demo) this.#renewTokens().then(() => this.open(this.account));
+      else if (this.demo)
+        this.#renewTokens().then(
+          () => this.#openAgain(),
+          () => this.#openAgain(),
+        );
       else this.#become('refused');
     });
     socket.onAny((event, payload, position) => {
@@ -162,8 +168,15 @@ export class Session extends EventTarget {
     const recovered = this.state === 'recovering';
     this.#tell('arrival', { event, payload, position, recovered, at: Date.now() });
     if (event !== 'relay:resync') return;
-    if (this.demo) this.open(this.account);
+    if (this.demo) this.#openAgain();
     else this.#become('live');
+  }
+
+  /** Refetches; a relay that asks for it again and again is not pressed. */
+  #openAgain() {
+    const turn = this.#turn;
+    const wait = Math.max(0, this.#openedAt + LOAD_AGAIN_MS - Date.now());
+    setTimeout(() => turn === this.#turn && this.open(this.account), wait);
   }
 
   async #currentToken() {

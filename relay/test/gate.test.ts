@@ -28,8 +28,16 @@ afterEach(async () => {
   await database.close();
 });
 
-function openGate(): Gate {
+/** @param beforeMark what happens at the moment when it takes the mark of its reopening */
+function openGate(beforeMark?: () => Promise<unknown>): Gate {
   const pool = createPool({ url: database.url, name: 'gate test', max: 2, log });
+  const query = pool.query.bind(pool) as (text: string, values?: unknown[]) => Promise<unknown>;
+  Object.assign(pool, {
+    async query(text: string, values?: unknown[]) {
+      if (text.includes('pg_current_xact_id')) await beforeMark?.();
+      return query(text, values);
+    },
+  });
   const gate = new Gate({
     connect: () => openSession({ url: database.url, name: 'recado gate' }),
     pool,
@@ -145,6 +153,14 @@ describe('step by step', () => {
       await look(gate, reader);
       return gate.state === 'open';
     });
+  });
+
+  test('who comes between the unlock and the mark rings, or the mark would miss it', async () => {
+    const bell = await Bell.listen();
+    const gate = openGate(() => database.query(INSERT));
+    await closeFirmly(gate);
+    await gate.open();
+    expect(await bell.rings()).toBe(1);
   });
 
   test('a writer that has its transaction, and looks at the gate after it was opened, rings', async () => {

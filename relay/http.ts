@@ -10,7 +10,8 @@ import type { Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { readLoad } from './outbox.ts';
-import type { Sockets } from './sockets.ts';
+import type { Streams } from './streams.ts';
+import type { Subscribers } from './subscribers.ts';
 import { TokenError } from './token.ts';
 import type { Trace } from './trace.ts';
 import type { Wakeup } from './wakeup.ts';
@@ -32,7 +33,8 @@ export interface AllProcesses {
 export interface Context {
   feed: Feed;
   wakeup: Wakeup;
-  sockets: Sockets;
+  subscribers: Subscribers;
+  streams: Streams;
   metrics: Metrics;
   trace: Trace;
   pool: pg.Pool;
@@ -40,6 +42,8 @@ export interface Context {
   link: AllProcesses | null;
   /** What else is answered: the console. */
   routes: Routes;
+  /** What else is measured when somebody asks. */
+  gauges: readonly ((pool: pg.Pool, metrics: Metrics) => Promise<void>)[];
   settings: Settings['http'];
   log: Log;
 }
@@ -96,6 +100,10 @@ export function answer(request: IncomingMessage, response: ServerResponse, conte
   // Not by URL, which throws at what a client may well send, such as "//".
   const path = request.url?.split('?', 1)[0] ?? '/';
   if (path.startsWith('/socket.io/')) return;
+  if (path === '/events') {
+    context.streams.answer(request, response);
+    return;
+  }
   void find(
     request.method ?? 'GET',
     path,
@@ -179,8 +187,8 @@ export async function readJson(request: IncomingMessage, maxBytes: number): Prom
 }
 
 /** Sets what is measured only when somebody asks. A database that does not answer leaves the last values. */
-async function gauge({ metrics, sockets, feed, wakeup, pool, log }: Context): Promise<void> {
-  metrics.sockets.set(sockets.count);
+async function gauge({ metrics, subscribers, feed, wakeup, pool, gauges, log }: Context): Promise<void> {
+  metrics.sockets.set(subscribers.count);
   metrics.feedReady.set(feed.ready ? 1 : 0);
   metrics.listening.set(wakeup.listening ? 1 : 0);
   if (!feed.ready) return;
@@ -190,6 +198,7 @@ async function gauge({ metrics, sockets, feed, wakeup, pool, log }: Context): Pr
     metrics.oldestTransaction.set(load.oldestTransactionSeconds);
     metrics.outboxBytes.set(load.outboxBytes);
     metrics.captureFailures.set(load.captureFailures);
+    for (const set of gauges) await set(pool, metrics);
   } catch (error) {
     log.say('http_failed', { path: '/metrics', error: describe(error) });
   }

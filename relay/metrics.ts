@@ -9,6 +9,8 @@ export function createMetrics() {
   const registers = [registry];
   const counter = (name: string, help: string) => new Counter({ name, help, registers });
   const gauge = (name: string, help: string) => new Gauge({ name, help, registers });
+  const gaugeOfInstance = (name: string, help: string) =>
+    new Gauge({ name, help, labelNames: ['instance'] as const, aggregator: 'max', registers });
   return {
     registry,
     // reading
@@ -88,6 +90,19 @@ export function createMetrics() {
       labelNames: ['reason'] as const,
       registers,
     }),
+    // WhatsApp
+    evolutionConnected: gaugeOfInstance(
+      'recado_evolution_connected',
+      '1 while a worker is connected to the instance and has caught up.',
+    ),
+    evolutionParked: gaugeOfInstance(
+      'recado_evolution_parked_updates',
+      'Updates that wait for their message, by instance.',
+    ),
+    evolutionRejected: gaugeOfInstance(
+      'recado_evolution_rejected_envelopes',
+      'Envelopes kept aside in evolution.rejected, by instance.',
+    ),
     slowConsumers: counter('recado_slow_consumers_closed_total', 'Sockets closed because they did not read.'),
   };
 }

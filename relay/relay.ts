@@ -16,6 +16,8 @@ import { isWorker, joinAsWorker } from './processes.ts';
 import { Replay } from './replay.ts';
 import { startRetention } from './retention.ts';
 import { Sockets } from './sockets.ts';
+import { MAX_HEADER_BYTES, Streams } from './streams.ts';
+import { Subscribers } from './subscribers.ts';
 import { createVerifier, type VerifierSettings } from './token.ts';
 import { Trace } from './trace.ts';
 import { startWakeup } from './wakeup.ts';
@@ -63,7 +65,11 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const metrics = createMetrics();
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
-  const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000 });
+  const server = createServer({
+    headersTimeout: 10_000,
+    requestTimeout: 30_000,
+    maxHeaderSize: MAX_HEADER_BYTES,
+  });
   const feed = new Feed({
     connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
     window: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
@@ -106,18 +112,19 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const verifier = createVerifier(jwt, {
     onFault: (fault) => log.say('jwks_failed', { error: fault.message }),
   });
-  const sockets = new Sockets({
-    server,
+  const subscribers = new Subscribers({
     verifier,
     feed,
     trace,
     replay: new Replay(replayPool, REPLAY_PAGE, metrics),
-    admission: new Admission(settings.http),
     roomPrefix: settings.roomPrefix,
     bufferBytes: settings.relay.clientBufferBytes,
     log,
     metrics,
   });
+  const admission = new Admission(settings.http);
+  const sockets = new Sockets({ server, subscribers, admission, log, metrics });
+  const streams = new Streams({ subscribers, admission, log, metrics });
   const link = isWorker
     ? joinAsWorker({
         server,
@@ -140,12 +147,13 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     log,
     metrics,
   });
-  feed.start(sockets);
+  feed.start(subscribers);
   server.on('request', (request, response) => {
     answer(request, response, {
       feed,
       wakeup,
-      sockets,
+      subscribers,
+      streams,
       metrics,
       trace,
       pool,
@@ -162,6 +170,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
     link?.close();
+    subscribers.close();
+    streams.close();
     await sockets.close();
     // The feed keeps nothing that would be lost with it.
     await Promise.race([closeDatabase(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);

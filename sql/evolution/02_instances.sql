@@ -109,7 +109,7 @@ comment on function evolution.leave(uuid) is 'Gives up everything a worker holds
 
 -- A request nobody took within five minutes has nobody waiting for it either.
 create or replace function evolution.request_sync(instance text) returns bigint
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -1,0 +1,26 @@
+-- What a relay needs of the worker's tables: how the instances do, and asking for a sync. Never a key.
+--
+--   relay_reader   evolution.overview, the columns of instances that say whose one is, sync_requests
+
+do $$
+begin
+  if to_regrole('relay_reader') is null then
+    return;
+  end if;
+  if not has_schema_privilege('relay_reader', 'evolution', 'usage') then
+    grant usage on schema evolution to relay_reader;
+  end if;
+  if not has_table_privilege('relay_reader', 'evolution.overview', 'select') then
+    grant select on evolution.overview to relay_reader;
+  end if;
+  if not has_column_privilege('relay_reader', 'evolution.instances', 'name', 'select') then
+    grant select (id, name, "tenantId") on evolution.instances to relay_reader;
+  end if;
+  if not has_table_privilege('relay_reader', 'evolution.sync_requests', 'update') then
+    grant select, update on evolution.sync_requests to relay_reader;
+  end if;
+  if not has_function_privilege('relay_reader', 'evolution.request_sync(text)', 'execute') then
+    grant execute on function evolution.request_sync(text) to relay_reader;
+  end if;
+end
+$$;

@@ -11,7 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { Socket as NetworkSocket } from 'node:net';
 import type { Socket } from 'socket.io';
 import { Adapter, type Session } from 'socket.io-adapter';
-import type { Delivery } from './delivery.ts';
+import type { Encoded } from './encoded.ts';
 
 /** A session id as hard to guess as Socket.IO's own. */
 export function newSessionId(): string {
@@ -23,69 +23,6 @@ export class RelayAdapter extends Adapter {
   override async restoreSession(pid: string, _position: string): Promise<Session> {
     return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets: [] };
   }
-}
-
-/** The type of an engine packet with a message, and that of a Socket.IO event in the root namespace. */
-const MESSAGE = '4';
-const EVENT = '2';
-
-/** Deliveries of one room, encoded once for all its members and in each form when it is first needed. */
-export class Encoded {
-  readonly count: number;
-  readonly #deliveries: readonly Delivery[];
-  #packets: string[] | null = null;
-  #joined: Buffer | null = null;
-  #bare: Encoded | null = null;
-
-  constructor(deliveries: readonly Delivery[]) {
-    this.#deliveries = deliveries;
-    this.count = deliveries.length;
-  }
-
-  /** Socket.IO packets, each an event with its payload and, last, its position. */
-  get packets(): string[] {
-    // The payload is JSON already: it is neither parsed nor serialised again.
-    this.#packets ??= this.#deliveries.map(({ event, payload, position }) =>
-      position === ''
-        ? `${EVENT}[${JSON.stringify(event)},${payload}]`
-        : `${EVENT}[${JSON.stringify(event)},${payload},${JSON.stringify(position)}]`,
-    );
-    return this.#packets;
-  }
-
-  /** The packets as websocket frames, joined. */
-  get joined(): Buffer {
-    this.#joined ??= Buffer.concat(this.packets.flatMap((packet) => textFrame(MESSAGE + packet)));
-    return this.#joined;
-  }
-
-  /** For clients whose handlers take one argument: bare events, then the position in an event of its own. */
-  get bare(): Encoded {
-    if (this.#bare) return this.#bare;
-    const events = this.#deliveries.map((delivery) => ({ ...delivery, position: '' }));
-    const last = this.#deliveries.at(-1)?.position ?? '';
-    // relay:position itself has none behind it.
-    if (last !== '') events.push({ event: 'relay:position', payload: JSON.stringify(last), position: '' });
-    this.#bare = new Encoded(events);
-    return this.#bare;
-  }
-}
-
-/** RFC 6455 §5.2: one final, unmasked text frame. */
-function textFrame(text: string): [header: Buffer, payload: Buffer] {
-  const payload = Buffer.from(text);
-  const { length } = payload;
-  let header: Buffer;
-  if (length < 126) header = Buffer.from([0x81, length]);
-  else if (length < 65_536) {
-    header = Buffer.from([0x81, 126, 0, 0]);
-    header.writeUInt16BE(length, 2);
-  } else {
-    header = Buffer.alloc(10);
-    header.set([0x81, 127]);
-    header.writeBigUInt64BE(BigInt(length), 2);
-  }
-  return [header, payload];
 }
 
 type Connection = Socket['conn'];

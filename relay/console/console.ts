@@ -109,8 +109,8 @@ function demoRoutes(pool: pg.Pool, jwt: VerifierSettings): Routes {
 }
 
 /** Whose token the request brings. */
-async function identify({ headers }: IncomingMessage, { sockets }: Context): Promise<Identity> {
-  return sockets.identify(bearerFrom({ auth: {}, headers }));
+async function identify({ headers }: IncomingMessage, { subscribers }: Context): Promise<Identity> {
+  return subscribers.identify(bearerFrom({ auth: {}, headers }));
 }
 
 async function tokenOf(accountId: string, jwt: VerifierSettings): Promise<string | null> {

@@ -9,8 +9,8 @@ const SYNC_WITHIN_MS = 55_000;
 
 export function syncRoutes(pool: pg.Pool): Routes {
   return {
-    'POST /api/chats/sync/*': async ({ headers, url = '/' }, { sockets }) => {
-      const { accountId } = await sockets.identify(bearerFrom({ auth: {}, headers }));
+    'POST /api/chats/sync/*': async ({ headers, url = '/' }, { subscribers }) => {
+      const { accountId } = await subscribers.identify(bearerFrom({ auth: {}, headers }));
       const instanceName = decodeName(new URL(url, 'http://relay').pathname.split('/').at(-1) ?? '');
       try {
         const { created, updated } = await requestSync(pool, {

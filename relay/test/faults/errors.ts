@@ -40,9 +40,9 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['twice', 'out of order'],
     edits: [
       {
-        file: 'sockets.js',
-        find: 'let { position } = socket.data;',
-        put: 'let { position } = socket.data;\n        this.#join(socket);',
+        file: 'subscribers.js',
+        find: 'let { position } = subscriber;',
+        put: 'let { position } = subscriber;\n        this.#join(subscriber);',
       },
     ],
   },
@@ -104,16 +104,21 @@ export function rememberSession(pid, account) {
 export class RelayAdapter extends Adapter {`,
       },
       {
-        file: 'sockets.js',
+        file: 'subscribers.js',
         find: 'const encoded = new Encoded(deliveries);',
         put: 'const encoded = new Encoded(deliveries);\n        remember(account, deliveries);',
       },
       {
-        file: 'sockets.js',
-        find: 'void socket.join(this.#options.roomPrefix + accountId);',
-        put: 'void socket.join(this.#options.roomPrefix + accountId);\n        rememberSession(socket.pid, accountId);',
+        file: 'subscribers.js',
+        find: "import { Encoded } from './encoded.js';",
+        put: "import { remember } from './adapter.js';\nimport { Encoded } from './encoded.js';",
       },
-      { file: 'sockets.js', find: 'import { backlog,', put: 'import { remember, rememberSession, backlog,' },
+      {
+        file: 'sockets.js',
+        find: 'enter: (room) => void socket.join(room),',
+        put: 'enter: () => rememberSession(socket.pid, socket.data.subscriber.identity.accountId),',
+      },
+      { file: 'sockets.js', find: 'import { backlog,', put: 'import { rememberSession, backlog,' },
     ],
   },
   {

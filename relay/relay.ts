@@ -125,16 +125,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const admission = new Admission(settings.http);
   const sockets = new Sockets({ server, subscribers, admission, log, metrics });
   const streams = new Streams({ subscribers, admission, log, metrics });
-  const link = isWorker
-    ? joinAsWorker({
-        server,
-        io: sockets.io,
-        metrics,
-        state: () => ({ ready: feed.ready, listening: wakeup.listening }),
-      })
-    : null;
   // A worker is handed its connections.
-  const { url, port } = link ? { url: '', port: 0 } : await listen(server, settings.http);
+  const { url, port } = isWorker ? { url: '', port: 0 } : await listen(server, settings.http);
 
   const wakeup = startWakeup({
     databaseUrl,
@@ -147,6 +139,14 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     log,
     metrics,
   });
+  const link = isWorker
+    ? joinAsWorker({
+        server,
+        io: sockets.io,
+        metrics,
+        state: () => ({ ready: feed.ready, listening: wakeup.listening }),
+      })
+    : null;
   feed.start(subscribers);
   server.on('request', (request, response) => {
     answer(request, response, {

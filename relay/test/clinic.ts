@@ -58,6 +58,8 @@ export interface Clinic {
   connect(): Promise<pg.Client>;
   /** Runs the statements and says which events they recorded, in the order of their ids. */
   heard(...statements: string[]): Promise<Heard[]>;
+  /** The rows and the writer's session as they were at first. */
+  reset(): Promise<void>;
   /** The first column of the first row, read by a superuser. */
   value<T>(query: string): Promise<T>;
   /** Makes a role with these grants, which the writer then is; returns its name. */
@@ -93,6 +95,13 @@ export async function openClinic(): Promise<Clinic> {
         [before],
       );
       return rows;
+    },
+    async reset() {
+      await writer.query('rollback');
+      await writer.query('discard all');
+      await pool.query('truncate public.accounts, public."appointmentProcedures" restart identity cascade');
+      await pool.query(ROWS);
+      await pool.query('truncate relay.events');
     },
     async writeAs(grants) {
       const role = `${new URL(database.url).pathname.slice(1)}_app`;

@@ -147,6 +147,8 @@ describe('fresh equals upgraded', () => {
 describe('what of sql/ is applied', () => {
   test('the event whose call changed, and not for a comment beside it', async () => {
     const database = await open('migrated');
+    const versions = async () => (await database.pool.query('select file, hash from relay.applied_sql')).rows;
+    const before = await versions();
     const root = await release({
       'sql/clinic/02_contract.sql': (text) =>
         text
@@ -157,6 +159,8 @@ describe('what of sql/ is applied', () => {
           .replaceAll('\n-- ', '\n-- Note: '),
     });
     expect((await run(database, { root })).sql).toEqual(['clinic/02_contract.sql: doctors.busy']);
+    const changed = (await versions()).filter((row) => !before.some(({ hash }) => hash === row.hash));
+    expect(changed.map(({ file }) => file)).toEqual(['clinic/02_contract.sql: doctors.busy']);
   });
 
   test('not what a DBA changed in psql', async () => {

@@ -222,7 +222,7 @@ test('the command ends with 1 when there is something to say', async () => {
       alter table public.doctors disable trigger "doctors.created/insert"`);
     await expect(recado()).rejects.toMatchObject({
       code: 1,
-      stdout: expect.stringMatching(/^trigger_disabled: doctors\.created[^]*doctors\.busy is gone\.\n$/),
+      stdout: expect.stringMatching(/^trigger_disabled: doctors\.created[\s\S]*doctors\.busy is gone\.\n$/),
     });
   } finally {
     await rm(file);

@@ -1,5 +1,6 @@
 // The contract in psql: tables of every kind, what a preview shows, and what every function of ours has.
 import { type Clinic, openClinic } from './clinic.ts';
+import { until } from './world.ts';
 
 let clinic: Clinic;
 
@@ -265,5 +266,38 @@ describe('every function of ours', () => {
             and obj_description(c.oid, 'pg_class') is null`,
       ),
     ).toEqual([]);
+  });
+});
+
+describe('relay.status', () => {
+  const about = (subject: string) =>
+    rows<{ item: string; value: string; remark: string }>(
+      `select item, value, remark from relay.status where subject = '${subject}'`,
+    );
+
+  test('relays, what they have not read yet, the gate, whoever keeps a transaction open', async () => {
+    expect(await about('relays')).toEqual([
+      { item: 'recado feed', value: '0', remark: 'No relay is connected: events wait in relay.events.' },
+    ]);
+    const [feed, first, second] = await Promise.all([clinic.connect(), clinic.connect(), clinic.connect()]);
+    try {
+      await feed.query(`set application_name = 'recado feed'`);
+      await clinic.writer.query('update public.doctors set "isBusy" = not "isBusy"');
+      expect(await about('relays')).toMatchObject([{ item: 'recado feed', value: '1' }]);
+      expect(await about('backlog')).toMatchObject([{ item: 'events', value: '1' }]);
+      expect(await about('gate')).toMatchObject([{ value: 'open' }]);
+      // A writer that rang, and a relay that closes the gate meanwhile.
+      await first.query('begin; select pg_advisory_xact_lock_shared(relay.gate_key())');
+      const closing = second.query('select pg_advisory_lock(relay.gate_key())');
+      await until('the gate is closing', async () => (await about('gate'))[0]!.value === 'closing');
+      expect((await about('gate'))[0]!.remark).toContain('waits for 1 writers');
+      expect((await about('oldest transaction'))[0]!.item).toMatch(/^backend \d+$/);
+      await first.query('commit');
+      await closing;
+      expect((await about('gate'))[0]!.value).toBe('closed');
+      expect(await about('slots')).toHaveLength(8);
+    } finally {
+      await Promise.all([feed.end(), first.end(), second.end()]);
+    }
   });
 });

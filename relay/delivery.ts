@@ -43,7 +43,7 @@ export interface Run {
  * @returns what is emitted; of several resyncs only the last, since it covers what came before
  */
 export function toDeliveries(events: readonly OutboxEvent[], run: Run): Delivery[] {
-  const audible = events.filter((event) => event.known || isResync(event));
+  const audible = events.filter((event) => isResync(event) || isForAccount(event));
   const lastResync = audible.findLast(isResync);
   const kept = audible.filter((event) => !isResync(event) || event === lastResync);
   return kept.map((event, index) => ({
@@ -64,7 +64,12 @@ export const REVOKE = 'relay:revoke';
 const RESYNC = 'relay:resync';
 
 function isResync(event: OutboxEvent): boolean {
-  return event.event === RESYNC || (event.known && event.payload === null);
+  return event.event === RESYNC || (isForAccount(event) && event.payload === null);
+}
+
+/** Only a resync may be meant for everybody; whoever inserts an event without an account has forgotten it. */
+function isForAccount(event: OutboxEvent): boolean {
+  return event.known && event.account !== null;
 }
 
 function toEmit(event: OutboxEvent): { event: string; payload: string } {

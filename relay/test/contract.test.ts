@@ -119,6 +119,18 @@ describe('TypeScript', () => {
     expect(said).toBe('');
   });
 
+  test('compiles with recado/client, as a package finds it', async () => {
+    const said = await compile(`
+      import { connect } from 'recado/client';
+      import type { ServerToClientEvents } from './events.ts';
+      const client = connect<ServerToClientEvents>({ token: async () => 'token', getState: async () => 'position' });
+      const off: () => void = client.on('doctors.busy', ({ isBusy }, position) => { const b: boolean = isBusy; void [b, position, off]; });
+      // @ts-expect-error There is no such event.
+      client.on('doctors.delted', () => {});
+      client.close();`);
+    expect(said).toBe('');
+  });
+
   test('refuses what the contract does not have', async () => {
     const said = await compile(`${head}
       socket.on('doctors.delted', () => {});

@@ -9,7 +9,7 @@ import { describe, RecadoError } from './errors.ts';
 import type { Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
-import { readLoad } from './outbox.ts';
+import { countProblems, readLoad } from './outbox.ts';
 import type { Streams } from './streams.ts';
 import type { Subscribers } from './subscribers.ts';
 import { TokenError } from './token.ts';
@@ -186,6 +186,10 @@ export async function readJson(request: IncomingMessage, maxBytes: number): Prom
   }
 }
 
+/** relay.check() plans every expression of the contract: not at each scrape. */
+const CHECK_EVERY_MS = 60_000;
+const checkedAt = new WeakMap<Metrics, number>();
+
 /** Sets what is measured only when somebody asks. A database that does not answer leaves the last values. */
 async function gauge({ metrics, subscribers, feed, wakeup, pool, gauges, log }: Context): Promise<void> {
   metrics.sockets.set(subscribers.count);
@@ -199,6 +203,9 @@ async function gauge({ metrics, subscribers, feed, wakeup, pool, gauges, log }: 
     metrics.outboxBytes.set(load.outboxBytes);
     metrics.captureFailures.set(load.captureFailures);
     for (const set of gauges) await set(pool, metrics);
+    if (Date.now() - (checkedAt.get(metrics) ?? 0) < CHECK_EVERY_MS) return;
+    checkedAt.set(metrics, Date.now());
+    metrics.contractProblems.set(await countProblems(pool));
   } catch (error) {
     log.say('http_failed', { path: '/metrics', error: describe(error) });
   }

@@ -57,6 +57,16 @@ export function createMetrics() {
       aggregator: 'max',
       registers,
     }),
+    contractProblems: new Gauge({
+      name: 'recado_contract_problems',
+      help: 'Rows of relay.check(), looked at once a minute at most.',
+      aggregator: 'max',
+      registers,
+    }),
+    retentionFailures: counter(
+      'recado_retention_failures_total',
+      'Attempts to empty old slots that failed; a full disk shows here.',
+    ),
     // sending
     eventsEmitted: counter(
       'recado_events_emitted_total',

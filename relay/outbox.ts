@@ -318,3 +318,11 @@ export async function readLoad(session: Session): Promise<Load> {
     captureFailures: failures,
   };
 }
+
+/** How many things are off with the contract; relay.check() names them. */
+export async function countProblems(session: Session): Promise<number> {
+  const { rows } = await session.query<{ problems: number }>(
+    'select count(*)::int as problems from relay.check()',
+  );
+  return rows[0]!.problems;
+}

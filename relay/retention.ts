@@ -31,7 +31,10 @@ export function startRetention(options: RetentionOptions): { close(): Promise<vo
       pause = await readPause(pool);
       while (!closed && feed.ready && (await rotate(pool, feed))) metrics.slotsEmptied.inc();
     } catch (error) {
-      if (!closed) log.say('retention_failed', { error: describe(error) });
+      if (!closed) {
+        metrics.retentionFailures.inc();
+        log.say('retention_failed', { error: describe(error) });
+      }
     }
     if (!closed) timer = setTimeout(begin, pause);
   }

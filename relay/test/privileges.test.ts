@@ -39,6 +39,7 @@ test('delivers, empties old slots, resumes, revokes, counts and asks for syncs w
       fetch(`http://127.0.0.1:${relay.port}${path}`, init);
     const metrics = await (await get('/metrics')).text();
     expect(metrics).toMatch(/^recado_outbox_bytes [1-9]/m);
+    expect(metrics).toMatch(/^recado_contract_problems 0/m);
     await pool.query(
       `insert into evolution.instances (name, "tenantId", host, "apiKey", desired) values ('vendas', '1', 'http://127.0.0.1:1', 'secret', 'disconnected')`,
     );

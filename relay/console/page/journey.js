@@ -71,12 +71,7 @@ export class Journey {
     }
     const sql = codeBlock('Comando SQL', colour(statement));
     sql.classList.add('sql');
-    const none =
-      events.length > 0
-        ? null
-        : rows === 0
-          ? 'Nada mudou: nenhuma linha nova.'
-          : 'Nenhum evento no contrato.';
+    const none = events.length > 0 ? null : whyNoEvent(statement, rows);
     this.#add(title, sql, none === null ? chips : element('p', { class: 'note' }, none));
     if (events.length === 0) return;
     this.#pending.add(entry);
@@ -162,6 +157,11 @@ export class Journey {
     document.querySelector('#journey-hint').hidden = begun;
     document.querySelector('#journey-example').hidden = begun;
   }
+}
+
+function whyNoEvent(statement, rows) {
+  if (statement.startsWith('select')) return 'Pedido feito; o que o worker encontrar chega como evento.';
+  return rows === 0 ? 'Nada mudou: nenhuma linha nova.' : 'Nenhum evento: nada do contrato mudou.';
 }
 
 /** Two tellings of one event have the same name. */

@@ -8,6 +8,7 @@ import { type EventKey, eventKey } from './ledger.ts';
 import type { Link } from './links.ts';
 import { SECRET } from './nodes.ts';
 import type { Server } from './server.ts';
+import { EventStream } from './stream.ts';
 
 /**
  * - `browser` begins with polling and upgrades, as a stock client does; its token is a plain object.
@@ -17,6 +18,7 @@ import type { Server } from './server.ts';
  * - `forgetful` does too, but its position is that of some events ago: it hears those again, and nobody else.
  * - `loader` loads its list and relay.position() in one transaction, and connects from there.
  * - `polling` never gets a websocket.
+ * - `stream` is no Socket.IO client at all, but Server-Sent Events.
  */
 export const KINDS = [
   'browser',
@@ -26,6 +28,7 @@ export const KINDS = [
   'forgetful',
   'loader',
   'polling',
+  'stream',
 ] as const;
 export type Kind = (typeof KINDS)[number];
 
@@ -56,6 +59,15 @@ interface Payload {
   size?: number;
 }
 
+/** What the two kinds of connection have in common. */
+interface Connection {
+  readonly recovered: boolean;
+  readonly active: boolean;
+  on(event: string, listener: (...parts: never[]) => void): unknown;
+  onAny(listener: (event: string, ...parts: unknown[]) => void): unknown;
+  disconnect(): unknown;
+}
+
 /** The position of a forgetful page is up to so many events old. */
 const FORGOTTEN = 40;
 
@@ -69,7 +81,7 @@ export class Client {
   readonly viewings: Viewing[] = [];
   readonly figures: Figures = { connects: 0, recovered: 0, resyncs: new Map(), complaints: [] };
   readonly #server: Server;
-  #socket: Socket | null = null;
+  #socket: Connection | null = null;
   #viewing!: Viewing;
   readonly #marks = new Set<EventKey>();
   #kept: { position: string; seen: number } | null = null;
@@ -136,10 +148,16 @@ export class Client {
     const { kind } = this;
     const given = position === undefined ? {} : { position };
     const lasts = kind === 'impatient' ? 8 : 3_600;
+    if (kind === 'stream') {
+      const address = `http://127.0.0.1:${this.link.port}/events`;
+      this.#socket = new EventStream(address, () => this.#token(lasts));
+      this.#listen(this.#socket);
+      return;
+    }
     const token = await this.#token(lasts);
     const renew = (answer: (auth: object) => void) =>
       void this.#token(lasts).then((fresh) => answer({ token: fresh, ...given }));
-    const socket = io(`http://127.0.0.1:${this.link.port}`, {
+    const socket: Socket = io(`http://127.0.0.1:${this.link.port}`, {
       auth: kind === 'impatient' || kind === 'keeper' ? renew : { token, ...given },
       forceNew: true,
       ...(kind === 'polling' && { transports: ['polling'] }),
@@ -149,7 +167,7 @@ export class Client {
     this.#listen(socket);
   }
 
-  #listen(socket: Socket): void {
+  #listen(socket: Connection): void {
     const { figures } = this;
     let heardSinceConnect = 0;
     let hasPosition = false;

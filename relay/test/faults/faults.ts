@@ -121,7 +121,7 @@ const KINDS: readonly Kind[] = [
     weight: 1,
     happen: async ({ nodes }, chance) => {
       const { database } = chance.one(nodes);
-      database.forget(chance.happens(0.3), 25_000);
+      database.forget(chance.happens(0.3), 300_000);
       await sleep(3_000);
     },
   },

@@ -10,7 +10,7 @@
 //   stage.ts     folder, Postgres (server.ts), relays (nodes.ts) from a copy of the build (copy.ts)
 //   links.ts     the network
 //   writers.ts   applications, and what they know (ledger.ts)
-//   clients.ts   pages
+//   clients.ts   pages, and programs without Socket.IO (stream.ts)
 //   faults.ts    the schedule, and each fault
 //   report.ts    the comparison
 //
@@ -65,7 +65,7 @@ const figures: Figure[] = [
 print(`seed ${seed}`);
 const stage = await Stage.set(options.error === undefined ? [] : errorNamed(options.error).edits);
 if (scenario === 'all' || scenario === 'faults') {
-  const count = Number(options.faults ?? Math.ceil(seconds));
+  const count = Number(options.faults ?? Math.max(20, Math.ceil(seconds * 0.45)));
   const schedule = makeSchedule(seed, count, seconds * 1_000, options.only);
   const oracle = await runOracle(stage, { seed, seconds, schedule, say }, verdict);
   figures.push(...oracle.figures);

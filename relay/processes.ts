@@ -109,7 +109,7 @@ export function joinAsWorker({
   io,
   metrics,
   state,
-}: WorkerOptions): AllProcesses & { close(): void } {
+}: WorkerOptions): AllProcesses & { close(): void; leave(): void } {
   // A browser would send the requests of another session down a connection that is kept alive.
   server.maxRequestsPerSocket = 1;
   sticky.setupWorker({ httpServer: server, engine: io.engine } as unknown as Server);
@@ -152,6 +152,10 @@ export function joinAsWorker({
     close() {
       clearInterval(reporting);
       process.off('message', onMessage);
+    },
+    /** When all else is closed: the channel to the first process would keep this one alive until it is killed. */
+    leave() {
+      cluster.worker?.disconnect();
     },
   };
 }

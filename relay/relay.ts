@@ -175,6 +175,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     await sockets.close();
     // The feed keeps nothing that would be lost with it.
     await Promise.race([closeDatabase(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
+    link?.leave();
   }
   async function closeDatabase(): Promise<void> {
     await Promise.all([retention.close(), wakeup.close(), feed.close()]);

@@ -1,6 +1,7 @@
 // recado contract: what is printed is what the triggers send, and what clients can be built with.
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Ajv } from 'ajv';
@@ -72,8 +73,9 @@ describe('JSON Schema', () => {
 describe('TypeScript', () => {
   /** What tsc says about a program that uses the printed types. */
   async function compile(program: string): Promise<string> {
-    // Beneath our package.json, so that socket.io-client is found.
-    const folder = await mkdtemp(join(packageRoot, 'dist', 'contract-'));
+    // Beneath our package.json, so that socket.io-client and recado/client are found.
+    await mkdir(join(packageRoot, 'artifacts'), { recursive: true });
+    const folder = await mkdtemp(join(packageRoot, 'artifacts', 'contract-'));
     try {
       await writeFile(join(folder, 'events.ts'), await printed('typescript'));
       await writeFile(join(folder, 'program.ts'), program);
@@ -223,7 +225,7 @@ test('as a table and as Markdown, every event is in it', async () => {
 
 test('the command ends with 1 when there is something to say', async () => {
   const main = join(packageRoot, 'dist/relay/main.js');
-  const file = join(packageRoot, 'dist', `contract-${process.pid}.json`);
+  const file = join(tmpdir(), `recado-contract-${process.pid}.json`);
   const env = { ...process.env, DATABASE_URL: clinic.database.url, JWT_SECRET: 'x'.repeat(32) };
   const recado = () =>
     promisify(execFile)(process.execPath, [main, 'contract', '--check', '--diff', file], { env });

@@ -190,11 +190,18 @@ export async function readJson(request: IncomingMessage, maxBytes: number): Prom
 const CHECK_EVERY_MS = 60_000;
 const checkedAt = new WeakMap<Metrics, number>();
 
-/** Sets what is measured only when somebody asks. A database that does not answer leaves the last values. */
-async function gauge({ metrics, subscribers, feed, wakeup, pool, gauges, log }: Context): Promise<void> {
+/** Sets what each process knows of itself. One that shares its port does so all the time: another one is asked. */
+export function gaugeProcess(context: Pick<Context, 'metrics' | 'subscribers' | 'feed' | 'wakeup'>): void {
+  const { metrics, subscribers, feed, wakeup } = context;
   metrics.sockets.set(subscribers.count);
   metrics.feedReady.set(feed.ready ? 1 : 0);
   metrics.listening.set(wakeup.listening ? 1 : 0);
+}
+
+/** Sets what is measured only when somebody asks. A database that does not answer leaves the last values. */
+async function gauge(context: Context): Promise<void> {
+  const { metrics, feed, pool, gauges, log } = context;
+  gaugeProcess(context);
   if (!feed.ready) return;
   try {
     const load = await readLoad(pool);

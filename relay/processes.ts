@@ -113,6 +113,8 @@ export function joinAsWorker({
   // A browser would send the requests of another session down a connection that is kept alive.
   server.maxRequestsPerSocket = 1;
   sticky.setupWorker({ httpServer: server, engine: io.engine } as unknown as Server);
+  // Making one is what lets a worker answer the first process.
+  new AggregatorRegistry();
   AggregatorRegistry.setRegistries([metrics.registry]);
 
   let asked = 0;

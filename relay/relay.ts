@@ -8,7 +8,7 @@ import { createPool, createReaderPool, openReader, openSession } from './databas
 import { gaugeInstances } from './evolution/overview.ts';
 import { syncRoutes } from './evolution/route.ts';
 import { Feed } from './feed.ts';
-import { answer, listen } from './http.ts';
+import { answer, gaugeProcess, listen } from './http.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { PageLimits } from './outbox.ts';
@@ -47,6 +47,8 @@ export interface Relay {
 const QUERY_TIMEOUT_MS = 15_000;
 /** Retention may look at every row of a slot. */
 const RETENTION_TIMEOUT_MS = 120_000;
+/** While its connection hangs the gate cannot ring for the other nodes. */
+const GATE_TIMEOUT_MS = 3_000;
 /** What is closed later than that is a connection to a database that does not answer. */
 const CLOSE_WITHIN_MS = 2_000;
 const REPLAY_SESSIONS = 2;
@@ -83,6 +85,13 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     name: 'recado relay',
     max: 2,
     queryTimeoutMs: RETENTION_TIMEOUT_MS,
+    log,
+  });
+  const gatePool = createPool({
+    url: databaseUrl,
+    name: 'recado bell',
+    max: 1,
+    queryTimeoutMs: GATE_TIMEOUT_MS,
     log,
   });
   const replayPool = createReaderPool({
@@ -131,7 +140,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const wakeup = startWakeup({
     databaseUrl,
     connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
-    pool,
+    pool: gatePool,
     mayCloseGate: true,
     ring: () => feed.ring(),
     safetyReadMs: settings.relay.safetyReadMs,
@@ -144,7 +153,10 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
         server,
         io: sockets.io,
         metrics,
-        state: () => ({ ready: feed.ready, listening: wakeup.listening }),
+        state() {
+          gaugeProcess({ metrics, subscribers, feed, wakeup });
+          return { ready: feed.ready, listening: wakeup.listening };
+        },
       })
     : null;
   feed.start(subscribers);
@@ -179,7 +191,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   }
   async function closeDatabase(): Promise<void> {
     await Promise.all([retention.close(), wakeup.close(), feed.close()]);
-    await Promise.all([pool.end(), replayPool.end(), consolePool.end()]);
+    await Promise.all([pool.end(), gatePool.end(), replayPool.end(), consolePool.end()]);
   }
   return {
     url,

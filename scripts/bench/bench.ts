@@ -1,8 +1,8 @@
 // npm run bench: recado and what it is compared with, measured alternately in one run on the same data.
 //
-//   npm run bench                          everything but retention, about ten minutes
+//   npm run bench                          everything but retention, under ten minutes
 //   npm run bench -- --only writers,bulk   some sections: see SECTIONS
-//   npm run bench -- --rounds 3 --quick    fewer rounds, shorter ones
+//   npm run bench -- --rounds 1 --quick    fewer rounds, shorter ones
 //   npm run bench -- --chart docs/bench.svg
 //
 // DATABASE_URL (of a superuser) names the Postgres to measure on; without it one is made and thrown away. Each peer
@@ -41,7 +41,7 @@ const ONLY_IF_ASKED = 'retention';
 const { values } = parseArgs({
   options: {
     only: { type: 'string' },
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '3' },
     quick: { type: 'boolean', default: false },
     chart: { type: 'string' },
   },

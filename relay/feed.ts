@@ -293,7 +293,11 @@ export class Feed {
       let page: Awaited<ReturnType<typeof readPage>>;
       try {
         page = await readPage(session, range, limits);
-        if (isTooOld(this.#seen, page.emptied, page.now)) {
+        if (page.epoch !== this.#epoch) {
+          // relay.new_epoch(), called beneath us.
+          await this.#begin(session);
+          page = { ...page, events: [], more: false };
+        } else if (isTooOld(this.#seen, page.emptied, page.now)) {
           const start = await readStart(session);
           this.#listener.onRevocations(null, await readRevocations(session, null));
           await this.#startOver(session, start.now, start.largest);

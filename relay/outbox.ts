@@ -26,6 +26,8 @@ export interface OutboxEvent {
 export interface Page {
   /** The snapshot of the statement that read it; not cut. */
   readonly now: Snapshot;
+  /** The epoch that was settled last. */
+  readonly epoch: string | null;
   /** Largest transaction of an event that was emptied. */
   readonly emptied: bigint | null;
   /** In the order of their ids. */
@@ -44,6 +46,7 @@ export interface PageLimits {
 
 interface PageRow {
   snapshot: string | null;
+  epoch: string | null;
   emptied: string | null;
   id: string | null;
   xid: string | null;
@@ -82,13 +85,13 @@ function pageQuery(unseen: string): string {
         from stored, lateral (select stored.payload::text offset 0) as body(text)
        where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
     )
-    select reading.now::text as snapshot, installation.emptied_through::text as emptied,
+    select reading.now::text as snapshot, installation.epoch as epoch, installation.emptied_through::text as emptied,
            null::bigint as id, null::xid8 as xid, null as account_id, null as event, null as body,
            null::boolean as known, null::float8 as captured_at, null::bigint as bytes,
            null::bigint as stored
       from reading, relay.installation
     union all
-    select null, null, id, xid, account_id, event,
+    select null, null, null, id, xid, account_id, event,
            case when length <= $7::int then body end,
            exists (select from relay.catalogue as c where c.event = measured.event),
            date_part('epoch', created_at) * 1000,
@@ -178,6 +181,7 @@ function toPage(rows: PageRow[], limits: PageLimits): Page {
   events.sort((a, b) => (a.id < b.id ? -1 : 1));
   return {
     now: parseSnapshot(header?.snapshot ?? ''),
+    epoch: header?.epoch ?? null,
     emptied: header?.emptied == null ? null : BigInt(header.emptied),
     events,
     more: events.length === limits.events || bytes > limits.bytes || stored > Math.floor(limits.bytes / 4),

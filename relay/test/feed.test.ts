@@ -413,6 +413,23 @@ describe('on one database', () => {
     expect(plan).not.toMatch(/Seq Scan on events/);
   });
 
+  test('notices relay.new_epoch() beneath it, without losing its connection', async () => {
+    const reader = await startReader(database.url);
+    await emit(database, 'old');
+    await reader.feed.read();
+    const before = reader.feed.epoch;
+    await database.query('select relay.new_epoch()');
+    await reader.feed.read();
+    expect(reader.lost).toEqual(['epoch']);
+    const [row] = (await database.query('select relay.epoch() as epoch')) as [{ epoch: string }];
+    expect(reader.feed.epoch).toBe(row.epoch);
+    expect(row.epoch).not.toBe(before);
+    await emit(database, 'new');
+    await reader.feed.read();
+    expect(reader.events.map(({ payload }) => payload)).toEqual(['"old"', '"new"']);
+    expect(reader.lost).toEqual(['epoch']);
+  });
+
   test('is another epoch after the database became another one: nothing old comes back, all must refetch', async () => {
     const reader = await startReader(database.url);
     await emit(database, 'old');

@@ -28,7 +28,14 @@ export interface Fault {
   readonly kind: string;
 }
 
-const SESSIONS = ['recado feed', 'recado wakeup', 'recado gate', 'recado replay', 'recado relay'];
+const SESSIONS = [
+  'recado feed',
+  'recado wakeup',
+  'recado gate',
+  'recado bell',
+  'recado replay',
+  'recado relay',
+];
 
 const KINDS: readonly Kind[] = [
   {
@@ -212,10 +219,10 @@ const KINDS: readonly Kind[] = [
 /** Evenly over the time, each kind at least once where there are enough of them. */
 export function makeSchedule(seed: number, count: number, milliseconds: number, only?: string): Fault[] {
   const chance = new Chance(seed, 'schedule');
-  const kinds = only === undefined ? KINDS : KINDS.filter(({ name }) => name.includes(only));
+  const kinds = only === undefined ? KINDS : KINDS.filter(({ name }) => new RegExp(only).test(name));
   if (kinds.length === 0) {
     throw new Error(
-      `No kind of fault has "${only}" in its name; there are ${KINDS.map(({ name }) => name).join(', ')}.`,
+      `No kind of fault has a name like "${only}"; there are ${KINDS.map(({ name }) => name).join(', ')}.`,
     );
   }
   const bag = kinds.flatMap(({ name, weight }) => Array.from({ length: weight }, () => name));

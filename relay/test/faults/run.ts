@@ -1,6 +1,6 @@
 // The oracle: real relays, a real Postgres and stock clients, and everything that can go wrong between them.
 //
-//   npm run test:faults -- [--seconds 20] [--faults 20] [--seed N] [--only "half-open"]
+//   npm run test:faults -- [--seconds 20] [--faults 20] [--seed N] [--only "half-open|moved"]
 //                          [--scenario faults|bell|storm] [--error NAME] [--verbose] [--keep]
 //
 // A seed brings back the same faults at the same times to the same clients, and the same deeds of each writer. What

@@ -11,7 +11,7 @@ type Deed = (writer: Writer) => Promise<void>;
 /** What a writer does next, and how often of a hundred. */
 const DEEDS: readonly [percent: number, name: string, deed: Deed][] = [
   [
-    40,
+    39,
     'plain',
     async (writer) => {
       await writer.change();
@@ -76,7 +76,7 @@ const DEEDS: readonly [percent: number, name: string, deed: Deed][] = [
     },
   ],
   [
-    2,
+    3,
     'bulk',
     async (writer) => {
       await writer.bulk();

@@ -226,3 +226,6 @@ try {
   if (!(error instanceof RecadoError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   process.exitCode = 1;
 }
+// Everything is closed and written by now. Left to end by itself, Node 20 sometimes spins for ever while it cleans up
+// the handles of connections that were being made.
+process.exit(process.exitCode ?? 0);

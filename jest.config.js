@@ -14,6 +14,8 @@ export default {
     ],
   },
   testTimeout: 30_000,
+  // Much of a test is waiting for Postgres and for other processes.
+  maxWorkers: 3,
   // Left to end by itself, Node 20 sometimes spins for ever while it cleans up the handles of connections that were
   // being made. What a test leaves behind shows elsewhere: its database refuses to be dropped.
   forceExit: true,

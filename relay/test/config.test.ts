@@ -31,7 +31,14 @@ describe('the settings of an empty environment', () => {
     const settings = readSettings({}, false);
     expect(settings).toEqual({
       database: { kind: 'embedded', dataDir: join(process.cwd(), '.data'), port: 54320 },
-      http: { host: '127.0.0.1', port: 3000, corsOrigin: [], operatorToken: null },
+      http: {
+        host: '127.0.0.1',
+        port: 3000,
+        corsOrigin: [],
+        connectionsPerAddress: 1_000,
+        trustedProxies: 0,
+        operatorToken: null,
+      },
       jwt: {
         key: { kind: 'generated' },
         issuer: null,
@@ -264,7 +271,7 @@ describe('the printed table', () => {
   const names = [...variablesAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(24);
+    expect(names).toHaveLength(26);
     for (const name of names) expect(variablesAsText()).toContain(`  ${name}  (`);
     expect(variablesAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(variablesAsMarkdown().split('\n')).toHaveLength(names.length + 2);

@@ -32,6 +32,8 @@ const PACE_UNRUNG_MS = 5_000;
  */
 const REST_PER_READ = 3;
 const LONGEST_PACE_MS = 25;
+/** When LISTEN failed though the connection is there. */
+const LISTEN_AGAIN_MS = 1_000;
 
 export interface WakeupOptions {
   /** A direct connection: LISTEN is deaf behind a transaction pooler. */
@@ -210,9 +212,7 @@ interface Doorbell {
 function startDoorbell({ databaseUrl, ring, log, metrics }: WakeupOptions, onRing: () => void): Doorbell {
   let listening = false;
   let closed = false;
-  const failed = (error: unknown) => {
-    if (!closed) log.say('wakeup_failed', { error: describe(error) });
-  };
+  let retry: NodeJS.Timeout | undefined;
 
   const subscriber = pgListen.default<Record<string, string>>(
     {
@@ -243,25 +243,47 @@ function startDoorbell({ databaseUrl, ring, log, metrics }: WakeupOptions, onRin
     metrics.wakeups.inc();
     onRing();
   });
-  subscriber.events.on('connected', () => {
-    if (closed) {
-      // close() during a reconnect leaves it running; it ends here.
-      void subscriber.close().catch(() => undefined);
-      return;
-    }
+  const end = () => void subscriber.close().catch(() => undefined);
+  const heard = () => {
+    clearTimeout(retry);
     listening = true;
     log.say('wakeup_listening');
     ring();
+  };
+  const failed = (error: unknown) => {
+    if (!closed) log.say('wakeup_failed', { error: describe(error) });
+  };
+  // Asked of the library before it is connected, LISTEN waits in a queue, is given up there after query_timeout, and
+  // nothing listens though all looks well. It repeats LISTEN only when it connects again, so the first one is ours,
+  // and so is any that fails on a good connection.
+  const listen = () => {
+    clearTimeout(retry);
+    if (closed || listening) return;
+    // Forgotten first, or the library does not ask a second time.
+    subscriber.unlisten(CHANNEL)?.catch(() => undefined);
+    subscriber.listenTo(CHANNEL)?.then(heard, listenLater);
+  };
+  const listenLater = (error: unknown) => {
+    failed(error);
+    clearTimeout(retry);
+    if (!closed) retry = setTimeout(listen, LISTEN_AGAIN_MS);
+  };
+  subscriber.events.on('connected', () => {
+    // close() during a reconnect leaves it running; it ends here.
+    if (closed) end();
+    else if (subscriber.getSubscribedChannels().includes(CHANNEL)) heard();
+    else listen();
   });
   subscriber.events.on('reconnect', (attempt) => {
     if (listening) metrics.listenFailures.inc();
     listening = false;
     if (!closed && (attempt === 1 || attempt % 20 === 0)) log.say('wakeup_reconnecting', { attempt });
   });
-  subscriber.events.on('error', failed);
-  // Queued until the connection is there. If the first attempt fails both reject, the library goes on by itself,
-  // and listens to the channel again whenever it has connected.
-  subscriber.listenTo(CHANNEL)?.then(ring, failed);
+  subscriber.events.on('error', (error) => {
+    if (closed) end();
+    else listenLater(error);
+  });
+  // If the first attempt fails the library goes on by itself.
   subscriber.connect().catch(failed);
 
   return {
@@ -270,6 +292,7 @@ function startDoorbell({ databaseUrl, ring, log, metrics }: WakeupOptions, onRin
     },
     async close() {
       closed = true;
+      clearTimeout(retry);
       await subscriber.close().catch(() => undefined);
     },
   };

@@ -118,8 +118,8 @@ class Wire {
 
   cut(): void {
     clearTimeout(this.#timer);
-    this.#caller.resetAndDestroy();
-    this.#far.resetAndDestroy();
+    reset(this.#caller);
+    reset(this.#far);
   }
 
   freeze(): void {
@@ -135,9 +135,15 @@ class Wire {
     if (this.#forgotten) return;
     this.#forgotten = true;
     this.freeze();
-    if (callerLearns) this.#caller.resetAndDestroy();
+    if (callerLearns) reset(this.#caller);
     this.#timer = setTimeout(() => this.cut(), lingerMs);
   }
+}
+
+/** Not where the socket is ending: libuv refuses to reset it then, its handle stays, and the process never ends. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 /** One direction of a wire. What arrives is passed on in order, later, slower or not at all. */

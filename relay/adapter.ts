@@ -30,13 +30,16 @@ type Connection = Socket['conn'];
 /** Bytes handed to engine.io that its transport has not taken yet. */
 const waiting = new WeakMap<Connection, number>();
 
-/** Writes the packets to one socket, in order with whatever else is written to it. */
-export function write(socket: Socket, encoded: Encoded): void {
+/**
+ * Writes the packets to one socket, in order with whatever else is written to it.
+ * @returns bytes that wait for the client to read
+ */
+export function write(socket: Socket, encoded: Encoded): number {
   const connection = socket.conn;
   const network = idleNetworkSocket(connection);
   if (network) {
     network.write(encoded.joined);
-    return;
+    return network.writableLength;
   }
   if (!waiting.has(connection)) {
     waiting.set(connection, 0);
@@ -46,6 +49,7 @@ export function write(socket: Socket, encoded: Encoded): void {
     waiting.set(connection, waiting.get(connection)! + Buffer.byteLength(packet));
     connection.write(packet, { compress: false });
   }
+  return backlog(socket);
 }
 
 /** Bytes that wait for the client to read: in engine.io and in the network socket. */
@@ -97,7 +101,8 @@ function webSocketOf(connection: Connection): WebSocketInside | null {
   if (!isRecord(transport) || transport.name !== 'websocket') return null;
   const inside = transport.socket;
   if (!isRecord(inside) || typeof inside.terminate !== 'function') return null;
-  if (typeof inside.readyState !== 'number' || typeof inside.bufferedAmount !== 'number') return null;
+  // Not the type of bufferedAmount: it is counted together anew whenever it is looked at.
+  if (typeof inside.readyState !== 'number' || !('bufferedAmount' in inside)) return null;
   if (!(inside._socket instanceof NetworkSocket)) return null;
   return inside as unknown as WebSocketInside;
 }

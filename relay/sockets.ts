@@ -5,6 +5,7 @@ import type { Socket as NetworkSocket } from 'node:net';
 import { Server, type Socket } from 'socket.io';
 import { backlog, closeTransport, drained, newSessionId, RelayAdapter, write } from './adapter.ts';
 import type { Admission } from './admission.ts';
+import type { Encoded } from './encoded.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
@@ -95,7 +96,7 @@ export class Sockets {
       // "recovered" on the client means: the same pid. An app that follows Socket.IO's documentation skips its
       // refetch then.
       if (socket.recovered && origin.resync !== null) forgetSession(socket);
-      const connection = connectionOf(socket, auth.bare === true);
+      const connection = new SocketConnection(socket, auth.bare === true);
       socket.data.subscriber = new Subscriber(connection, identity, origin, socket.recovered);
       next();
     } catch (error) {
@@ -153,22 +154,48 @@ export class Sockets {
   }
 }
 
-/** @param bare its handlers take one argument; see Encoded.bare */
-function connectionOf(socket: Client, bare: boolean): Connection {
-  return {
-    get id() {
-      return socket.id;
-    },
-    get open() {
-      return socket.connected;
-    },
-    backlog: () => backlog(socket),
-    write: (encoded) => write(socket, bare ? encoded.bare : encoded),
-    drained: () => drained(socket),
-    close: (discard) => closeTransport(socket, discard),
-    enter: (room) => void socket.join(room),
-    leave: (room) => void socket.leave(room),
-  };
+/** A class, not an object of closures: there is one for every client. */
+class SocketConnection implements Connection {
+  readonly #socket: Client;
+  readonly #bare: boolean;
+
+  /** @param bare its handlers take one argument; see Encoded.bare */
+  constructor(socket: Client, bare: boolean) {
+    this.#socket = socket;
+    this.#bare = bare;
+  }
+
+  get id(): string {
+    return this.#socket.id;
+  }
+
+  get open(): boolean {
+    return this.#socket.connected;
+  }
+
+  backlog(): number {
+    return backlog(this.#socket);
+  }
+
+  write(encoded: Encoded): number {
+    return write(this.#socket, this.#bare ? encoded.bare : encoded);
+  }
+
+  drained(): Promise<void> {
+    return drained(this.#socket);
+  }
+
+  close(discard: boolean): void {
+    closeTransport(this.#socket, discard);
+  }
+
+  enter(room: string): void {
+    void this.#socket.join(room);
+  }
+
+  leave(room: string): void {
+    void this.#socket.leave(room);
+  }
 }
 
 function forgetSession(socket: Client): void {

@@ -128,7 +128,10 @@ function connectionOf(response: ServerResponse, id: string): Connection {
       return !response.destroyed && !response.writableEnded;
     },
     backlog: () => response.writableLength,
-    write: (encoded) => void response.write(encoded.stream),
+    write(encoded) {
+      response.write(encoded.stream);
+      return response.writableLength;
+    },
     async drained() {
       const { socket } = response;
       await new Promise<void>((resolve) => {

@@ -43,7 +43,8 @@ export interface Connection {
   readonly open: boolean;
   /** Bytes that wait for the client to read. */
   backlog(): number;
-  write(encoded: Encoded): void;
+  /** @returns bytes that wait for the client to read */
+  write(encoded: Encoded): number;
   /** Resolves when the client has read some of its backlog, or is gone. */
   drained(): Promise<void>;
   /**
@@ -193,8 +194,7 @@ export class Subscribers implements FeedListener {
   #send({ connection }: Subscriber, encoded: Encoded): void {
     const { bufferBytes, metrics, log } = this.#options;
     try {
-      connection.write(encoded);
-      const bytes = connection.backlog();
+      const bytes = connection.write(encoded);
       if (bytes <= bufferBytes) return;
       metrics.slowConsumers.inc();
       log.say('socket_too_slow', { socket: connection.id, bytes });

@@ -31,7 +31,7 @@ export class Connections {
   readonly #sockets: Socket[] = [];
   #events = 0;
   #lost = 0;
-  #awaited: { total: number; reached: () => void } | null = null;
+  #awaited: { total: number; reached: () => void }[] = [];
 
   /** Events received by all. */
   get events(): number {
@@ -57,15 +57,18 @@ export class Connections {
   async reach(total: number, withinMs: number): Promise<boolean> {
     if (this.#events >= total) return true;
     return new Promise<boolean>((resolve) => {
+      const awaited = {
+        total,
+        reached: () => {
+          clearTimeout(late);
+          resolve(true);
+        },
+      };
       const late = setTimeout(() => {
-        this.#awaited = null;
+        this.#awaited = this.#awaited.filter((other) => other !== awaited);
         resolve(false);
       }, withinMs);
-      const reached = () => {
-        clearTimeout(late);
-        resolve(true);
-      };
-      this.#awaited = { total, reached };
+      this.#awaited.push(awaited);
     });
   }
 
@@ -108,11 +111,7 @@ export class Connections {
           else if (data[at + 1] === OPEN) joined();
         });
         if (rest < data.length) buffered = Buffer.from(data.subarray(rest));
-        if (this.#awaited && this.#events >= this.#awaited.total) {
-          const { reached } = this.#awaited;
-          this.#awaited = null;
-          reached();
-        }
+        while (this.#awaited[0] && this.#events >= this.#awaited[0].total) this.#awaited.shift()!.reached();
       });
     });
   }

@@ -1,6 +1,5 @@
 // One room with a thousand clients: what a delivery costs the server, and how fast ten events that were committed
-// together get out. The next batch starts when the last one has arrived everywhere; recado's comes out of Postgres,
-// the others' out of a call in their own process.
+// together get out. Recado's batches come out of Postgres, the others' out of a call in their own process.
 import type pg from 'pg';
 import type { Usage } from './child.ts';
 import { tidy, withSession } from './cluster.ts';
@@ -42,23 +41,32 @@ type Emit = (times: number) => Promise<unknown>;
 
 async function measure(served: Served, emit: Emit, times: number, seconds: number): Promise<Rate> {
   let { events: total } = await served.clients.ask<{ events: number }>('count');
+  // Two batches are on their way at any moment: one being sent, and the next one behind it.
+  let before: Promise<boolean> = Promise.resolve(true);
   const turn = async () => {
     total += CLIENTS * times;
     const reached = served.clients.ask<boolean>('reach', { total, withinMs: 10_000 });
     await emit(times);
-    if (!(await reached)) throw new Error('A batch did not arrive everywhere within 10 seconds.');
+    if (!(await before)) throw new Error('A batch did not arrive everywhere within 10 seconds.');
+    before = reached;
+  };
+  const settle = async () => {
+    await before;
+    before = Promise.resolve(true);
   };
   for (let warmUp = 0; warmUp < 20; warmUp += 1) await turn();
-  const before = await served.server.ask<Usage>('usage');
+  await settle();
+  const used = await served.server.ask<Usage>('usage');
   const first = total;
   const began = performance.now();
   while (performance.now() - began < seconds * 1_000) await turn();
+  await settle();
   const took = performance.now() - began;
   const after = await served.server.ask<Usage>('usage');
   const deliveries = total - first;
   return {
     deliveriesPerSecond: (deliveries / took) * 1_000,
-    cpuPerDelivery: (after.cpu - before.cpu) / deliveries,
+    cpuPerDelivery: (after.cpu - used.cpu) / deliveries,
   };
 }
 

@@ -27,6 +27,8 @@ const EVENT_FRAME = Buffer.from('42["d');
 const PING = '2'.charCodeAt(0);
 const OPEN = '0'.charCodeAt(0);
 
+const SHARED = Buffer.alloc(64 * 1024);
+
 export class Connections {
   readonly #sockets: Socket[] = [];
   #events = 0;
@@ -77,7 +79,48 @@ export class Connections {
   }
 
   async #openOne(port: number, protocol: Wanted['protocol'], auth: unknown): Promise<void> {
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+    let joined: () => void = () => {};
+    const joining = new Promise<void>((resolve) => {
+      joined = resolve;
+    });
+    let buffered: Buffer | null = null;
+    let upgraded = false;
+    const onOther = (type: number, second: number | undefined) => {
+      if (type === PING) socket.write(maskedText('3'));
+      else if (type === OPEN) socket.write(maskedText(`40${JSON.stringify(auth)}`));
+      // 40: accepted. The room is joined by then, or in the same tick.
+      else if (second === OPEN) joined();
+    };
+    const onRead = (chunk: Buffer) => {
+      let data = buffered ? Buffer.concat([buffered, chunk]) : chunk;
+      buffered = null;
+      if (!upgraded) {
+        const end = data.indexOf('\r\n\r\n');
+        if (end < 0) {
+          buffered = Buffer.from(data);
+          return;
+        }
+        upgraded = true;
+        data = data.subarray(end + 4);
+        if (protocol === 'ws') joined();
+      }
+      const rest = this.#takeFrames(data, onOther);
+      if (rest < data.length) buffered = Buffer.from(data.subarray(rest));
+      while (this.#awaited[0] && this.#events >= this.#awaited[0].total) this.#awaited.shift()!.reached();
+    };
+    const socket = connect({
+      port,
+      host: '127.0.0.1',
+      noDelay: true,
+      // All read into one buffer, without streams: half the CPU.
+      onread: {
+        buffer: SHARED,
+        callback(bytes) {
+          onRead(SHARED.subarray(0, bytes));
+          return true;
+        },
+      },
+    });
     await once(socket, 'connect');
     this.#sockets.push(socket);
     socket.on('error', () => undefined);
@@ -85,39 +128,15 @@ export class Connections {
       this.#lost += 1;
     });
     socket.write(REQUEST(port, protocol === 'ws' ? '/' : '/socket.io/?EIO=4&transport=websocket'));
-    await new Promise<void>((joined, failed) => {
-      socket.once('close', () =>
-        failed(new Error('The server closed a connection instead of accepting it.')),
-      );
-      let buffered: Buffer | null = null;
-      let upgraded = false;
-      socket.on('data', (chunk: Buffer) => {
-        let data = buffered ? Buffer.concat([buffered, chunk]) : chunk;
-        buffered = null;
-        if (!upgraded) {
-          const end = data.indexOf('\r\n\r\n');
-          if (end < 0) {
-            buffered = data;
-            return;
-          }
-          upgraded = true;
-          data = data.subarray(end + 4);
-          if (protocol === 'ws') joined();
-        }
-        const rest = this.#takeFrames(data, (type, at) => {
-          if (type === PING) socket.write(maskedText('3'));
-          else if (type === OPEN) socket.write(maskedText(`40${JSON.stringify(auth)}`));
-          // 40: accepted. The room is joined by then, or in the same tick.
-          else if (data[at + 1] === OPEN) joined();
-        });
-        if (rest < data.length) buffered = Buffer.from(data.subarray(rest));
-        while (this.#awaited[0] && this.#events >= this.#awaited[0].total) this.#awaited.shift()!.reached();
-      });
+    const closed = once(socket, 'close').then(() => {
+      throw new Error('The server closed a connection instead of accepting it.');
     });
+    closed.catch(() => undefined);
+    await Promise.race([joining, closed]);
   }
 
   /** @returns where the first frame begins that is not complete */
-  #takeFrames(data: Buffer, onOther: (type: number, at: number) => void): number {
+  #takeFrames(data: Buffer, onOther: (type: number, second: number | undefined) => void): number {
     let at = 0;
     while (at + 2 <= data.length) {
       let length = data[at + 1]! & 0x7f;
@@ -139,7 +158,7 @@ export class Connections {
         data[start + 1] === EVENT_FRAME[1]
       ) {
         this.#events += 1;
-      } else if (length > 0) onOther(data[start]!, start);
+      } else if (length > 0) onOther(data[start]!, data[start + 1]);
       at = start + length;
     }
     return at;

@@ -203,6 +203,11 @@ export class Gate {
 
   async #open(): Promise<pg.Client> {
     const session = await this.#options.connect();
+    if (this.#ended) {
+      // Nobody would end it, and its lock would silence the writers for good.
+      await session.end();
+      throw new Error('the gate ended meanwhile');
+    }
     this.#session = session;
     session.on('error', () => undefined);
     session.on('end', () => void this.#lost(session));

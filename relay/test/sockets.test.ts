@@ -541,10 +541,12 @@ describe('bare clients', () => {
     const busy = client(relay, { token: await token(`${account}-busy`) });
     const quiet = client(relay, { token: await token(account), bare: true });
     await Promise.all([busy.live(), quiet.live()]);
-    for (const n of range(1, 150)) await emit(n, `${account}-busy`);
-    await busy.hears(150);
+    let n = 0;
+    while (quiet.of('relay:position').length < 3) {
+      for (const last = n + 10; n < last; n += 1) await emit(n, `${account}-busy`);
+      await busy.hears(n);
+    }
     const positions = quiet.of('relay:position');
-    expect(positions.length).toBeGreaterThan(1);
     expect(positions.filter((text) => parsePosition(text as string) === null)).toEqual([]);
     quiet.cut();
     await quiet.live(2);

@@ -12,7 +12,8 @@ export interface PlantedError {
 
 export const ERRORS: readonly PlantedError[] = [
   {
-    // After a crash, transaction ids come again that the feed and the clients have called seen.
+    // After a crash, transaction ids come again that the feed and the clients have called seen. Or the feed finds the
+    // database behind itself, takes it for a restored one, and begins a new epoch with an empty outbox.
     name: 'positions not cut',
     run: [
       '--scenario',
@@ -24,7 +25,7 @@ export const ERRORS: readonly PlantedError[] = [
       '--faults',
       '8',
     ],
-    noticedAs: ['missing'],
+    noticedAs: ['missing', 'resyncs', 'lost by the database'],
     edits: [
       {
         file: 'position.js',
@@ -115,8 +116,8 @@ export class RelayAdapter extends Adapter {`,
       },
       {
         file: 'sockets.js',
-        find: 'enter: (room) => void socket.join(room),',
-        put: 'enter: () => rememberSession(socket.pid, socket.data.subscriber.identity.accountId),',
+        find: 'void subscribers.add(subscriber);',
+        put: 'rememberSession(socket.pid, subscriber.identity.accountId);\n        void subscribers.add(subscriber);',
       },
       { file: 'sockets.js', find: 'import { backlog,', put: 'import { rememberSession, backlog,' },
     ],

@@ -4,7 +4,7 @@ import { describe } from '../../errors.ts';
 import { Chance } from './chance.ts';
 import type { Client } from './clients.ts';
 import type { RelayNode } from './nodes.ts';
-import type { Server } from './server.ts';
+import { ACCOUNTS, type Server } from './server.ts';
 import type { Writers } from './writers.ts';
 
 export interface World {
@@ -165,6 +165,19 @@ const KINDS: readonly Kind[] = [
       for (const link of links) link.freeze();
       await sleep(chance.between(500, 8_000));
       for (const link of links) link.thaw();
+    },
+  },
+  {
+    name: 'clients flooded',
+    weight: 1,
+    happen: async ({ clients, writers }, chance) => {
+      const account = chance.between(0, ACCOUNTS.length - 1);
+      const links = clients.filter((client) => client.account === ACCOUNTS[account]).map(({ link }) => link);
+      const frozen = chance.shuffled(links).slice(0, 3);
+      for (const link of frozen) link.freeze();
+      await writers.flood(account);
+      await sleep(chance.between(500, 2_000));
+      for (const link of frozen) link.thaw();
     },
   },
   {

@@ -17,7 +17,8 @@ import {
   readCommitted,
   type Verdict,
 } from './report.ts';
-import { ACCOUNTS, type Stage } from './stage.ts';
+import { ACCOUNTS } from './server.ts';
+import type { Stage } from './stage.ts';
 import { Writers } from './writers.ts';
 
 const WRITERS = 8;

@@ -6,8 +6,7 @@ import type { Client } from './clients.ts';
 import type { World } from './faults.ts';
 import { markEnd } from './marks.ts';
 import type { Figure, Verdict } from './report.ts';
-import type { Server } from './server.ts';
-import { ACCOUNTS } from './stage.ts';
+import { ACCOUNTS, type Server } from './server.ts';
 
 export async function runResyncs(world: World, verdict: Verdict): Promise<Figure[]> {
   const epoch = await interrupt(world, 'epoch', newEpoch, verdict);

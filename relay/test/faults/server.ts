@@ -73,7 +73,7 @@ export class Server {
 }
 
 /** The relay's schema, the tables the writers write to, and the contract of both. */
-export async function prepareDatabase(server: Server, accounts: readonly string[]): Promise<void> {
+export async function prepareDatabase(server: Server): Promise<void> {
   await migrate({ databaseUrl: server.url, log: createLog('silent', false) });
   await server.use(async (session) => {
     await session.query(TABLES);
@@ -85,13 +85,14 @@ export async function prepareDatabase(server: Server, accounts: readonly string[
         `insert into shop.${table} (id, account)
          select $3::int + (a.number - 1) * $2::int + i, a.account
            from unnest($1::text[]) with ordinality as a(account, number), generate_series(1, $2::int) as i`,
-        [accounts, perAccount, above],
+        [ACCOUNTS, perAccount, above],
       );
     }
     await session.query(CONTRACT);
   });
 }
 
+export const ACCOUNTS = ['1', '2', '3', '4', 'clínica', 'a-b-c', '10', '007'];
 export const ITEMS_PER_ACCOUNT = 60;
 export const STOCK_PER_ACCOUNT = 400;
 /** Ids of the two tables, and those of notes, do not overlap, so that a row is named by its id alone. */

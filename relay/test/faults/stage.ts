@@ -6,8 +6,6 @@ import { copyRelay, type Edit } from './copy.ts';
 import { RelayNode } from './nodes.ts';
 import { prepareDatabase, Server } from './server.ts';
 
-export const ACCOUNTS = ['1', '2', '3', '4', 'clínica', 'a-b-c', '10', '007'];
-
 export class Stage {
   readonly folder: string;
   readonly server: Server;
@@ -24,7 +22,7 @@ export class Stage {
     const folder = await mkdtemp(join(tmpdir(), 'recado-faults-'));
     const main = await copyRelay(folder, edits);
     const server = await Server.start(folder);
-    await prepareDatabase(server, ACCOUNTS);
+    await prepareDatabase(server);
     return new Stage(folder, server, main);
   }
 

@@ -129,9 +129,14 @@ const DEEDS: readonly [percent: number, name: string, deed: Deed][] = [
   ],
 ];
 
+/** Beyond what the kernel's buffers between two processes take, and what a relay keeps for a client. */
+const FLOOD_EVENTS = 20;
+const FLOOD_BYTES = 1_000_000;
+
 /** All writers, and the rate at which they write. */
 export class Writers {
   readonly #writers: Writer[];
+  readonly #flooder: Writer;
   #pauseMs = 150;
   #running: Promise<void>[] = [];
   #stopping = false;
@@ -145,10 +150,10 @@ export class Writers {
     chance: (name: string) => Chance,
   ) {
     const notes = { next: FIRST_NOTE };
-    this.#writers = Array.from(
-      { length: count },
-      (_, number) => new Writer(number, databaseUrl, accounts, ledger, chance(`writer ${number}`), notes),
-    );
+    const writer = (number: number) =>
+      new Writer(number, databaseUrl, accounts, ledger, chance(`writer ${number}`), notes);
+    this.#writers = Array.from({ length: count }, (_, number) => writer(number));
+    this.#flooder = writer(count);
   }
 
   start(): void {
@@ -160,6 +165,11 @@ export class Writers {
     this.#pauseMs = 0;
     await sleep(ms);
     this.#pauseMs = 150;
+  }
+
+  /** So much for one account that nobody can hold it for a client that does not read. */
+  async flood(account: number): Promise<void> {
+    for (let i = 0; i < FLOOD_EVENTS; i += 1) await this.#flooder.flood(account);
   }
 
   /** No writer begins a transaction until resume(). */
@@ -175,6 +185,7 @@ export class Writers {
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.all(this.#running);
+    await this.#flooder.close();
   }
 
   async #run(writer: Writer): Promise<void> {
@@ -216,7 +227,18 @@ class Writer {
 
   /** One transaction. What the database refuses is rolled back; a connection that broke is made anew. */
   async write(hurried: boolean): Promise<void> {
-    const [name, deed] = this.#choose(hurried);
+    await this.#attempt(...this.#choose(hurried));
+  }
+
+  /** One large event of one account. */
+  async flood(account: number): Promise<void> {
+    await this.#attempt('flood', async () => {
+      await this.change(1, FLOOD_BYTES, account);
+      await this.commit();
+    });
+  }
+
+  async #attempt(name: string, deed: Deed): Promise<void> {
     this.#transaction = this.#ledger.begin(this.#number, name);
     try {
       await this.#connect();
@@ -238,8 +260,8 @@ class Writer {
   }
 
   /** Changes some rows of one account, in the order of their ids so that few deadlock. */
-  async change(most = 4, fillerLength = 0): Promise<void> {
-    const account = this.chance.between(0, this.#accounts.length - 1);
+  async change(most = 4, fillerLength = 0, of?: number): Promise<void> {
+    const account = of ?? this.chance.between(0, this.#accounts.length - 1);
     const count = this.chance.between(1, most);
     const ids = Array.from(
       { length: count },

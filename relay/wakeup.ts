@@ -19,6 +19,8 @@ const RINGS_TO_CLOSE = 40;
 /** From so many on, we look whether commits wait for each other: on a slow disk the lock itself keeps the rate low. */
 const RINGS_TO_LOOK = 3;
 const WAITING_TO_CLOSE = 2;
+/** Not more often: a look at pg_locks takes a millisecond, just when an event is to be read. */
+const LOOK_EVERY_MS = 500;
 /** It is opened again when so few transactions wrote events in each of two seconds. */
 const TRANSACTIONS_TO_OPEN = 100;
 const CALM_SECONDS_TO_OPEN = 2;
@@ -31,7 +33,7 @@ const PACE_UNRUNG_MS = 5_000;
  * machine is busy, the writers need it, and a larger batch costs each event less.
  */
 const REST_PER_READ = 3;
-const LONGEST_PACE_MS = 25;
+const LONGEST_PACE_MS = 15;
 /** When LISTEN failed though the connection is there. */
 const LISTEN_AGAIN_MS = 1_000;
 
@@ -105,7 +107,8 @@ export function startWakeup(options: WakeupOptions): Wakeup {
 class Pacer {
   readonly #options: WakeupOptions;
   readonly #gate: Gate;
-  #slice = { began: 0, rings: 0, looked: false };
+  #slice = { began: 0, rings: 0 };
+  #lookedAt = 0;
   #second = { began: 0, transactions: 0, calm: 0 };
   /** A ring came since the last read that found something. */
   #rung = true;
@@ -128,11 +131,11 @@ class Pacer {
     if (this.#gate.state === 'closed') return;
     this.#options.ring();
     const now = Date.now();
-    if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, rings: 0, looked: false };
+    if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, rings: 0 };
     this.#slice.rings += 1;
     if (this.#slice.rings >= RINGS_TO_CLOSE) this.#closeGate();
-    else if (this.#slice.rings >= RINGS_TO_LOOK && !this.#slice.looked) {
-      this.#slice.looked = true;
+    else if (this.#slice.rings >= RINGS_TO_LOOK && now - this.#lookedAt > LOOK_EVERY_MS) {
+      this.#lookedAt = now;
       void this.#gate.countWaiting().then((waiting) => {
         if (waiting >= WAITING_TO_CLOSE) this.#closeGate();
       });

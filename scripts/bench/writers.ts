@@ -22,7 +22,7 @@ async function commitsPerSecond(bench: Bench, name: Writing): Promise<number> {
     const { perSecond, commits } = await write({
       databaseUrl,
       writers: WRITERS,
-      seconds: bench.seconds(4),
+      seconds: bench.seconds(6),
       afterwards: peer.afterwards ?? null,
     });
     if (served) {

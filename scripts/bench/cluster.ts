@@ -33,18 +33,21 @@ export async function openCluster(given: string | undefined): Promise<Cluster> {
     await withSession(url, (session) => session.query(`create database ${name}`));
     const address = new URL(url);
     address.pathname = `/${name}`;
-    if (peer.name === 'recado') await migrate({ databaseUrl: address.href, log: createLog('warn', false) });
+    const ours = peer.name === 'recado' || peer.name === 'muted';
+    if (ours) await migrate({ databaseUrl: address.href, log: createLog('warn', false) });
     await withSession(address.href, async (session) => {
-      if (peer.name !== 'recado') await session.query(await clinicTables());
+      if (!ours) await session.query(await clinicTables());
       await session.query(`
         insert into public.accounts (id, name) select n, 'Clínica ' || n from generate_series(1, ${ACCOUNTS}) as n;
         insert into public.doctors (id, "accountId", name)
           select n, 1 + n % ${ACCOUNTS}, 'Dra. Helena Souza ' || n from generate_series(1, ${DOCTORS}) as n`);
-      if (peer.name === 'recado') await publishBusy(session, 'row');
+      if (ours) await publishBusy(session, 'row');
       else await session.query(peer.sql);
       await session.query('vacuum analyze public.doctors');
     });
-    return address.href;
+    if (peer.options !== undefined) address.searchParams.set('options', peer.options);
+    // libpq takes no "+" for a blank.
+    return address.href.replaceAll('+', '%20');
   }
 
   return {

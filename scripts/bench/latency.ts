@@ -7,7 +7,7 @@ import { write } from './load.ts';
 import { ACCOUNTS, DOCTORS, type PeerName, peers } from './peers.ts';
 import { authOf, type Bench, inOrder, openForEveryAccount, type Served, serve } from './run.ts';
 
-type Serving = Exclude<PeerName, 'none' | 'outbox' | 'ws'>;
+type Serving = Exclude<PeerName, 'none' | 'outbox' | 'muted' | 'ws'>;
 
 /** The account that is listened to; its doctors are written one after the other. */
 const ACCOUNT = 7;

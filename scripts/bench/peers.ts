@@ -2,7 +2,7 @@
 // what hangs on public.doctors, and which server (server.ts) listens. All tell the same event with the same payload.
 import type pg from 'pg';
 
-export type PeerName = 'none' | 'outbox' | 'textbook' | 'emitter' | 'cursor' | 'recado' | 'ws';
+export type PeerName = 'none' | 'outbox' | 'muted' | 'textbook' | 'emitter' | 'cursor' | 'recado' | 'ws';
 
 /** Accounts and doctors of every database. */
 export const ACCOUNTS = 100;
@@ -20,6 +20,8 @@ export interface Peer {
   readonly afterwards?: string;
   /** Tables to empty between two runs. */
   readonly empties: string | null;
+  /** Settings of its writers' sessions, as PGOPTIONS. */
+  readonly options?: string;
   /** Whether a server of its own runs while writers are measured. */
   readonly serves: boolean;
 }
@@ -55,6 +57,14 @@ export const peers: Readonly<Record<Exclude<PeerName, 'ws'>, Peer>> = {
     label: 'outbox row, nobody told (f)',
     sql: OUTBOX + trigger(INSERT),
     empties: 'public.outbox',
+    serves: false,
+  },
+  muted: {
+    name: 'muted',
+    label: "recado's trigger, muted, no relay",
+    sql: '',
+    empties: 'relay.events',
+    options: '-c relay.ring=off',
     serves: false,
   },
   textbook: {

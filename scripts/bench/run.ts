@@ -25,7 +25,10 @@ export interface Served {
 }
 
 /** The peer's server and a process for clients. */
-export async function serve(bench: Bench, name: Exclude<PeerName, 'none' | 'outbox'>): Promise<Served> {
+export async function serve(
+  bench: Bench,
+  name: Exclude<PeerName, 'none' | 'outbox' | 'muted'>,
+): Promise<Served> {
   const databaseUrl = name === 'ws' ? '' : await bench.cluster.database(peers[name]);
   const server = await startChild('server.ts', {
     PEER: name,

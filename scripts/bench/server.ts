@@ -48,7 +48,7 @@ interface Told {
   payload: unknown;
 }
 
-const starts: Record<Exclude<PeerName, 'none' | 'outbox'>, () => Promise<Running>> = {
+const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'>, () => Promise<Running>> = {
   async textbook() {
     const started = await startSocketIo();
     const subscriber = pgListen.default<{ events: Told }>({ connectionString: databaseUrl });

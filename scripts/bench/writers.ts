@@ -13,7 +13,7 @@ async function commitsPerSecond(bench: Bench, name: Writing): Promise<number> {
   const peer = peers[name];
   const databaseUrl = await bench.cluster.database(peer);
   await tidy(databaseUrl, peer);
-  const served = name === 'none' || name === 'outbox' ? null : await serve(bench, name);
+  const served = name === 'none' || name === 'outbox' || name === 'muted' ? null : await serve(bench, name);
   try {
     if (served) {
       const auths = [await authOf(name, 1)];
@@ -56,16 +56,16 @@ async function measure(
 export async function writers(bench: Bench): Promise<Figure[]> {
   const section = 'writers';
   const unit = `commits/s (${await findDriver()})`;
-  const names: Writing[] = ['none', 'outbox', 'recado', 'textbook', 'cursor', 'emitter'];
+  const names: Writing[] = ['none', 'outbox', 'muted', 'recado', 'textbook', 'cursor', 'emitter'];
   const results = await measure(bench, names, section);
   const rounds = (name: Writing) => results.get(name)!;
-  const ratio = (what: string, under: Writing, atLeast: number): Figure => ({
+  const ratio = (what: string, under: Writing, atLeast: number | null): Figure => ({
     section,
     what: `recado ÷ ${what}`,
     value: medianRatio(rounds('recado'), rounds(under)),
     rounds: rounds('recado').map((value, n) => value / rounds(under)[n]!),
     unit: '',
-    limit: { atLeast },
+    ...(atLeast !== null && { limit: { atLeast } }),
   });
   return [
     ...names.map(
@@ -80,6 +80,7 @@ export async function writers(bench: Bench): Promise<Figure[]> {
     ),
     ratio('no trigger', 'none', 0.6),
     ratio('outbox row alone', 'outbox', 0.9),
+    ratio('its own trigger, muted', 'muted', null),
     ratio('textbook', 'textbook', 2.5),
   ];
 }

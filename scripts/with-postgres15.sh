@@ -18,12 +18,18 @@ if [ "$(id -u)" = 0 ]; then chown postgres "$data"; fi
 
 stop() {
   as_owner "$bin/pg_ctl" --pgdata="$data" --mode=immediate --silent stop || true
-  rm -rf "$data"
+  rm -rf "$data" "$secret"
 }
-trap stop EXIT
 
-as_owner "$bin/initdb" --pgdata="$data" --username=postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync >/dev/null
+secret=$(mktemp)
+password=$(node -p 'require("crypto").randomBytes(16).toString("hex")')
+echo "$password" >"$secret"
+if [ "$(id -u)" = 0 ]; then chown postgres "$secret"; fi
+as_owner "$bin/initdb" --pgdata="$data" --username=postgres --auth=scram-sha-256 --pwfile="$secret" \
+  --encoding=UTF8 --locale=C.UTF-8 --no-sync >/dev/null
+
+trap stop EXIT
 as_owner "$bin/pg_ctl" --pgdata="$data" --silent --wait --log="$data/log" \
   --options="-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=300 -c max_prepared_transactions=20" start
 
-TEST_DATABASE_URL="postgres://postgres@127.0.0.1:$port/postgres" "$@"
+TEST_DATABASE_URL="postgres://postgres:$password@127.0.0.1:$port/postgres" "$@"

@@ -236,7 +236,7 @@ describe('a client that was cut off', () => {
     const before = await positionNow();
     const witness = client(relay, { token: await token(account) });
     await witness.live();
-    slowDatabase.throttle(2_000_000);
+    slowDatabase.throttle(8_000_000);
     // Three pages of the feed.
     await database.query(
       `insert into relay.events (account_id, event, payload)

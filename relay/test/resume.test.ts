@@ -88,6 +88,14 @@ async function emptyAll(): Promise<void> {
        (select xid from relay.events order by xid desc limit 1)`,
   );
   await database.query('delete from relay.events');
+  // A transaction that was open then, of whichever test, might have written what is gone: who was beside it is told to
+  // refetch when it ends.
+  await until('all that were open have ended', async () => {
+    const [row] = (await database.query(
+      'select pg_snapshot_xmin(pg_current_snapshot()) > emptied_through as ended from relay.installation',
+    )) as [{ ended: boolean }];
+    return row.ended;
+  });
 }
 
 async function positionNow(): Promise<string> {
@@ -427,17 +435,12 @@ describe('a position', () => {
     expect(c.of('relay:resync')).toEqual([{ reason: 'retention' }]);
     expect(c.connects.map(({ recovered }) => recovered)).toEqual([false, false]);
     expect(c.connects[1]!.pid).not.toBe(c.connects[0]!.pid);
-    let last = 4;
-    do {
-      last += 1;
-      await emit(last);
-      await c.hears(last - 3);
-      // Until no other test's transaction is in progress, which might have written what was emptied.
-    } while (c.offset!.includes('.'));
+    await emit(5);
+    expect(await c.hears(2)).toEqual([1, 5]);
     c.cut();
     await c.live(3);
-    await emit(last + 1);
-    expect(await c.hears(last - 2)).toEqual([1, ...range(5, last + 1)]);
+    await emit(6);
+    expect(await c.hears(3)).toEqual([1, 5, 6]);
     expect(c.connects[2]).toMatchObject({ recovered: true });
     expect(c.of('relay:resync')).toHaveLength(1);
     expect(await metric(second, 'resyncs', { reason: 'retention' })).toBe(1);

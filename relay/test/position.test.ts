@@ -93,7 +93,9 @@ describe('a snapshot', () => {
     const probes = fc.array(fc.tuple(busy, fc.bigInt(-3n, 2_100n)), { minLength: 1, maxLength: 40 });
     await fc.assert(
       fc.asyncProperty(probes, async (list) => {
-        const asked = list.map(([snapshot, distance]) => ({ snapshot, xid: snapshot.xmax - distance }));
+        const asked = list
+          .map(([snapshot, distance]) => ({ snapshot, xid: snapshot.xmax - distance }))
+          .filter(({ xid }) => BigInt.asUintN(32, xid) !== 0n);
         const rows = await database.query<{ visible: boolean; snapshot: string }>(
           `select pg_visible_in_snapshot(xid::text::xid8, snapshot::pg_snapshot) as visible,
                   snapshot::pg_snapshot::text as snapshot

@@ -130,9 +130,9 @@ test('a database that is away, at the start or later, is waited for', async () =
 test('a database that is slow to connect to is heard all the same', async () => {
   const link = await linkToDatabase();
   // The handshake takes some round trips, more together than a query may take.
-  link.delay(250);
+  link.delay(200);
   const bell = new Bell(link);
-  await until('it listens', () => bell.wakeup.listening);
+  await until('it listens', () => bell.wakeup.listening, 25_000);
   link.delay(0);
   await bell.heard();
 });

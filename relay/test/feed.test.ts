@@ -223,10 +223,10 @@ describe('on one database', () => {
     await other.query('select pg_current_xact_id()');
 
     const stop = readOnAndOn(reader);
-    const deadline = Date.now() + 2_000;
-    const writers = await Promise.all(Array.from({ length: 12 }, () => database.connect()));
+    const deadline = Date.now() + 1_200;
+    const writers = await Promise.all(Array.from({ length: 10 }, () => database.connect()));
     const bulk = (async () => {
-      for (let i = 0; i < 12; i += 1) {
+      for (let i = 0; i < 8; i += 1) {
         await database.query(
           "insert into relay.events (account_id, event) select 'acc-2', 'test.bulk' from generate_series(1, 150)",
         );
@@ -235,7 +235,7 @@ describe('on one database', () => {
     })();
     await Promise.all([bulk, ...writers.map((client) => writeAtRandom(client, () => Date.now() > deadline))]);
     await stop();
-    expect(reader.events.length).toBeGreaterThan(500);
+    expect(reader.events.length).toBeGreaterThan(300);
     expect(reader.events.some(({ event }) => event === 'test.held')).toBe(false);
 
     await held.query('commit');

@@ -65,6 +65,8 @@ const REPLAY_CHUNK_BYTES = 64 * 1024;
 const ENVELOPE_BYTES = 300;
 /** A replay goes on when no more than this waits for its client. */
 const REPLAY_BACKLOG_BYTES = 128 * 1024;
+/** Far below how long events are kept: 24 hours, unless the database is told otherwise. */
+const REFRESH_EVERY_MS = 15 * 60_000;
 /** Timers over 24.8 days fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -96,6 +98,8 @@ export class Subscribers implements FeedListener {
   readonly #live = new Map<string, Set<Subscriber>>();
   /** Number of the batch with which each live account was last told a position; least recent first. */
   readonly #told = new Map<string, number>();
+  /** Number of the newest batch when it was last time to refresh by the clock, and the time before that. */
+  #tick = { at: Date.now(), newest: 0, before: 0 };
   readonly #unknownNames = new Set<string>();
 
   constructor(options: SubscribersOptions) {
@@ -154,6 +158,8 @@ export class Subscribers implements FeedListener {
   onLost(reason: 'epoch' | 'retention'): void {
     const { feed } = this.#options;
     const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
+    // The new window counts from the start.
+    this.#tick = { at: Date.now(), newest: 0, before: 0 };
     // A copy: each of them moves to the end of the map, where the loop would find it again.
     for (const account of [...this.#told.keys()]) {
       this.#toAccount(account, [{ event: 'relay:resync', payload: resyncPayload(reason), position }]);
@@ -177,7 +183,8 @@ export class Subscribers implements FeedListener {
     metrics.deliveries.inc(members.size * deliveries.length);
     for (const { event, payload } of deliveries) if (event === 'relay:resync') this.#countResync(payload);
     this.#told.delete(account);
-    this.#told.set(account, feed.window.newest);
+    // Not where the last of them was sent away just now.
+    if (members.size > 0) this.#told.set(account, feed.window.newest);
   }
 
   /** More than a connection should hold at once: each member reads it at its own pace, as if it came back. */
@@ -205,13 +212,22 @@ export class Subscribers implements FeedListener {
     connection.close(true);
   }
 
-  /** Tells an account that heard nothing for long where the others are, before the window forgets its position. */
+  /**
+   * Tells an account that heard nothing for long where the others are, before the window forgets its position; and
+   * from time to time anyway, or a client that was quiet for longer than the retention would have to refetch after
+   * the next restart, though it was there all along.
+   */
   #refreshQuietAccounts(): void {
     const { feed } = this.#options;
-    const { aging } = feed.window;
+    const { aging, newest } = feed.window;
+    const now = Date.now();
+    if (now - this.#tick.at > REFRESH_EVERY_MS) {
+      this.#tick = { at: now, newest, before: this.#tick.newest };
+    }
+    const due = Math.max(aging, this.#tick.before);
     const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
     for (const [account, batch] of this.#told) {
-      if (batch >= aging) return;
+      if (batch >= due) return;
       this.#toAccount(account, [positionNews(position)]);
     }
   }

@@ -1,6 +1,7 @@
 // Stock clients that come back: after a cut, a restart, on another node, with good positions and with bad ones.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { jest } from '@jest/globals';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import { formatPosition, type Position, parsePosition } from '../position.ts';
@@ -559,6 +560,30 @@ describe('without query storms', () => {
     expect(await metric(relay, 'replayQueries')).toBe(0);
   });
 
+  test('a client that was quiet for longer than events are kept resumes after a restart', async () => {
+    const relay = await node();
+    const { port } = relay;
+    const busy = client(relay, { token: await token(`${account}-busy`) });
+    const quiet = client(relay, { token: await token(account) });
+    await Promise.all([busy.live(), quiet.live()]);
+    const clock = jest.spyOn(Date, 'now');
+    ends.push(() => clock.mockRestore());
+    for (let minutes = 1; quiet.of('relay:position').length < 1; minutes += 1) {
+      const later = performance.timeOrigin + performance.now() + minutes * 60_000;
+      clock.mockReturnValue(Math.floor(later));
+      expect(minutes).toBeLessThan(40);
+      await emit(minutes, `${account}-busy`);
+      await busy.hears(minutes);
+    }
+    clock.mockRestore();
+    await relay.close();
+    await emptyAll();
+    await node({ PORT: String(port) });
+    await quiet.live(2);
+    expect(quiet.connects[1]).toMatchObject({ recovered: true });
+    expect(quiet.of('relay:resync')).toEqual([]);
+  });
+
   test('a batch larger than the window leaves nobody with a position that the window has forgotten', async () => {
     const relay = await node({ WINDOW_EVENTS: '100' });
     const quiet = client(relay, { token: await token(account) });
@@ -583,6 +608,9 @@ describe('without query storms', () => {
     const tokens = await Promise.all(accounts.map((name) => token(name)));
     const clients = range(0, 199).map((i) => client(relay, { token: tokens[i % 5]! }));
     await Promise.all(clients.map((c) => until('relay:ready', () => c.of('relay:ready').length)));
+    // The same position for all of an account, whoever else wrote to the server while they came.
+    for (const name of accounts) await emit(0, name);
+    await Promise.all(clients.map((c) => c.hears(1)));
     await relay.close();
     // Two pages for each account.
     await database.query(
@@ -592,9 +620,9 @@ describe('without query storms', () => {
       [accounts],
     );
     const second = await node({ PORT: String(port), WINDOW_EVENTS: '100' });
-    await Promise.all(clients.map((c) => c.hears(90)));
+    await Promise.all(clients.map((c) => c.hears(91)));
     for (const c of clients) {
-      expect(c.payloads.map((payload) => (payload as number[])[0])).toEqual(range(1, 90));
+      expect(c.payloads.slice(1).map((payload) => (payload as number[])[0])).toEqual(range(1, 90));
     }
     expect(clients.every((c) => c.connects[1]!.recovered)).toBe(true);
     // On a slow machine some come so late that a page is not kept any more.

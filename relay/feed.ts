@@ -6,10 +6,12 @@ import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import {
+  FEW,
   findRecent,
   type OutboxEvent,
   type PageLimits,
   type Revocation,
+  readFew,
   readLargest,
   readPage,
   readRevocations,
@@ -74,6 +76,8 @@ export class Feed {
   #epoch: string | null = null;
   #seen: Snapshot = NOTHING;
   #unfinished: Unfinished | null = null;
+  /** Whether the last read found few events. */
+  #few = true;
   #window: Window;
   #ready = false;
   readonly #firstRead = withResolvers();
@@ -292,7 +296,10 @@ export class Feed {
         : { seen: this.#seen, bound: null, after: 0n };
       let page: Awaited<ReturnType<typeof readPage>>;
       try {
-        page = await readPage(session, range, limits);
+        // Where the last read found little, this one probably does.
+        const few = range.bound === null && this.#few ? await readFew(session, range.seen, limits) : null;
+        page = few ?? (await readPage(session, range, limits));
+        this.#few = page.events.length <= FEW;
         if (page.epoch !== this.#epoch) {
           // relay.new_epoch(), called beneath us.
           await this.#begin(session);

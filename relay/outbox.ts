@@ -44,10 +44,7 @@ export interface PageLimits {
   readonly payloadBytes: number;
 }
 
-interface PageRow {
-  snapshot: string | null;
-  epoch: string | null;
-  emptied: string | null;
+interface EventRow {
   id: string | null;
   xid: string | null;
   account_id: string | null;
@@ -55,6 +52,19 @@ interface PageRow {
   body: string | null;
   known: boolean | null;
   captured_at: number | null;
+}
+
+interface FewRow extends EventRow {
+  snapshot: string;
+  epoch: string | null;
+  emptied: string | null;
+}
+
+/** The first is about the page, and has no id; in the others all that is about the page is null. */
+interface PageRow extends EventRow {
+  snapshot: string | null;
+  epoch: string | null;
+  emptied: string | null;
   bytes: string | null;
   stored: string | null;
 }
@@ -86,22 +96,49 @@ function pageQuery(unseen: string): string {
        where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
     )
     select reading.now::text as snapshot, installation.epoch as epoch, installation.emptied_through::text as emptied,
+           (select max(bytes) from measured) as bytes, (select max(stored) from stored) as stored,
            null::bigint as id, null::xid8 as xid, null as account_id, null as event, null as body,
-           null::boolean as known, null::float8 as captured_at, null::bigint as bytes,
-           null::bigint as stored
+           null::boolean as known, null::float8 as captured_at
       from reading, relay.installation
     union all
-    select null, null, null, id, xid, account_id, event,
+    select null, null, null, null, null, id, xid, account_id, event,
            case when length <= $7::int then body end,
            exists (select from relay.catalogue as c where c.event = measured.event),
-           date_part('epoch', created_at) * 1000,
-           bytes, stored
+           date_part('epoch', created_at) * 1000
       from measured where bytes - length <= $6::bigint`;
+}
+
+/** How many events, and of which size as stored, the query for few of them reads. */
+export const FEW = 50;
+const SMALL_BYTES = 8_192;
+
+/**
+ * The query for the usual case: a few small events since the last read. It measures nothing, sorts nothing and stops
+ * at the first event too many, and so takes half the time of the other. $1 xmax, $2 xip where there is one.
+ */
+function fewQuery(unseen: string): string {
+  return `
+    select pg_current_snapshot()::text as snapshot, installation.epoch, installation.emptied_through::text as emptied,
+           e.id, e.xid, e.account_id, e.event,
+           case when pg_column_size(e.payload) <= ${SMALL_BYTES} then e.payload::text end as body,
+           exists (select from relay.catalogue as c where c.event = e.event) as known,
+           date_part('epoch', e.created_at) * 1000 as captured_at
+      from relay.installation
+      left join lateral (
+        select u.* from (${unseen}) as u where pg_visible_in_snapshot(u.xid, pg_current_snapshot()) limit ${FEW + 1}
+      ) as e on true`;
 }
 
 const columns = 'id, xid, account_id, event, payload, created_at';
 
 const everyAccount = pageQuery(`
+  select ${columns} from relay.events where xid >= $1::xid8
+  union all
+  select ${columns} from relay.events where xid = any ($2::xid8[])`);
+
+const few = fewQuery(`select ${columns} from relay.events where xid >= $1::xid8`);
+
+const fewWithLate = fewQuery(`
   select ${columns} from relay.events where xid >= $1::xid8
   union all
   select ${columns} from relay.events where xid = any ($2::xid8[])`);
@@ -131,6 +168,28 @@ export async function readPage(session: Session, range: Range, limits: PageLimit
   return toPage(result.rows, limits);
 }
 
+/**
+ * All events of every account that `seen` has not seen, if they are few and small; null: use readPage().
+ */
+export async function readFew(session: Session, seen: Snapshot, limits: PageLimits): Promise<Page | null> {
+  const late = seen.xip.length > 0;
+  const { rows } = await session.query<FewRow>({
+    name: late ? 'recado_few_with_late' : 'recado_few',
+    text: late ? fewWithLate : few,
+    values: late ? [seen.xmax.toString(), seen.xip.map(String)] : [seen.xmax.toString()],
+  });
+  const found = rows.filter(({ id }) => id !== null);
+  if (found.length > Math.min(FEW, limits.events)) return null;
+  let bytes = 0;
+  for (const { body } of found) {
+    if (body === null) return null;
+    const length = Buffer.byteLength(body);
+    bytes += length;
+    if (length > limits.payloadBytes || bytes > limits.bytes) return null;
+  }
+  return { ...header(rows[0]), events: toEvents(found), more: false };
+}
+
 /** The same for one account, with the resyncs that are meant for every account. */
 export async function readAccountPage(
   session: Session,
@@ -156,36 +215,35 @@ function rangeValues({ seen, bound, after }: Range, limits: PageLimits): unknown
 }
 
 function toPage(rows: PageRow[], limits: PageLimits): Page {
-  const events: OutboxEvent[] = [];
-  let header: PageRow | undefined;
-  let bytes = 0;
-  let stored = 0;
-  for (const row of rows) {
-    if (row.snapshot !== null) {
-      header = row;
-      continue;
-    }
-    bytes = Math.max(bytes, Number(row.bytes));
-    stored = Math.max(stored, Number(row.stored));
-    events.push({
-      id: BigInt(row.id!),
-      xid: BigInt(row.xid!),
-      account: row.account_id,
-      event: row.event!,
-      payload: row.body,
-      known: row.known!,
-      capturedAt: row.captured_at!,
-    });
-  }
-  // The order of a UNION ALL's rows is not promised.
-  events.sort((a, b) => (a.id < b.id ? -1 : 1));
+  const about = rows.find(({ snapshot }) => snapshot !== null);
+  const events = toEvents(rows.filter(({ id }) => id !== null));
+  const more =
+    events.length === limits.events ||
+    Number(about?.bytes) > limits.bytes ||
+    Number(about?.stored) > Math.floor(limits.bytes / 4);
+  return { ...header(about), events, more };
+}
+
+function header(about: PageRow | FewRow | undefined): Pick<Page, 'now' | 'epoch' | 'emptied'> {
   return {
-    now: parseSnapshot(header?.snapshot ?? ''),
-    epoch: header?.epoch ?? null,
-    emptied: header?.emptied == null ? null : BigInt(header.emptied),
-    events,
-    more: events.length === limits.events || bytes > limits.bytes || stored > Math.floor(limits.bytes / 4),
+    now: parseSnapshot(about?.snapshot ?? ''),
+    epoch: about?.epoch ?? null,
+    emptied: about?.emptied == null ? null : BigInt(about.emptied),
   };
+}
+
+function toEvents(rows: EventRow[]): OutboxEvent[] {
+  const events = rows.map((row) => ({
+    id: BigInt(row.id!),
+    xid: BigInt(row.xid!),
+    account: row.account_id,
+    event: row.event!,
+    payload: row.body,
+    known: row.known!,
+    capturedAt: row.captured_at!,
+  }));
+  // The order of a UNION ALL's rows is not promised.
+  return events.sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
 /** Where a reader that comes anew begins: everything visible counts as seen. */

@@ -272,7 +272,7 @@ describe('on one database', () => {
     const reader = await startReader(database.url, { page: { bytes: 10_000 } });
     await database.query(
       `insert into relay.events (account_id, event, payload)
-       select 'acc-1', 'test.event', ${payload} from generate_series(1, 20) i`,
+       select 'acc-1', 'test.event', ${payload} from generate_series(1, 60) i`,
     );
     await reader.feed.read();
     expect(reader.batches.filter(({ events }) => events.length > 0).length).toBeGreaterThan(3);

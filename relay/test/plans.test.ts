@@ -6,6 +6,7 @@ import {
   findRecent,
   type PageLimits,
   readAccountPage,
+  readFew,
   readLargest,
   readPage,
   readStart,
@@ -40,6 +41,14 @@ async function feed(through: Session): Promise<number> {
   return (await readPage(through, { seen, bound: null, after: 0n }, LIMITS)).events.length;
 }
 
+async function few(through: Session, xip: bigint[] = []): Promise<number> {
+  return (await readFew(through, { ...seen, xip }, LIMITS))!.events.length;
+}
+
+async function fewWithLate(through: Session): Promise<number> {
+  return few(through, [1n, 2n]);
+}
+
 async function replay(through: Session): Promise<number> {
   return (await readAccountPage(through, '7', { seen, bound: null, after: 0n }, LIMITS)).events.length;
 }
@@ -47,6 +56,8 @@ async function replay(through: Session): Promise<number> {
 async function prepareAll(): Promise<void> {
   for (let n = 0; n < UNTIL_GENERIC; n += 1) {
     await feed(reader);
+    await few(reader);
+    await fewWithLate(reader);
     await replay(reader);
     await readLargest(reader, seen);
     await findRecent(reader, 100, 1_000_000);
@@ -159,16 +170,26 @@ test('the plans of the live feed are the generic ones that were made when there 
   const { rows } = await reader.query<{ name: string; generic: boolean }>(
     `select name, generic_plans > 0 as generic from pg_prepared_statements where name like 'recado%' order by name`,
   );
-  expect(rows.map(({ name }) => name)).toEqual(['recado_feed', 'recado_largest', 'recado_replay']);
+  expect(rows.map(({ name }) => name)).toEqual([
+    'recado_feed',
+    'recado_few',
+    'recado_few_with_late',
+    'recado_largest',
+    'recado_replay',
+  ]);
   // Postgres 15 plans a replay anew each time, 18 does not.
   expect(rows.filter(({ generic }) => generic).map(({ name }) => name)).toEqual(
-    expect.arrayContaining(['recado_feed', 'recado_largest']),
+    expect.arrayContaining(['recado_feed', 'recado_few', 'recado_few_with_late', 'recado_largest']),
   );
 });
 
-test("the feed's query touches what is new", async () => {
-  expect(await feed(reader)).toBe(NEWS);
-  const explained = await explain(feed);
+test.each([
+  ["the feed's query", feed],
+  ['the query for few events', (through: Session) => few(through)],
+  ['the query for few events, some of them late,', fewWithLate],
+])('%s touches what is new', async (_, read) => {
+  expect(await read(reader)).toBe(NEWS);
+  const explained = await explain(read);
   expectIndexScans(explained);
   // And what transactions wrote that are in progress: the open one here, and of others on this server, whose ids the
   // events above may bear.
@@ -186,10 +207,11 @@ test("the replay's query touches what is new to the account", async () => {
 test('with five hundred transactions in progress they touch no more', async () => {
   const many = Array.from({ length: 500 }, (_, n) => seen.xmax - 2_000n + 2n * BigInt(n));
   const crowded = { seen: { ...seen, xip: many }, bound: seen, after: 0n };
-  const few = { ...LIMITS, events: 10 };
+  const ten = { ...LIMITS, events: 10 };
   for (const read of [
-    (session: Session) => readPage(session, crowded, few),
-    (session: Session) => readAccountPage(session, '7', crowded, few),
+    (session: Session) => readPage(session, crowded, ten),
+    (session: Session) => readFew(session, crowded.seen, LIMITS),
+    (session: Session) => readAccountPage(session, '7', crowded, ten),
   ]) {
     const explained = await explain(read);
     expectIndexScans(explained);

@@ -27,77 +27,125 @@ export class RelayAdapter extends Adapter {
 
 type Connection = Socket['conn'];
 
-/** Bytes handed to engine.io that its transport has not taken yet. */
-const waiting = new WeakMap<Connection, number>();
-
-/**
- * Writes the packets to one socket, in order with whatever else is written to it.
- * @returns bytes that wait for the client to read
- */
-export function write(socket: Socket, encoded: Encoded): number {
-  const connection = socket.conn;
-  const network = idleNetworkSocket(connection);
-  if (network) {
-    network.write(encoded.joined);
-    return network.writableLength;
-  }
-  if (!waiting.has(connection)) {
-    waiting.set(connection, 0);
-    connection.on('flush', () => waiting.set(connection, 0));
-  }
-  for (const packet of encoded.packets) {
-    waiting.set(connection, waiting.get(connection)! + Buffer.byteLength(packet));
-    connection.write(packet, { compress: false });
-  }
-  return backlog(socket);
+/** What of a client's connection was looked up for one transport; it changes when polling is upgraded. */
+interface Beneath {
+  readonly transport: Connection['transport'];
+  /** null: not a websocket, or not as expected. */
+  readonly webSocket: WebSocketInside | null;
+  readonly network: NetworkSocket | null;
 }
 
-/** Bytes that wait for the client to read: in engine.io and in the network socket. */
-export function backlog(socket: Socket): number {
-  const connection = socket.conn;
-  const inEngine = connection.readyState === 'open' ? (waiting.get(connection) ?? 0) : 0;
-  return inEngine + (webSocketOf(connection)?.bufferedAmount ?? 0);
+/** A client's connection, as bytes that are written and wait to be read. */
+export class Wire {
+  readonly #socket: Socket;
+  #beneath: Beneath | null = null;
+  /** Bytes handed to engine.io that its transport has not taken yet; null: never any. */
+  #inEngine: number | null = null;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  /**
+   * Writes the packets, in order with whatever else is written to the client.
+   * @returns bytes that wait for the client to read
+   */
+  write(encoded: Encoded): number {
+    const network = this.#idleNetworkSocket();
+    if (network) {
+      network.write(encoded.joined);
+      return network.writableLength;
+    }
+    const connection = this.#socket.conn;
+    if (this.#inEngine === null) {
+      connection.on('flush', () => {
+        this.#inEngine = 0;
+      });
+    }
+    for (const packet of encoded.packets) {
+      this.#inEngine = (this.#inEngine ?? 0) + Buffer.byteLength(packet);
+      connection.write(packet, { compress: false });
+    }
+    return this.backlog();
+  }
+
+  /** Bytes that wait for the client to read: in engine.io and in the network socket. */
+  backlog(): number {
+    const inEngine = this.#socket.conn.readyState === 'open' ? (this.#inEngine ?? 0) : 0;
+    return inEngine + (this.#lookBeneath().webSocket?.bufferedAmount ?? 0);
+  }
+
+  /** Resolves when the client has read some of its backlog, or is gone. */
+  async drained(): Promise<void> {
+    const connection = this.#socket.conn;
+    const { network } = this.#lookBeneath();
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        connection.off('drain', done);
+        connection.off('close', done);
+        resolve();
+      };
+      connection.once('drain', done);
+      connection.once('close', done);
+      if (connection.readyState !== 'open' || this.backlog() === 0) done();
+      // Called when all that was written before is gone. The 'drain' of a network socket comes only after much.
+      else if (network?.writable) network.write('', done);
+    });
+  }
+
+  /**
+   * Sends the client away so that it comes back: a stock client does not reconnect after `disconnect()`.
+   * @param discard do not wait for what is still to be read
+   */
+  close(discard = false): void {
+    const { webSocket } = this.#lookBeneath();
+    // The closing handshake would wait behind what the client does not read, and keep it in memory.
+    if (discard && webSocket) webSocket.terminate();
+    else this.#socket.conn.close(discard);
+  }
+
+  /**
+   * The network socket of an open websocket on which nothing is queued above it, so that bytes written to it keep
+   * their place among engine.io's own frames; null: take the ordinary path. No frame may be compressed, since
+   * compression makes `ws` queue.
+   */
+  #idleNetworkSocket(): NetworkSocket | null {
+    const { webSocket, network } = this.#lookBeneath();
+    if (!network || webSocket?.readyState !== 1) return null;
+    const { transport, readyState, writeBuffer, upgrading } = this.#socket.conn as unknown as EngineInside;
+    if (readyState !== 'open' || transport.writable !== true || transport.perMessageDeflate) return null;
+    if (!Array.isArray(writeBuffer) || writeBuffer.length > 0 || upgrading) return null;
+    return network.writable ? network : null;
+  }
+
+  /** Once for each transport: for a thousand clients these looks cost as much as writing to them. */
+  #lookBeneath(): Beneath {
+    const { transport } = this.#socket.conn;
+    if (this.#beneath?.transport !== transport) {
+      const webSocket = webSocketOf(transport);
+      this.#beneath = { transport, webSocket, network: webSocket?._socket ?? null };
+    }
+    return this.#beneath;
+  }
 }
 
-/** Resolves when the client has read some of its backlog, or is gone. */
-export async function drained(socket: Socket): Promise<void> {
-  const connection = socket.conn;
-  const network = webSocketOf(connection)?._socket;
-  await new Promise<void>((resolve) => {
-    const done = () => {
-      connection.off('drain', done);
-      connection.off('close', done);
-      resolve();
-    };
-    connection.once('drain', done);
-    connection.once('close', done);
-    if (connection.readyState !== 'open' || backlog(socket) === 0) done();
-    // Called when all that was written before is gone. The 'drain' of a network socket comes only after much.
-    else if (network?.writable) network.write('', done);
-  });
-}
-
-/**
- * Sends the client away so that it comes back: a stock client does not reconnect after `disconnect()`.
- * @param discard do not wait for what is still to be read
- */
-export function closeTransport(socket: Socket, discard = false): void {
-  const webSocket = webSocketOf(socket.conn);
-  // The closing handshake would wait behind what the client does not read, and keep it in memory.
-  if (discard && webSocket) webSocket.terminate();
-  else socket.conn.close(discard);
+/** What of engine.io's connection is looked at, beyond its types. */
+interface EngineInside {
+  readonly readyState: string;
+  readonly transport: { readonly writable?: unknown; readonly perMessageDeflate?: unknown };
+  readonly writeBuffer?: unknown;
+  readonly upgrading?: unknown;
 }
 
 interface WebSocketInside {
   readonly readyState: number;
   readonly bufferedAmount: number;
-  readonly _socket: NetworkSocket | null;
+  readonly _socket: NetworkSocket;
   terminate(): void;
 }
 
-/** The `ws` socket beneath a connection, if that is what its transport uses. */
-function webSocketOf(connection: Connection): WebSocketInside | null {
-  const transport: unknown = connection.transport;
+/** The `ws` socket of a transport, if that is what it uses. */
+function webSocketOf(transport: unknown): WebSocketInside | null {
   if (!isRecord(transport) || transport.name !== 'websocket') return null;
   const inside = transport.socket;
   if (!isRecord(inside) || typeof inside.terminate !== 'function') return null;
@@ -105,21 +153,6 @@ function webSocketOf(connection: Connection): WebSocketInside | null {
   if (typeof inside.readyState !== 'number' || !('bufferedAmount' in inside)) return null;
   if (!(inside._socket instanceof NetworkSocket)) return null;
   return inside as unknown as WebSocketInside;
-}
-
-/**
- * The network socket of an open websocket on which nothing is queued above it, so that bytes written to it keep
- * their place among engine.io's own frames; null: take the ordinary path. No frame may be compressed, since
- * compression makes `ws` queue.
- */
-function idleNetworkSocket(connection: Connection): NetworkSocket | null {
-  const webSocket = webSocketOf(connection);
-  if (webSocket?.readyState !== 1 || connection.readyState !== 'open') return null;
-  const { transport } = connection as unknown as Record<string, Record<string, unknown>>;
-  const { writeBuffer, upgrading } = connection as unknown as Record<string, unknown>;
-  if (transport?.writable !== true || transport.perMessageDeflate) return null;
-  if (!Array.isArray(writeBuffer) || writeBuffer.length > 0 || upgrading) return null;
-  return webSocket._socket?.writable ? webSocket._socket : null;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

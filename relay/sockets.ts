@@ -3,7 +3,7 @@
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import type { Socket as NetworkSocket } from 'node:net';
 import { Server, type Socket } from 'socket.io';
-import { backlog, closeTransport, drained, newSessionId, RelayAdapter, write } from './adapter.ts';
+import { newSessionId, RelayAdapter, Wire } from './adapter.ts';
 import type { Admission } from './admission.ts';
 import type { Encoded } from './encoded.ts';
 import { describe, RecadoError } from './errors.ts';
@@ -111,7 +111,7 @@ export class Sockets {
       log.say('handshake_deferred', { socket: socket.id, code, error: describe(error) });
       // Once it is closed, next() only cleans up.
       socket.conn.once('close', () => next());
-      closeTransport(socket, true);
+      new Wire(socket).close(true);
     }
   }
 
@@ -158,11 +158,13 @@ export class Sockets {
 /** A class, not an object of closures: there is one for every client. */
 class SocketConnection implements Connection {
   readonly #socket: Client;
+  readonly #wire: Wire;
   readonly #bare: boolean;
 
   /** @param bare its handlers take one argument; see Encoded.bare */
   constructor(socket: Client, bare: boolean) {
     this.#socket = socket;
+    this.#wire = new Wire(socket);
     this.#bare = bare;
   }
 
@@ -175,19 +177,19 @@ class SocketConnection implements Connection {
   }
 
   backlog(): number {
-    return backlog(this.#socket);
+    return this.#wire.backlog();
   }
 
   write(encoded: Encoded): number {
-    return write(this.#socket, this.#bare ? encoded.bare : encoded);
+    return this.#wire.write(this.#bare ? encoded.bare : encoded);
   }
 
   drained(): Promise<void> {
-    return drained(this.#socket);
+    return this.#wire.drained();
   }
 
   close(discard: boolean): void {
-    closeTransport(this.#socket, discard);
+    this.#wire.close(discard);
   }
 
   enter(room: string): void {

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { Server, type Socket as ServerSocket } from 'socket.io';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
-import { RelayAdapter, write } from '../adapter.ts';
+import { RelayAdapter, Wire } from '../adapter.ts';
 import type { Delivery } from '../delivery.ts';
 import { Encoded } from '../encoded.ts';
 import { parsePosition } from '../position.ts';
@@ -676,8 +676,9 @@ describe('fan-out', () => {
     const texts = lengths.map((length) => 'x'.repeat(length));
     // Bytes count, not characters.
     texts.push(...[125, 126, 65_535, 65_536].map((n) => 'é'.repeat((n - empty) >> 1)));
-    write(socket, new Encoded(texts.map((text) => delivery(text))));
-    for (const text of texts) write(socket, new Encoded([delivery(text)]));
+    const wire = new Wire(socket);
+    wire.write(new Encoded(texts.map((text) => delivery(text))));
+    for (const text of texts) wire.write(new Encoded([delivery(text)]));
     const heard = await c.hears(2 * texts.length);
     for (const [i, text] of [...texts, ...texts].entries()) expect(heard[i] === text).toBe(true);
   });
@@ -702,6 +703,7 @@ describe('fan-out', () => {
       return counted;
     });
 
+    const wires = clients.map(([, socket]) => new Wire(socket));
     let n = 0;
     for (let round = 0; round < 300; round += 1) {
       const size = round % 4;
@@ -715,7 +717,7 @@ describe('fan-out', () => {
             return delivery(round % 50 === 1 ? { n, filler: 'x'.repeat(100_000) } : n);
           }),
         );
-        for (const [, socket] of clients) write(socket, encoded);
+        for (const wire of wires) wire.write(encoded);
       }
       // A write of engine.io is out when its callback has come.
       if (round % 4 === 0) await new Promise(setImmediate);
@@ -734,7 +736,9 @@ describe('fan-out', () => {
 
   test('the position is what the client keeps, and a payload that is text is not taken for it', async () => {
     const [c, socket] = await pair();
-    write(socket, new Encoded([delivery('text', 'e', 'position 1'), delivery({ a: 1 }, 'e', 'position 2')]));
+    new Wire(socket).write(
+      new Encoded([delivery('text', 'e', 'position 1'), delivery({ a: 1 }, 'e', 'position 2')]),
+    );
     await c.hears(2);
     expect(c.heard.map(({ position }) => position)).toEqual(['position 1', 'position 2']);
   });

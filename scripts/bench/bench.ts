@@ -13,6 +13,7 @@ import { cpus } from 'node:os';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { bulk } from './bulk.ts';
+import { Calm } from './calm.ts';
 import { drawChart } from './chart.ts';
 import { openCluster } from './cluster.ts';
 import { fanout } from './fanout.ts';
@@ -56,12 +57,18 @@ if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
   process.exit(2);
 }
 
+function describeCalm({ shares, attempts }: Bench['calm']): string {
+  const worst = Math.max(0, ...shares) * 100;
+  return `${shares.length} measurements in ${attempts} attempts; other machines on the host took ${worst.toFixed(1)} % of the processors at most`;
+}
+
 const cluster = await openCluster(process.env.DATABASE_URL);
 const bench: Bench = {
   cluster,
   rounds,
   seconds: (whole) => (values.quick ? Math.max(1, Math.round(whole / 3)) : whole),
   say,
+  calm: new Calm(say),
 };
 try {
   const writing = (await findDriver()) === 'pgbench' ? 'pgbench' : 'our own driver (no pgbench here)';
@@ -70,7 +77,7 @@ try {
   say(`${about}\n${rounds} rounds${values.quick ? ', short ones' : ''}\n`);
   const figures: Figure[] = [];
   for (const name of chosen) figures.push(...(await SECTIONS[name]!(bench)));
-  say(`\n${about}\n\n${showTable(figures)}`);
+  say(`\n${about}\n${describeCalm(bench.calm)}\n\n${showTable(figures)}`);
   if (values.chart !== undefined) {
     await mkdir(dirname(values.chart), { recursive: true });
     await writeFile(values.chart, drawChart(figures, about.replace(/ \(.*?\)/, '')));

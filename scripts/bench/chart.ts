@@ -53,8 +53,8 @@ ${parts.join('\n')}
 
 function labelOf(bar: string, section: string): string {
   if (section.startsWith('fan-out'))
-    return bar === 'textbook' ? 'stock io.to().emit' : bar === 'ws' ? 'raw ws (d)' : bar;
-  return peers[bar as Exclude<PeerName, 'ws'>].label.replace(
+    return { textbook: 'stock io.to().emit', ws: 'raw ws (d)', wire: 'no library' }[bar] ?? bar;
+  return peers[bar as Exclude<PeerName, 'ws' | 'wire'>].label.replace(
     ', pg_notify per commit, id > cursor',
     ' + pg_notify',
   );

@@ -10,13 +10,14 @@ import { authOf, type Bench, inOrder, type Served, serve } from './run.ts';
 const CLIENTS = 1_000;
 const ACCOUNT = 1;
 const TOGETHER = 10;
-const NAMES = ['recado', 'textbook', 'ws'] as const;
+const NAMES = ['recado', 'textbook', 'ws', 'wire'] as const;
 type Fanning = (typeof NAMES)[number];
 
 const LABELS: Record<Fanning, string> = {
   recado: 'recado',
   textbook: 'stock io.to().emit',
-  ws: 'raw ws, a write per event (d)',
+  ws: 'raw ws, a send per event (d)',
+  wire: 'no library: a prebuilt frame, a write per event',
 };
 
 /** About 300 bytes of JSON. */
@@ -77,7 +78,7 @@ async function measurePeer(bench: Bench, name: Fanning): Promise<{ single: Rate;
   try {
     await served.clients.ask('open', {
       port: served.port,
-      protocol: name === 'ws' ? 'ws' : 'socket.io',
+      protocol: name === 'ws' || name === 'wire' ? 'ws' : 'socket.io',
       count: CLIENTS,
       auths: [await authOf(name, ACCOUNT)],
     });
@@ -111,7 +112,7 @@ export async function fanout(bench: Bench): Promise<Figure[]> {
   const ten = new Map<Fanning, Rate[]>(NAMES.map((name) => [name, []]));
   for (let round = 0; round < bench.rounds; round += 1) {
     for (const name of inOrder(NAMES, round)) {
-      const result = await measurePeer(bench, name);
+      const result = await bench.calm.measure(() => measurePeer(bench, name));
       single.get(name)!.push(result.single);
       ten.get(name)!.push(result.ten);
       bench.say(

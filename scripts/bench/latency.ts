@@ -7,7 +7,7 @@ import { write } from './load.ts';
 import { ACCOUNTS, DOCTORS, type PeerName, peers } from './peers.ts';
 import { authOf, type Bench, inOrder, openForEveryAccount, type Served, serve } from './run.ts';
 
-type Serving = Exclude<PeerName, 'none' | 'outbox' | 'muted' | 'ws'>;
+type Serving = Exclude<PeerName, 'none' | 'outbox' | 'muted' | 'ws' | 'wire'>;
 
 /** The account that is listened to; its doctors are written one after the other. */
 const ACCOUNT = 7;
@@ -33,28 +33,31 @@ interface Percentiles {
   readonly p99: number[];
 }
 
+async function quietOnce(bench: Bench, name: Serving): Promise<{ p50: number; p99: number }> {
+  await tidy(await bench.cluster.database(peers[name]), peers[name]);
+  const served = await serve(bench, name);
+  try {
+    await probe(bench, served, name, 100, 1);
+    const { latencies, sent } = await probe(bench, served, name, 100, bench.seconds(5));
+    if (latencies.length < sent) throw new Error(`${name}: ${sent} commits, ${latencies.length} events`);
+    return { p50: percentile(latencies, 50), p99: percentile(latencies, 99) };
+  } finally {
+    await served.close();
+  }
+}
+
 async function quiet(bench: Bench): Promise<Figure[]> {
   const section = 'latency, 100/s';
   const names: Serving[] = ['recado', 'textbook', 'cursor', 'emitter'];
   const results = new Map<Serving, Percentiles>(names.map((name) => [name, { p50: [], p99: [] }]));
   for (let round = 0; round < bench.rounds; round += 1) {
     for (const name of inOrder(names, round)) {
-      await tidy(await bench.cluster.database(peers[name]), peers[name]);
-      const served = await serve(bench, name);
-      try {
-        await probe(bench, served, name, 100, 1);
-        const { latencies, sent } = await probe(bench, served, name, 100, bench.seconds(5));
-        if (latencies.length < sent) throw new Error(`${name}: ${sent} commits, ${latencies.length} events`);
-        const p50 = percentile(latencies, 50);
-        const p99 = percentile(latencies, 99);
-        results.get(name)!.p50.push(p50);
-        results.get(name)!.p99.push(p99);
-        bench.say(
-          `${section} ${round + 1}/${bench.rounds}: ${name}: p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`,
-        );
-      } finally {
-        await served.close();
-      }
+      const { p50, p99 } = await bench.calm.measure(() => quietOnce(bench, name));
+      results.get(name)!.p50.push(p50);
+      results.get(name)!.p99.push(p99);
+      bench.say(
+        `${section} ${round + 1}/${bench.rounds}: ${name}: p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`,
+      );
     }
   }
   const of = (name: Serving) => results.get(name)!;
@@ -131,7 +134,7 @@ export async function latency(bench: Bench): Promise<Figure[]> {
   const section = 'latency, full speed';
   const results: UnderLoad[] = [];
   for (let round = 0; round < bench.rounds; round += 1) {
-    const result = await underLoad(bench);
+    const result = await bench.calm.measure(() => underLoad(bench));
     results.push(result);
     bench.say(
       `${section} ${round + 1}/${bench.rounds}: ${Math.round(result.perSecond)} commits/s, p99 ${result.p99.toFixed(1)} ms, ${result.missing} missing, gate ${result.gateClosed === 1 ? 'closed' : 'open'}`,

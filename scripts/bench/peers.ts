@@ -2,7 +2,16 @@
 // what hangs on public.doctors, and which server (server.ts) listens. All tell the same event with the same payload.
 import type pg from 'pg';
 
-export type PeerName = 'none' | 'outbox' | 'muted' | 'textbook' | 'emitter' | 'cursor' | 'recado' | 'ws';
+export type PeerName =
+  | 'none'
+  | 'outbox'
+  | 'muted'
+  | 'textbook'
+  | 'emitter'
+  | 'cursor'
+  | 'recado'
+  | 'ws'
+  | 'wire';
 
 /** Accounts and doctors of every database. */
 export const ACCOUNTS = 100;
@@ -50,7 +59,7 @@ const OUTBOX = `
   );`;
 const INSERT = `insert into public.outbox (account_id, event, payload) values (new."accountId"::text, '${EVENT}', ${PAYLOAD});`;
 
-export const peers: Readonly<Record<Exclude<PeerName, 'ws'>, Peer>> = {
+export const peers: Readonly<Record<Exclude<PeerName, 'ws' | 'wire'>, Peer>> = {
   none: { name: 'none', label: 'no trigger (e)', sql: '', empties: null, serves: false },
   outbox: {
     name: 'outbox',

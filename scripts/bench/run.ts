@@ -1,5 +1,6 @@
 // What every section is given, and how it starts the server and the clients of a peer.
 import { mintToken } from '../../relay/token.ts';
+import type { Calm } from './calm.ts';
 import { type Child, startChild } from './child.ts';
 import type { Cluster } from './cluster.ts';
 import type { Figure } from './figures.ts';
@@ -11,6 +12,8 @@ export interface Bench {
   /** Seconds of one measurement; a part of it with --quick. */
   seconds(whole: number): number;
   say(line: string): void;
+  /** For measurements that are worth nothing where the host takes the processors away meanwhile. */
+  readonly calm: Calm;
 }
 
 export type Section = (bench: Bench) => Promise<Figure[]>;
@@ -29,7 +32,7 @@ export async function serve(
   bench: Bench,
   name: Exclude<PeerName, 'none' | 'outbox' | 'muted'>,
 ): Promise<Served> {
-  const databaseUrl = name === 'ws' ? '' : await bench.cluster.database(peers[name]);
+  const databaseUrl = name === 'ws' || name === 'wire' ? '' : await bench.cluster.database(peers[name]);
   const server = await startChild('server.ts', {
     PEER: name,
     DATABASE_URL: databaseUrl === '' ? bench.cluster.url : databaseUrl,

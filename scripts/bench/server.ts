@@ -42,6 +42,22 @@ function stock({ io, port }: { io: Server; port: number }): Running {
   };
 }
 
+/** With what @types/ws leaves out. */
+type WsClient = ws.WebSocket & { readonly _socket: Socket };
+
+async function startWs(broadcast: (clients: Set<WsClient>, message: Buffer) => void): Promise<Running> {
+  const server = new ws.WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false });
+  const clients = server.clients as Set<WsClient>;
+  await new Promise((resolve) => server.once('listening', resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    emit({ event, payload, times }) {
+      const message = Buffer.from(`42${JSON.stringify([event, payload])}`);
+      for (let n = 0; n < times; n += 1) broadcast(clients, message);
+    },
+  };
+}
+
 interface Told {
   account: string;
   event: string;
@@ -133,24 +149,25 @@ const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'>, () => Promi
     };
   },
 
-  /** The floor of fan-out: one frame, made beforehand, written to every socket. No rooms, no heartbeat. */
+  /** What its documentation shows as a broadcast, of a message made beforehand. No rooms, no heartbeat. */
   async ws() {
-    const server = new ws.WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false });
-    // What @types/ws leaves out.
-    const clients = server.clients as Set<ws.WebSocket & { readonly _socket: Socket }>;
+    return startWs((clients, message) => {
+      for (const client of clients) {
+        if (client.readyState === ws.WebSocket.OPEN) client.send(message, { binary: false });
+      }
+    });
+  },
+
+  /** The floor of fan-out: the frame is made beforehand, too, and written past the library. */
+  async wire() {
     const { Sender } = ws as unknown as { Sender: { frame(data: Buffer, options: object): Buffer[] } };
-    await new Promise((resolve) => server.once('listening', resolve));
-    return {
-      port: (server.address() as AddressInfo).port,
-      emit({ event, payload, times }) {
-        const text = Buffer.from(`42${JSON.stringify([event, payload])}`);
-        const options = { fin: true, rsv1: false, opcode: 1, mask: false, readOnly: true };
-        const frame = Buffer.concat(Sender.frame(text, options));
-        for (let n = 0; n < times; n += 1) {
-          for (const client of clients) client._socket.write(frame);
-        }
-      },
-    };
+    const options = { fin: true, rsv1: false, opcode: 1, mask: false, readOnly: true };
+    let framed: { message: Buffer; frame: Buffer } | null = null;
+    return startWs((clients, message) => {
+      if (framed?.message !== message)
+        framed = { message, frame: Buffer.concat(Sender.frame(message, options)) };
+      for (const client of clients) client._socket.write(framed.frame);
+    });
   },
 };
 

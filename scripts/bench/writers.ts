@@ -7,7 +7,7 @@ import { type PeerName, peers } from './peers.ts';
 import { authOf, type Bench, inOrder, serve } from './run.ts';
 
 const WRITERS = 32;
-type Writing = Exclude<PeerName, 'ws'>;
+type Writing = Exclude<PeerName, 'ws' | 'wire'>;
 
 async function commitsPerSecond(bench: Bench, name: Writing): Promise<number> {
   const peer = peers[name];
@@ -43,7 +43,7 @@ async function measure(
   const results = new Map<Writing, number[]>(names.map((name) => [name, []]));
   for (let round = 0; round < bench.rounds; round += 1) {
     for (const name of inOrder(names, round)) {
-      const result = await commitsPerSecond(bench, name);
+      const result = await bench.calm.measure(() => commitsPerSecond(bench, name));
       results.get(name)!.push(result);
       bench.say(
         `${section} ${round + 1}/${bench.rounds}: ${peers[name].label}: ${Math.round(result)} commits/s`,

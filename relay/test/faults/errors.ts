@@ -119,7 +119,7 @@ export class RelayAdapter extends Adapter {`,
         find: 'void subscribers.add(subscriber);',
         put: 'rememberSession(socket.pid, subscriber.identity.accountId);\n        void subscribers.add(subscriber);',
       },
-      { file: 'sockets.js', find: 'import { backlog,', put: 'import { rememberSession, backlog,' },
+      { file: 'sockets.js', find: 'import { newSessionId,', put: 'import { rememberSession, newSessionId,' },
     ],
   },
   {

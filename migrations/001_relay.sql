@@ -92,6 +92,7 @@ create table relay.installation (
   id uuid not null default gen_random_uuid(),
   epoch text,
   emptied_through xid8,
+  emptied_in pg_snapshot,
   retention interval not null default '24 hours',
   constraint only_one_row check (singleton)
 );
@@ -100,6 +101,7 @@ comment on table relay.installation is 'One row: the identity of this installati
 comment on column relay.installation.id is 'Part of the epoch. relay.new_epoch() replaces it.';
 comment on column relay.installation.epoch is 'The epoch the events belong to; where the computed one differs, the events are another database''s and are emptied.';
 comment on column relay.installation.emptied_through is 'Largest transaction id of an event that was emptied. Positions at or below it are too old.';
+comment on column relay.installation.emptied_in is 'Snapshot in which a slot was last emptied. What was in progress then has lost no event, however old its transaction id is.';
 comment on column relay.installation.retention is 'How long events are kept for replay. Change it with relay.set_retention().';
 
 create table relay.revocations (

@@ -35,15 +35,27 @@ interface Beneath {
   readonly network: NetworkSocket | null;
 }
 
+const wires = new WeakMap<Connection, Wire>();
+
+/**
+ * The wire of a client. One for each connection, not for each socket: a client may leave and join over the same
+ * connection as often as it likes, and what waits for it is still the same.
+ */
+export function wireOf({ conn }: Socket): Wire {
+  const wire = wires.get(conn) ?? new Wire(conn);
+  wires.set(conn, wire);
+  return wire;
+}
+
 /** A client's connection, as bytes that are written and wait to be read. */
 export class Wire {
-  readonly #socket: Socket;
+  readonly #connection: Connection;
   #beneath: Beneath | null = null;
   /** Bytes handed to engine.io that its transport has not taken yet; null: never any. */
   #inEngine: number | null = null;
 
-  constructor(socket: Socket) {
-    this.#socket = socket;
+  constructor(connection: Connection) {
+    this.#connection = connection;
   }
 
   /**
@@ -56,7 +68,7 @@ export class Wire {
       network.write(encoded.joined);
       return network.writableLength;
     }
-    const connection = this.#socket.conn;
+    const connection = this.#connection;
     if (this.#inEngine === null) {
       connection.on('flush', () => {
         this.#inEngine = 0;
@@ -71,13 +83,13 @@ export class Wire {
 
   /** Bytes that wait for the client to read: in engine.io and in the network socket. */
   backlog(): number {
-    const inEngine = this.#socket.conn.readyState === 'open' ? (this.#inEngine ?? 0) : 0;
+    const inEngine = this.#connection.readyState === 'open' ? (this.#inEngine ?? 0) : 0;
     return inEngine + (this.#lookBeneath().webSocket?.bufferedAmount ?? 0);
   }
 
   /** Resolves when the client has read some of its backlog, or is gone. */
   async drained(): Promise<void> {
-    const connection = this.#socket.conn;
+    const connection = this.#connection;
     const { network } = this.#lookBeneath();
     await new Promise<void>((resolve) => {
       const done = () => {
@@ -101,7 +113,7 @@ export class Wire {
     const { webSocket } = this.#lookBeneath();
     // The closing handshake would wait behind what the client does not read, and keep it in memory.
     if (discard && webSocket) webSocket.terminate();
-    else this.#socket.conn.close(discard);
+    else this.#connection.close(discard);
   }
 
   /**
@@ -112,7 +124,7 @@ export class Wire {
   #idleNetworkSocket(): NetworkSocket | null {
     const { webSocket, network } = this.#lookBeneath();
     if (!network || webSocket?.readyState !== 1) return null;
-    const { transport, readyState, writeBuffer, upgrading } = this.#socket.conn as unknown as EngineInside;
+    const { transport, readyState, writeBuffer, upgrading } = this.#connection as unknown as EngineInside;
     if (readyState !== 'open' || transport.writable !== true || transport.perMessageDeflate) return null;
     if (!Array.isArray(writeBuffer) || writeBuffer.length > 0 || upgrading) return null;
     return network.writable ? network : null;
@@ -120,7 +132,7 @@ export class Wire {
 
   /** Once for each transport: for a thousand clients these looks cost as much as writing to them. */
   #lookBeneath(): Beneath {
-    const { transport } = this.#socket.conn;
+    const { transport } = this.#connection;
     if (this.#beneath?.transport !== transport) {
       const webSocket = webSocketOf(transport);
       this.#beneath = { transport, webSocket, network: webSocket?._socket ?? null };

@@ -264,7 +264,7 @@ export class Feed {
     const events: OutboxEvent[] = [];
     for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
       const page = await readPage(session, { seen: from, bound: this.#seen, after }, limits);
-      if (isTooOld(from, page.emptied, page.now)) return;
+      if (isTooOld(from, page.emptied)) return;
       events.push(...page.events);
       more = page.more;
     }
@@ -304,7 +304,7 @@ export class Feed {
           // relay.new_epoch(), called beneath us.
           await this.#begin(session);
           page = { ...page, events: [], more: false };
-        } else if (isTooOld(this.#seen, page.emptied, page.now)) {
+        } else if (isTooOld(this.#seen, page.emptied)) {
           const start = await readStart(session);
           this.#listener.onRevocations(null, await readRevocations(session, null));
           await this.#startOver(session, start.now, start.largest);

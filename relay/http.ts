@@ -12,7 +12,7 @@ import type { Metrics } from './metrics.ts';
 import { countProblems, readLoad } from './outbox.ts';
 import type { Streams } from './streams.ts';
 import type { Subscribers } from './subscribers.ts';
-import { TokenError } from './token.ts';
+import { TokenError } from './token-error.ts';
 import type { Trace } from './trace.ts';
 import type { Wakeup } from './wakeup.ts';
 

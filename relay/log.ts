@@ -26,11 +26,11 @@ const observations = {
   },
 
   // reading
-  wakeup_listening: { level: 'info', text: () => 'listening for commits' },
+  wakeup_listening: { level: 'info', text: (o: { channel: string }) => `listening on channel ${o.channel}` },
   wakeup_reconnecting: {
     level: 'warn',
     text: (o: { attempt: number }) =>
-      `the LISTEN connection is lost, attempt ${o.attempt}; events arrive with the safety reads`,
+      `the LISTEN connection is lost, attempt ${o.attempt}; until it is back we look about once a second`,
   },
   wakeup_failed: {
     level: 'warn',

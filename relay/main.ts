@@ -9,12 +9,12 @@ import { examine } from './doctor.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { migrate } from './migrate.ts';
+import { mintToken, parseDuration } from './mint.ts';
 import { isWorker, startProcesses } from './processes.ts';
 import { startRelay } from './relay.ts';
 import { runSql } from './sql.ts';
 import { start, startEvolution } from './start.ts';
 import { tail } from './tail.ts';
-import { mintToken, parseDuration } from './token.ts';
 import { traceEvent } from './trace.ts';
 
 const program = new Command('recado')

@@ -4,7 +4,7 @@
 // before anything is prepared. The two branches of "not seen" are a UNION ALL because as an OR they are a
 // sequential scan: 80 ms at a million rows against 0.3.
 import type pg from 'pg';
-import { type Position, parseSnapshot, type Snapshot, snapshotText } from './position.ts';
+import { type Emptied, type Position, parseSnapshot, type Snapshot, snapshotText } from './position.ts';
 
 /** Anything that runs a query: a client or a pool. */
 export type Session = Pick<pg.ClientBase, 'query'>;
@@ -28,8 +28,8 @@ export interface Page {
   readonly now: Snapshot;
   /** The epoch that was settled last. */
   readonly epoch: string | null;
-  /** Largest transaction of an event that was emptied. */
-  readonly emptied: bigint | null;
+  /** null: nothing was. */
+  readonly emptied: Emptied | null;
   /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
   /** There are more behind the last one. */
@@ -57,14 +57,16 @@ interface EventRow {
 interface FewRow extends EventRow {
   snapshot: string;
   epoch: string | null;
-  emptied: string | null;
+  emptied_through: string | null;
+  emptied_in: string | null;
 }
 
 /** The first is about the page, and has no id; in the others all that is about the page is null. */
 interface PageRow extends EventRow {
   snapshot: string | null;
   epoch: string | null;
-  emptied: string | null;
+  emptied_through: string | null;
+  emptied_in: string | null;
   bytes: string | null;
   stored: string | null;
 }
@@ -95,15 +97,16 @@ function pageQuery(unseen: string): string {
         from stored, lateral (select stored.payload::text offset 0) as body(text)
        where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
     )
-    select reading.now::text as snapshot, installation.epoch as epoch, installation.emptied_through::text as emptied,
+    select reading.now::text as snapshot, installation.epoch as epoch,
+           installation.emptied_through::text as emptied_through, installation.emptied_in::text as emptied_in,
            (select max(bytes) from measured) as bytes, (select max(stored) from stored) as stored,
            null::bigint as id, null::xid8 as xid, null as account_id, null as event, null as body,
            null::boolean as known, null::float8 as captured_at
       from reading, relay.installation
     union all
-    select null, null, null, null, null, id, xid, account_id, event,
+    select null, null, null, null, null, null, id, xid, account_id, event,
            case when length <= $7::int then body end,
-           exists (select from relay.catalogue as c where c.event = measured.event),
+           event in (select c.event from relay.catalogue as c),
            date_part('epoch', created_at) * 1000
       from measured where bytes - length <= $6::bigint`;
 }
@@ -118,7 +121,8 @@ const SMALL_BYTES = 8_192;
  */
 function fewQuery(unseen: string): string {
   return `
-    select pg_current_snapshot()::text as snapshot, installation.epoch, installation.emptied_through::text as emptied,
+    select pg_current_snapshot()::text as snapshot, installation.epoch,
+           installation.emptied_through::text as emptied_through, installation.emptied_in::text as emptied_in,
            e.id, e.xid, e.account_id, e.event,
            case when pg_column_size(e.payload) <= ${SMALL_BYTES} then e.payload::text end as body,
            exists (select from relay.catalogue as c where c.event = e.event) as known,
@@ -225,10 +229,14 @@ function toPage(rows: PageRow[], limits: PageLimits): Page {
 }
 
 function header(about: PageRow | FewRow | undefined): Pick<Page, 'now' | 'epoch' | 'emptied'> {
+  const { emptied_through: through = null, emptied_in: inSnapshot = null } = about ?? {};
   return {
     now: parseSnapshot(about?.snapshot ?? ''),
     epoch: about?.epoch ?? null,
-    emptied: about?.emptied == null ? null : BigInt(about.emptied),
+    emptied:
+      through === null || inSnapshot === null
+        ? null
+        : { through: BigInt(through), in: parseSnapshot(inSnapshot) },
   };
 }
 

@@ -100,15 +100,19 @@ export function horizon(position: Position): Snapshot {
   return position.batch?.bound ?? position.seen;
 }
 
-/**
- * Whether events this snapshot has not seen may be gone.
- * @param emptied largest transaction of an event that was emptied; null: nothing was
- * @param now a snapshot not older than `emptied`: tells whether a transaction in xip has ended since
- */
-export function isTooOld(snapshot: Snapshot, emptied: bigint | null, now: Snapshot): boolean {
+/** What retention has taken away. */
+export interface Emptied {
+  /** Largest transaction of an event that was emptied. */
+  readonly through: bigint;
+  /** The snapshot in which that was done last; a transaction in progress then has lost nothing. */
+  readonly in: Snapshot;
+}
+
+/** Whether events this snapshot has not seen may be gone. */
+export function isTooOld(snapshot: Snapshot, emptied: Emptied | null): boolean {
   if (emptied === null) return false;
-  if (emptied >= snapshot.xmax) return true;
-  return snapshot.xip.some((xid) => xid <= emptied && sees(now, xid));
+  if (emptied.through >= snapshot.xmax) return true;
+  return snapshot.xip.some((xid) => xid <= emptied.through && sees(emptied.in, xid));
 }
 
 /** Text form, URL-safe and opaque to clients: `epoch-xmax.d.d`, or `epoch-seen~bound~through` inside a batch. */

@@ -79,7 +79,7 @@ export class Replay {
       const bound = range.bound ?? target;
       const through = page.events.at(-1)?.id ?? range.after;
       return {
-        tooOld: isTooOld(seen, page.emptied, page.now),
+        tooOld: isTooOld(seen, page.emptied),
         events: page.events,
         seen,
         bound,

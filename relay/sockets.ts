@@ -3,14 +3,15 @@
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import type { Socket as NetworkSocket } from 'node:net';
 import { Server, type Socket } from 'socket.io';
-import { newSessionId, RelayAdapter, Wire } from './adapter.ts';
+import { newSessionId, RelayAdapter, type Wire, wireOf } from './adapter.ts';
 import type { Admission } from './admission.ts';
 import type { Encoded } from './encoded.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { type Connection, Subscriber, type Subscribers } from './subscribers.ts';
-import { bearerFrom, TokenError } from './token.ts';
+import { bearerFrom } from './token.ts';
+import { TokenError } from './token-error.ts';
 
 export interface SocketsOptions {
   server: HttpServer;
@@ -111,7 +112,7 @@ export class Sockets {
       log.say('handshake_deferred', { socket: socket.id, code, error: describe(error) });
       // Once it is closed, next() only cleans up.
       socket.conn.once('close', () => next());
-      new Wire(socket).close(true);
+      wireOf(socket).close(true);
     }
   }
 
@@ -164,7 +165,7 @@ class SocketConnection implements Connection {
   /** @param bare its handlers take one argument; see Encoded.bare */
   constructor(socket: Client, bare: boolean) {
     this.#socket = socket;
-    this.#wire = new Wire(socket);
+    this.#wire = wireOf(socket);
     this.#bare = bare;
   }
 
@@ -203,12 +204,12 @@ class SocketConnection implements Connection {
 
 /**
  * Nobody reads the handshake again, so neither it nor its token stays in memory as long as the connection: 2 KiB each.
- * Socket.IO's page on memory usage says that the request may be forgotten. Only where the token came in its headers
- * it may be asked for once more, by a client that joins again over the same transport.
+ * Socket.IO's page on memory usage says that the request may be forgotten. Only where its headers brought a token it
+ * may be asked for once more, by a client that joins again over the same transport.
  */
 function forgetHandshake(socket: Client): void {
   const { handshake } = socket;
-  if (handshake.auth.token === undefined) return;
+  if (handshake.headers.authorization !== undefined) return;
   handshake.auth = {};
   handshake.headers = {};
   (socket.conn as { request: IncomingMessage | null }).request = null;

@@ -6,8 +6,9 @@ import { startEmbedded } from './embedded.ts';
 import { startEvolutionWorker } from './evolution/worker.ts';
 import type { Log } from './log.ts';
 import { migrate } from './migrate.ts';
+import { mintToken } from './mint.ts';
 import { startRelay } from './relay.ts';
-import { mintToken, type VerifierSettings } from './token.ts';
+import type { VerifierSettings } from './token.ts';
 
 /** What was started, and how to end it. */
 export interface Started {

@@ -8,7 +8,8 @@ import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { type Connection, Subscriber, type Subscribers } from './subscribers.ts';
-import { bearerFrom, TokenError } from './token.ts';
+import { bearerFrom } from './token.ts';
+import { TokenError } from './token-error.ts';
 
 export interface StreamsOptions {
   subscribers: Subscribers;

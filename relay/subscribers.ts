@@ -13,7 +13,8 @@ import type { OutboxEvent, Revocation } from './outbox.ts';
 import { covers, formatPosition, horizon, type Position, parsePosition, sees } from './position.ts';
 import type { Replay, ReplayPage } from './replay.ts';
 import { Revocations } from './revocations.ts';
-import { type Identity, TokenError, type Verifier } from './token.ts';
+import type { Identity, Verifier } from './token.ts';
+import { TokenError } from './token-error.ts';
 import type { Trace } from './trace.ts';
 
 export interface SubscribersOptions {

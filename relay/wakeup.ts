@@ -1,10 +1,7 @@
-// When to read: the LISTEN connection, the safety timer, and the pace while the gate is closed. NOTIFY is a
-// doorbell, the table is the parcel: a ring that is lost costs at most one safety interval, and nothing is ever read
-// from a notification.
-
+// When to read: the doorbell, the safety timer, and the pace while the gate is closed. The table is the parcel: a
+// ring that is lost costs at most one safety interval.
 import type pg from 'pg';
-import pgListen from 'pg-listen';
-import { describe } from './errors.ts';
+import { startDoorbell } from './doorbell.ts';
 import { Gate, type GateState } from './gate.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
@@ -34,8 +31,6 @@ const PACE_UNRUNG_MS = 5_000;
  */
 const REST_PER_READ = 3;
 const LONGEST_PACE_MS = 15;
-/** When LISTEN failed though the connection is there. */
-const LISTEN_AGAIN_MS = 1_000;
 
 export interface WakeupOptions {
   /** A direct connection: LISTEN is deaf behind a transaction pooler. */
@@ -75,7 +70,18 @@ export interface Wakeup {
 /** Begins to listen; a database that is not there yet is waited for. */
 export function startWakeup(options: WakeupOptions): Wakeup {
   const { ring, log, metrics } = options;
-  const doorbell = startDoorbell(options, () => pacer.onRing());
+  const doorbell = startDoorbell({
+    databaseUrl: options.databaseUrl,
+    name: 'recado wakeup',
+    channel: CHANNEL,
+    onRing() {
+      metrics.wakeups.inc();
+      pacer.onRing();
+    },
+    onListening: ring,
+    onDeaf: () => metrics.listenFailures.inc(),
+    log,
+  });
   const gate = new Gate(options);
   const pacer = new Pacer(options, gate);
   const safety = setInterval(() => pacer.onSafetyTimer(), options.safetyReadMs);
@@ -205,98 +211,4 @@ class Pacer {
       Math.max(rest, this.#options.paceMs),
     );
   }
-}
-
-interface Doorbell {
-  readonly listening: boolean;
-  close(): Promise<void>;
-}
-
-function startDoorbell({ databaseUrl, ring, log, metrics }: WakeupOptions, onRing: () => void): Doorbell {
-  let listening = false;
-  let closed = false;
-  let retry: NodeJS.Timeout | undefined;
-
-  const subscriber = pgListen.default<Record<string, string>>(
-    {
-      connectionString: databaseUrl,
-      application_name: 'recado wakeup',
-      keepAlive: true,
-      keepAliveInitialDelayMillis: 5_000,
-      connectionTimeoutMillis: 5_000,
-      // Without a timeout the check below never ends on a half-open connection.
-      query_timeout: 1_000,
-    },
-    {
-      // Together with query_timeout this notices a peer that has vanished in under three seconds; TCP keep-alive
-      // alone did not in eighteen.
-      paranoidChecking: 2_000,
-      // 0 is for ever. The default gives up after three seconds and stays deaf.
-      retryTimeout: 0,
-      retryInterval: (attempt) => {
-        // The only way out of its loop: closed while the database is away, it would knock for ever.
-        if (closed) throw new Error('closed while reconnecting');
-        return Math.min(5_000, 100 * 2 ** Math.min(attempt, 6)) * (0.5 + Math.random() / 2);
-      },
-      parse: (text: string) => text,
-    },
-  );
-  // Handlers only set flags: a throw in here would make pg parse the same message for ever.
-  subscriber.notifications.on(CHANNEL, () => {
-    metrics.wakeups.inc();
-    onRing();
-  });
-  const end = () => void subscriber.close().catch(() => undefined);
-  const heard = () => {
-    clearTimeout(retry);
-    listening = true;
-    log.say('wakeup_listening');
-    ring();
-  };
-  const failed = (error: unknown) => {
-    if (!closed) log.say('wakeup_failed', { error: describe(error) });
-  };
-  // Asked of the library before it is connected, LISTEN waits in a queue, is given up there after query_timeout, and
-  // nothing listens though all looks well. It repeats LISTEN only when it connects again, so the first one is ours,
-  // and so is any that fails on a good connection.
-  const listen = () => {
-    clearTimeout(retry);
-    if (closed || listening) return;
-    // Forgotten first, or the library does not ask a second time.
-    subscriber.unlisten(CHANNEL)?.catch(() => undefined);
-    subscriber.listenTo(CHANNEL)?.then(heard, listenLater);
-  };
-  const listenLater = (error: unknown) => {
-    failed(error);
-    clearTimeout(retry);
-    if (!closed) retry = setTimeout(listen, LISTEN_AGAIN_MS);
-  };
-  subscriber.events.on('connected', () => {
-    // close() during a reconnect leaves it running; it ends here.
-    if (closed) end();
-    else if (subscriber.getSubscribedChannels().includes(CHANNEL)) heard();
-    else listen();
-  });
-  subscriber.events.on('reconnect', (attempt) => {
-    if (listening) metrics.listenFailures.inc();
-    listening = false;
-    if (!closed && (attempt === 1 || attempt % 20 === 0)) log.say('wakeup_reconnecting', { attempt });
-  });
-  subscriber.events.on('error', (error) => {
-    if (closed) end();
-    else listenLater(error);
-  });
-  // If the first attempt fails the library goes on by itself.
-  subscriber.connect().catch(failed);
-
-  return {
-    get listening() {
-      return listening;
-    },
-    async close() {
-      closed = true;
-      clearTimeout(retry);
-      await subscriber.close().catch(() => undefined);
-    },
-  };
 }

@@ -23,7 +23,7 @@ export interface WindowLimits {
  * others, which at 50,000 events of one account costs more than everything else that is done with an event.
  */
 class Queue<T> {
-  #items: T[] = [];
+  #items: (T | undefined)[] = [];
   #first = 0;
 
   get length(): number {
@@ -39,15 +39,16 @@ class Queue<T> {
   }
 
   forget(count: number): void {
+    this.#items.fill(undefined, this.#first, this.#first + count);
     this.#first += count;
-    // What is forgotten stays in memory until it is an eighth of all.
-    if (this.#first * 8 < this.#items.length) return;
+    // Half of it is empty places: each item is moved once at most for one that is forgotten.
+    if (this.#first * 2 < this.#items.length) return;
     this.#items = this.#items.slice(this.#first);
     this.#first = 0;
   }
 
   toArray(): T[] {
-    return this.#items.slice(this.#first);
+    return this.#items.slice(this.#first) as T[];
   }
 }
 

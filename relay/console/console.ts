@@ -23,7 +23,8 @@ import {
   readJson,
   refuseOthersThanOperators,
 } from '../http.ts';
-import { bearerFrom, type Identity, mintToken, type VerifierSettings } from '../token.ts';
+import { mintToken } from '../mint.ts';
+import { bearerFrom, type Identity, type VerifierSettings } from '../token.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
-import pgListen from 'pg-listen';
+import { startDoorbell } from '../doorbell.ts';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type Connection, openConnection, type Pace } from './connection.ts';
@@ -42,7 +42,14 @@ export async function startEvolutionWorker({
     rung = true;
     wake();
   };
-  const doorbell = listen(connectionString, ring, log);
+  const doorbell = startDoorbell({
+    databaseUrl: connectionString,
+    name: 'recado evolution doorbell',
+    channel: CHANNEL,
+    onRing: ring,
+    onListening: ring,
+    log,
+  });
 
   async function turn(): Promise<void> {
     const held = new Map((await store.claim()).map((instance) => [instance.id, instance]));
@@ -124,44 +131,4 @@ function isSame(a: Instance, b: Instance): boolean {
     a.sourceId === b.sourceId &&
     a.skip.join() === b.skip.join()
   );
-}
-
-function listen(connectionString: string, ring: () => void, log: Log): { close(): Promise<void> } {
-  let closed = false;
-  const subscriber = pgListen.default<Record<string, string>>(
-    {
-      connectionString,
-      application_name: 'recado evolution doorbell',
-      keepAlive: true,
-      connectionTimeoutMillis: 5_000,
-      query_timeout: 1_000,
-    },
-    {
-      paranoidChecking: 2_000,
-      // 0 is for ever; the default gives up after three seconds and stays deaf.
-      retryTimeout: 0,
-      retryInterval: (attempt) => {
-        if (closed) throw new Error('closed while reconnecting');
-        return Math.min(5_000, 100 * 2 ** Math.min(attempt, 6)) * (0.5 + Math.random() / 2);
-      },
-      parse: (text: string) => text,
-    },
-  );
-  const failed = (error: unknown) => {
-    if (!closed) log.say('wakeup_failed', { error: describe(error) });
-  };
-  subscriber.notifications.on(CHANNEL, ring);
-  subscriber.events.on('connected', () => {
-    if (closed) void subscriber.close().catch(() => undefined);
-    else ring();
-  });
-  subscriber.events.on('error', failed);
-  subscriber.listenTo(CHANNEL)?.then(ring, failed);
-  subscriber.connect().catch(failed);
-  return {
-    async close() {
-      closed = true;
-      await subscriber.close().catch(() => undefined);
-    },
-  };
 }

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import axe, { type AxeResults } from 'axe-core';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { packageRoot } from '../config.ts';
-import { mintToken } from '../token.ts';
+import { mintToken } from '../mint.ts';
 import { type Database, openDatabase } from './world.ts';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';

@@ -14,6 +14,8 @@ let world: World;
 let evolution: EvolutionServer;
 let worker: EvolutionWorker;
 let relay: Relay;
+/** Keys of instances, and beginnings of binaries in the captured envelopes. */
+const secrets = ['INSTANCETOKEN', 'iVBORw0KGgo', '/9j/4AAQ', 'AQIDBA', 'AQID'];
 
 beforeAll(async () => {
   world = await startWorld();
@@ -36,6 +38,7 @@ afterAll(async () => {
 
 async function connect(name: string, tenantId: string): Promise<FakeInstance> {
   const fake = evolution.add(name);
+  secrets.push(fake.token);
   await world.rows(
     'insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)',
     [name, tenantId, evolution.url, fake.token],
@@ -184,8 +187,28 @@ test.each(['2.3.0', '2.3.4', '2.3.7'])(
       'M9',
     ]);
     const text = JSON.stringify(client.heard);
-    for (const secret of [fake.token, 'INSTANCETOKEN', 'iVBORw0KGgo', '/9j/4AAQ', 'AQIDBA', 'AQID'])
-      expect(text).not.toContain(secret);
+    for (const secret of secrets) expect(text).not.toContain(secret);
     client.close();
   },
 );
+
+test('no page and no metric shows a key or a binary', async () => {
+  const headers = { authorization: `Bearer ${await token('clinic-2.3.7')}` };
+  const pages = [
+    '/metrics',
+    '/readyz',
+    '/console/session',
+    '/console/operations',
+    '/console/contract',
+    '/console/contract.asyncapi.json',
+    '/console/contract.d.ts',
+  ];
+  for (const page of pages) {
+    const response = await fetch(`http://127.0.0.1:${relay.port}${page}`, { headers });
+    const text = await response.text();
+    expect([page, response.status]).toEqual([page, 200]);
+    // The pages that speak of instances do so of these.
+    if (page === '/metrics' || page === '/console/operations') expect(text).toContain('demo-2.3.7');
+    for (const secret of secrets) expect([page, text]).not.toEqual([page, expect.stringContaining(secret)]);
+  }
+});

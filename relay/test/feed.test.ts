@@ -432,7 +432,7 @@ describe('on one database', () => {
     await reader.feed.read();
     // Emptied, but read: nothing is lost.
     await database.query(
-      'update relay.installation set emptied_through = (select max(xid::text::bigint)::text::xid8 from relay.events)',
+      'update relay.installation set emptied_in = pg_current_snapshot(), emptied_through = (select max(xid::text::bigint)::text::xid8 from relay.events)',
     );
     await database.query('delete from relay.events');
     await reader.feed.read();
@@ -440,7 +440,10 @@ describe('on one database', () => {
     const seen = reader.feed.seen;
 
     const xid = await currentXid(database);
-    await database.query('update relay.installation set emptied_through = $1::text::xid8', [xid.toString()]);
+    await database.query(
+      'update relay.installation set emptied_in = pg_current_snapshot(), emptied_through = $1::text::xid8',
+      [xid.toString()],
+    );
     await reader.feed.read();
     expect(reader.lost).toEqual(['retention']);
     expect(covers(reader.feed.seen, seen)).toBe(true);

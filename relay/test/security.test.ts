@@ -4,8 +4,8 @@ import { connect } from 'node:net';
 import { io, type Socket } from 'socket.io-client';
 import { readSettings } from '../config.ts';
 import { createLog } from '../log.ts';
+import { mintToken } from '../mint.ts';
 import { type Relay, startRelay } from '../relay.ts';
-import { mintToken } from '../token.ts';
 import { createDatabase, type TestDatabase } from './postgres.ts';
 
 const SECRET = 'a secret of this test, thirty-two bytes';

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { Server, type Socket as ServerSocket } from 'socket.io';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
-import { RelayAdapter, Wire } from '../adapter.ts';
+import { RelayAdapter, wireOf } from '../adapter.ts';
 import type { Delivery } from '../delivery.ts';
 import { Encoded } from '../encoded.ts';
 import { parsePosition } from '../position.ts';
@@ -676,7 +676,7 @@ describe('fan-out', () => {
     const texts = lengths.map((length) => 'x'.repeat(length));
     // Bytes count, not characters.
     texts.push(...[125, 126, 65_535, 65_536].map((n) => 'é'.repeat((n - empty) >> 1)));
-    const wire = new Wire(socket);
+    const wire = wireOf(socket);
     wire.write(new Encoded(texts.map((text) => delivery(text))));
     for (const text of texts) wire.write(new Encoded([delivery(text)]));
     const heard = await c.hears(2 * texts.length);
@@ -703,7 +703,7 @@ describe('fan-out', () => {
       return counted;
     });
 
-    const wires = clients.map(([, socket]) => new Wire(socket));
+    const wires = clients.map(([, socket]) => wireOf(socket));
     let n = 0;
     for (let round = 0; round < 300; round += 1) {
       const size = round % 4;
@@ -734,9 +734,25 @@ describe('fan-out', () => {
     expect(packets[0]!.writes).toBeLessThan(n / 2);
   });
 
+  test('what waits for a client that leaves and joins again over one connection is counted as one', async () => {
+    const [c, first] = await pair({ transports: ['polling'] });
+    const { engine } = c.socket.io;
+    const before = sockets.length;
+    // DISCONNECT and CONNECT of Socket.IO's protocol.
+    engine.write('1');
+    engine.write('0');
+    const second = await until('it has joined again', () => sockets[before]);
+    expect(second.conn).toBe(first.conn);
+    expect(second.id).not.toBe(first.id);
+    wireOf(first).write(new Encoded([delivery('x'.repeat(10_000))]));
+    wireOf(second).write(new Encoded([delivery('x'.repeat(10_000))]));
+    expect(wireOf(second).backlog()).toBeGreaterThanOrEqual(20_000);
+    expect(second.conn.listenerCount('flush')).toBe(1);
+  });
+
   test('the position is what the client keeps, and a payload that is text is not taken for it', async () => {
     const [c, socket] = await pair();
-    new Wire(socket).write(
+    wireOf(socket).write(
       new Encoded([delivery('text', 'e', 'position 1'), delivery({ a: 1 }, 'e', 'position 2')]),
     );
     await c.hears(2);

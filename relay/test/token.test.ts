@@ -11,15 +11,9 @@ import {
   SignJWT,
 } from 'jose';
 import { readSettings } from '../config.ts';
-import {
-  bearerFrom,
-  createVerifier,
-  mintToken,
-  parseDuration,
-  TokenError,
-  type VerifierOptions,
-  type VerifierSettings,
-} from '../token.ts';
+import { mintToken, parseDuration } from '../mint.ts';
+import { bearerFrom, createVerifier, type VerifierOptions, type VerifierSettings } from '../token.ts';
+import { TokenError } from '../token-error.ts';
 
 const SECRET = 'a secret for tests that has more than thirty-two bytes';
 const NOW = Date.UTC(2026, 0, 15, 12);

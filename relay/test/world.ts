@@ -6,8 +6,8 @@ import pg from 'pg';
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
 import { readSettings } from '../config.ts';
 import { createLog } from '../log.ts';
+import { type MintOptions, mintToken } from '../mint.ts';
 import { type Relay, startRelay } from '../relay.ts';
-import { type MintOptions, mintToken } from '../token.ts';
 import type { Link } from './faults/links.ts';
 import { createDatabase } from './postgres.ts';
 

@@ -40,12 +40,16 @@ export class Calm {
     this.#say = say;
   }
 
-  /** @returns the result of the first attempt in which the host took no more than is bearable, or of the calmest */
-  async measure<T>(work: () => Promise<T>): Promise<T> {
+  /**
+   * @param prepare runs before every attempt, and what the host takes meanwhile does not count
+   * @returns the result of the first attempt in which the host took no more than is bearable, or of the calmest
+   */
+  async measure<T>(work: () => Promise<T>, prepare: () => Promise<void> = async () => {}): Promise<T> {
     let best: { result: T; share: number } | null = null;
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
       if (attempt > 1) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       this.attempts += 1;
+      await prepare();
       const from = readTicks();
       const result = await work();
       const stolen = share(from, readTicks());

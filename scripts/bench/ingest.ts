@@ -177,23 +177,28 @@ async function main(): Promise<void> {
   }
 }
 
-/** handleMessageUpsert of the seed, statement by statement, as its ORM sends them. */
+/**
+ * syncChats and handleMessageUpsert of the seed, statement by statement, as its ORM sends them: on a part of the
+ * history with a chat for every ten messages, as in the whole.
+ */
 async function seedLoop(pool: pg.Pool): Promise<number> {
   const began = performance.now();
+  const chats = Math.ceil((LOOPED * CHATS) / MESSAGES);
+  const find = (address: string) =>
+    pool.query<{ id: string; unreadCount: number }>(
+      'select * from public.chats where "whatsappChatId" = $1 and "tenantId" = $2 limit 1',
+      [address, 'seed'],
+    );
+  for (let c = 0; c < chats; c++) {
+    if ((await find(jid(c))).rows.length > 0) continue;
+    await pool.query(
+      'insert into public.chats ("whatsappChatId", "contactName", "contactNumber", status, "tenantId", "lastMessageAt", "unreadCount") values ($1, $2, $3, $4, $5, now(), $6) returning *',
+      [jid(c), `Pessoa ${c}`, jid(c).replace('@s.whatsapp.net', ''), 'ACTIVE', 'seed', 0],
+    );
+  }
   for (let i = 0; i < LOOPED; i++) {
     const m = message(i, 1_790_000_000);
-    const found = await pool.query<{ id: string; unreadCount: number }>(
-      'select * from public.chats where "whatsappChatId" = $1 and "tenantId" = $2 limit 1',
-      [m.key.remoteJid, 'seed'],
-    );
-    let chat = found.rows[0];
-    if (chat === undefined) {
-      const made = await pool.query<{ id: string; unreadCount: number }>(
-        'insert into public.chats ("whatsappChatId", "contactName", "contactNumber", status, "tenantId", "lastMessageAt") values ($1, $2, $3, $4, $5, now()) returning *',
-        [m.key.remoteJid, m.pushName, m.key.remoteJid.replace('@s.whatsapp.net', ''), 'ACTIVE', 'seed'],
-      );
-      chat = made.rows[0]!;
-    }
+    const chat = (await find(jid(i % chats))).rows[0]!;
     await pool.query(
       'insert into public.messages ("chatId", "whatsappMessageId", content, direction, status, "tenantId") values ($1, $2, $3, $4, $5, $6) returning *',
       [

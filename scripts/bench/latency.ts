@@ -133,8 +133,14 @@ export async function latency(bench: Bench): Promise<Figure[]> {
   const figures = await quiet(bench);
   const section = 'latency, full speed';
   const results: UnderLoad[] = [];
+  let missing = 0;
   for (let round = 0; round < bench.rounds; round += 1) {
-    const result = await bench.calm.measure(() => underLoad(bench));
+    const result = await bench.calm.measure(async () => {
+      const attempt = await underLoad(bench);
+      // A disturbed attempt may be slow; it may not lose anything.
+      missing += attempt.missing;
+      return attempt;
+    });
     results.push(result);
     bench.say(
       `${section} ${round + 1}/${bench.rounds}: ${Math.round(result.perSecond)} commits/s, p99 ${result.p99.toFixed(1)} ms, ${result.missing} missing, gate ${result.gateClosed === 1 ? 'closed' : 'open'}`,
@@ -155,8 +161,8 @@ export async function latency(bench: Bench): Promise<Figure[]> {
     },
     {
       section,
-      what: 'events lost or twice, all rounds',
-      value: results.reduce((sum, { missing }) => sum + missing, 0),
+      what: 'events lost or twice, all attempts',
+      value: missing,
       unit: '',
       limit: { atMost: 0 },
     },

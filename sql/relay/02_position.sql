@@ -50,7 +50,8 @@ begin
   end if;
   update relay.installation
      set epoch = now_epoch,
-         emptied_through = case when settled is null then emptied_through else emptied end
+         emptied_through = case when settled is null then emptied_through else emptied end,
+         emptied_in = case when settled is null then emptied_in when emptied is not null then pg_current_snapshot() end
    where epoch is distinct from now_epoch;
   return now_epoch;
 end

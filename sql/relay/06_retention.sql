@@ -10,7 +10,9 @@
 -- another slot. A slot that cannot be emptied grows, and relay.status says so.
 --
 -- TRUNCATE leaves no bloat, and is not MVCC-safe: who reads afterwards in an older snapshot finds nothing. Hence
--- relay.installation.emptied_through, written in the same transaction, which every reader compares.
+-- relay.installation.emptied_through, written in the same transaction, which every reader compares. A transaction
+-- that was in progress at that moment had no event in the slot, or the lock could not have been taken: emptied_in
+-- says which those were, so that a writer older than the retention makes nobody refetch when it commits.
 
 create or replace function relay.empty_slot(slot int, seen pg_snapshot) returns text
 language plpgsql volatile security definer
@@ -21,6 +23,7 @@ declare
   partition text := format('relay.events_%s', empty_slot.slot);
   newest timestamptz;
   looked pg_snapshot;
+  emptied_now pg_snapshot;
   must_stay boolean;
   largest xid8;
 begin
@@ -38,6 +41,11 @@ begin
   if must_stay then
     return 'not read yet';
   end if;
+  -- Before the slot's lock: snapshots under which slots are emptied must follow each other as they are written down.
+  perform from relay.installation for update skip locked;
+  if not found then
+    return 'busy';
+  end if;
   begin
     execute format('lock table %s in access exclusive mode nowait', partition);
   exception when lock_not_available then
@@ -46,12 +54,12 @@ begin
   -- … and under the lock, in a new statement, only what has come since: two index scans.
   execute format('select exists (select from %1$s where xid >= $1)
                       or exists (select from %1$s where xid = any ($2)),
-                  (select xid from %1$s order by xid desc limit 1)', partition)
-    using pg_snapshot_xmax(looked), array(select pg_snapshot_xip(looked)) into must_stay, largest;
+                  (select xid from %1$s order by xid desc limit 1), pg_current_snapshot()', partition)
+    using pg_snapshot_xmax(looked), array(select pg_snapshot_xip(looked)) into must_stay, largest, emptied_now;
   if must_stay then
     return 'in use';
   end if;
-  update relay.installation set emptied_through = greatest(emptied_through, largest);
+  update relay.installation set emptied_through = greatest(emptied_through, largest), emptied_in = emptied_now;
   execute format('truncate %s', partition);
   return 'emptied';
 end

@@ -27,7 +27,7 @@ async function emptyOutbox(server: Server): Promise<void> {
   await markEnd(server, ACCOUNTS);
   await server.query(
     `with last as (select xid from relay.events order by xid desc limit 1)
-     update relay.installation set emptied_through = last.xid from last`,
+     update relay.installation set emptied_through = last.xid, emptied_in = pg_current_snapshot() from last`,
   );
   await server.query('truncate relay.events');
 }

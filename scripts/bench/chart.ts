@@ -44,7 +44,8 @@ export function drawChart(figures: readonly Figure[], about: string): string {
   }
   parts.push(text(0, y + 12, `Medians of npm run bench. ${about}`, 'note'));
   y += 20;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" font-family="system-ui, sans-serif" font-size="13">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" font-family="system-ui, sans-serif" font-size="13" role="img" aria-labelledby="title">
+<title id="title">Recado beside its peers, medians of npm run bench</title>
 <style>text{fill:#57606a}.title{fill:#24292f;font-weight:600}.label{text-anchor:end}.note{font-size:11px}.ours{fill:#1a7f64}.theirs{fill:#afb8c1}@media(prefers-color-scheme:dark){text{fill:#9da7b1}.title{fill:#e6edf3}.ours{fill:#3fb994}.theirs{fill:#545d68}}</style>
 ${parts.join('\n')}
 </svg>

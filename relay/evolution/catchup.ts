@@ -53,7 +53,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     const reading = readChatPage(items, context, Date.now());
     return () => write('findChats', reading);
   });
-  await inPages(messagePages(options, since), options.signal, (records) => {
+  await inPages(together(messagePages(options, since)), options.signal, (records) => {
     const reading = readMessagePage(records, context, Date.now());
     const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
     return async () => {
@@ -86,6 +86,20 @@ async function inPages(
   } finally {
     await writing;
   }
+}
+
+/** Messages written at once: a page touches most chats of a history, and each touch costs. Two such are in memory. */
+const MESSAGES_AT_ONCE = 4_000;
+
+async function* together(pages: AsyncGenerator<unknown[]>): AsyncGenerator<unknown[]> {
+  let gathered: unknown[] = [];
+  for await (const items of pages) {
+    gathered = gathered.concat(items);
+    if (gathered.length < MESSAGES_AT_ONCE) continue;
+    yield gathered;
+    gathered = [];
+  }
+  if (gathered.length > 0) yield gathered;
 }
 
 // Sorted by the last change, newest first, while changes go on: pages overlap, and a page that brings nothing new

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 
 /** Share of the processors' time that the host may take. */
 const BEARABLE = 0.05;
-const ATTEMPTS = 3;
+const ATTEMPTS = 2;
 /** Once disturbed, it lasts: a moment before the next attempt. */
 const PAUSE_MS = 2_000;
 

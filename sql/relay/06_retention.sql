@@ -2,12 +2,13 @@
 --
 --   relay.rotate(seen)            what every relay calls from time to time: empties each slot that may be
 --   relay.empty_slot(slot, seen)  one slot
+--   relay.slot_at(timestamptz)    where writers are at a time
 --   relay.set_retention(interval) for a DBA
 --
 -- What is in a slot decides, never the clock's idea of which slot is old: relays may have been down for longer than
 -- the ring, clocks jump, settings change. A slot is emptied when every row in it is older than the retention and has
--- been seen by the relay that asks. No writer waits: the lock is taken at once or not at all, and writers are in
--- another slot. A slot that cannot be emptied grows, and relay.status says so.
+-- been seen by the relay that asks. No writer waits: the lock is taken at once or not at all, and a slot that writers
+-- are in, or soon will be, is left alone for this turn. A slot that cannot be emptied grows, and relay.status says so.
 --
 -- TRUNCATE leaves no bloat, and is not MVCC-safe: who reads afterwards in an older snapshot finds nothing. Hence
 -- relay.installation.emptied_through, written in the same transaction, which every reader compares. A transaction
@@ -66,12 +67,25 @@ end
 $$;
 comment on function relay.empty_slot(int, pg_snapshot) is 'Empties one slot of the ring if everything in it is older than the retention and seen by the caller; says what became of it.';
 
+create or replace function relay.slot_at(moment timestamptz) returns int
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select (floor(date_part('epoch', moment) / ceil(extract(epoch from retention) / 6)::bigint)::bigint % 8)::int
+    from relay.installation
+$$;
+comment on function relay.slot_at(timestamptz) is 'Slot of the ring that events of this time are written to; the same as the default of relay.events.slot.';
+
 create or replace function relay.rotate(seen pg_snapshot) returns table (slot int, outcome text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  for slot in select generate_series(0, 7) loop
+  -- What decides is still the content; this only keeps the lock out of the way of writers who enter the slot.
+  for slot in select s from generate_series(0, 7) as s
+    where s not in (relay.slot_at(clock_timestamp()),
+                    relay.slot_at(clock_timestamp() + (select retention / 60 from relay.installation)))
+  loop
     outcome := relay.empty_slot(slot, seen);
     return next;
     -- One slot at a time, so that its lock is not kept while the next is looked at.

@@ -27,14 +27,6 @@ export class RelayAdapter extends Adapter {
 
 type Connection = Socket['conn'];
 
-/** What of a client's connection was looked up for one transport; it changes when polling is upgraded. */
-interface Beneath {
-  readonly transport: Connection['transport'];
-  /** null: not a websocket, or not as expected. */
-  readonly webSocket: WebSocketInside | null;
-  readonly network: NetworkSocket | null;
-}
-
 const wires = new WeakMap<Connection, Wire>();
 
 /**
@@ -50,7 +42,11 @@ export function wireOf({ conn }: Socket): Wire {
 /** A client's connection, as bytes that are written and wait to be read. */
 export class Wire {
   readonly #connection: Connection;
-  #beneath: Beneath | null = null;
+  /** The transport for which the two below were looked up; it changes when polling is upgraded. */
+  #transport: Connection['transport'] | null = null;
+  /** null: not a websocket, or not as expected. */
+  #webSocket: WebSocketInside | null = null;
+  #network: NetworkSocket | null = null;
   /** Bytes handed to engine.io that its transport has not taken yet; null: never any. */
   #inEngine: number | null = null;
 
@@ -84,13 +80,15 @@ export class Wire {
   /** Bytes that wait for the client to read: in engine.io and in the network socket. */
   backlog(): number {
     const inEngine = this.#connection.readyState === 'open' ? (this.#inEngine ?? 0) : 0;
-    return inEngine + (this.#lookBeneath().webSocket?.bufferedAmount ?? 0);
+    this.#lookBeneath();
+    return inEngine + (this.#webSocket?.bufferedAmount ?? 0);
   }
 
   /** Resolves when the client has read some of its backlog, or is gone. */
   async drained(): Promise<void> {
     const connection = this.#connection;
-    const { network } = this.#lookBeneath();
+    this.#lookBeneath();
+    const network = this.#network;
     await new Promise<void>((resolve) => {
       const done = () => {
         connection.off('drain', done);
@@ -110,7 +108,8 @@ export class Wire {
    * @param discard do not wait for what is still to be read
    */
   close(discard = false): void {
-    const { webSocket } = this.#lookBeneath();
+    this.#lookBeneath();
+    const webSocket = this.#webSocket;
     // The closing handshake would wait behind what the client does not read, and keep it in memory.
     if (discard && webSocket) webSocket.terminate();
     else this.#connection.close(discard);
@@ -122,8 +121,9 @@ export class Wire {
    * compression makes `ws` queue.
    */
   #idleNetworkSocket(): NetworkSocket | null {
-    const { webSocket, network } = this.#lookBeneath();
-    if (!network || webSocket?.readyState !== 1) return null;
+    this.#lookBeneath();
+    const network = this.#network;
+    if (!network || this.#webSocket?.readyState !== 1) return null;
     const { transport, readyState, writeBuffer, upgrading } = this.#connection as unknown as EngineInside;
     if (readyState !== 'open' || transport.writable !== true || transport.perMessageDeflate) return null;
     if (!Array.isArray(writeBuffer) || writeBuffer.length > 0 || upgrading) return null;
@@ -131,13 +131,12 @@ export class Wire {
   }
 
   /** Once for each transport: for a thousand clients these looks cost as much as writing to them. */
-  #lookBeneath(): Beneath {
+  #lookBeneath(): void {
     const { transport } = this.#connection;
-    if (this.#beneath?.transport !== transport) {
-      const webSocket = webSocketOf(transport);
-      this.#beneath = { transport, webSocket, network: webSocket?._socket ?? null };
-    }
-    return this.#beneath;
+    if (this.#transport === transport) return;
+    this.#transport = transport;
+    this.#webSocket = webSocketOf(transport);
+    this.#network = this.#webSocket?._socket ?? null;
   }
 }
 

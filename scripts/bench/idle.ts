@@ -28,9 +28,9 @@ export async function idle(bench: Bench): Promise<Figure[]> {
   const served = await serve(bench, 'recado');
   try {
     await openForEveryAccount(served, 'recado');
-    // Behind it: the garbage of the start, the first look of retention, the last checkpoint's record.
+    // Behind it: the first look of retention, the last checkpoint's record; and, collected, the garbage of the start.
     await delay(3_000);
-    const before = await served.server.ask<Usage>('usage');
+    const before = await served.server.ask<Usage>('usageAfterCollection');
     const wal = await walWithin(databaseUrl, seconds);
     const after = await served.server.ask<Usage>('usage');
     await served.close();

@@ -178,6 +178,11 @@ function warningsOf({ checks, database, error, metrics }) {
       `${metrics.slow_consumers_closed_total} telas lentas foram desconectadas; elas voltam e recuperam.`,
     );
   }
+  if (metrics.retention_failures_total > 0) {
+    warnings.push(
+      'Eventos antigos não puderam ser apagados: o disco do Postgres pode estar cheio (veja retention_failed no log).',
+    );
+  }
   for (const { problem, object, detail, remedy } of problems) {
     warnings.push([problem, object, detail, remedy].filter(Boolean).join(' · '));
   }

@@ -130,7 +130,7 @@ export class Wire {
     return network.writable ? network : null;
   }
 
-  /** Once for each transport: for a thousand clients these looks cost as much as writing to them. */
+  /** Once for each transport, not for each write. */
   #lookBeneath(): void {
     const { transport } = this.#connection;
     if (this.#transport === transport) return;

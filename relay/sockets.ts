@@ -203,7 +203,7 @@ class SocketConnection implements Connection {
 }
 
 /**
- * Nobody reads the handshake again, so neither it nor its token stays in memory as long as the connection: 2 KiB each.
+ * Nobody reads the handshake again, so neither it nor its token stays in memory as long as the connection.
  * Socket.IO's page on memory usage says that the request may be forgotten. Only where its headers brought a token it
  * may be asked for once more, by a client that joins again over the same transport.
  */

@@ -143,21 +143,26 @@ test('a row inserted is connected within a second; the event that makes the name
   ]);
 });
 
-test('a restart of Evolution: reconnected although the namespace is gone, and what was missed is there once', async () => {
+test('a restart of Evolution: reconnected although the namespace is gone, and what was missed is there once and in order', async () => {
   const evolution = await server();
   const fake = await connect(evolution);
-  fake.message({ text: 'antes' });
+  const seconds = Math.floor(Date.now() / 1_000) - 10;
+  fake.message({ text: 'antes', messageTimestamp: seconds });
   await until(
     () => contents(fake),
     (c) => c.includes('antes'),
   );
   await evolution.down();
-  fake.message({ text: 'durante' }, true);
+  // The last of them also stands in the list of chats, which is read first.
+  const missed = ['durante', 'ainda durante', 'por fim'];
+  missed.forEach((text, n) => void fake.message({ text, messageTimestamp: seconds + 1 + n }, true));
   await evolution.up();
   await until(
     () => contents(fake),
-    (c) => c.includes('durante'),
+    (c) => missed.every((text) => c.includes(text)),
   );
+  const told = (await eventsOf(world, `t-${fake.name}`)).filter((e) => e.event === 'chat:message');
+  expect(told.map((e) => (e.payload.message as { content: string }).content)).toEqual(['antes', ...missed]);
   fake.message({ text: 'cria o namespace' });
   await until(
     () => contents(fake),
@@ -172,7 +177,7 @@ test('a restart of Evolution: reconnected although the namespace is gone, and wh
     () => contents(fake),
     (c) => c.includes('depois'),
   );
-  expect((await contents(fake)).sort()).toEqual(['antes', 'cria o namespace', 'depois', 'durante']);
+  expect((await contents(fake)).sort()).toEqual(['antes', 'cria o namespace', 'depois', ...missed].sort());
 });
 
 test('a wrong key is reported on the row; a right one takes effect at once', async () => {

@@ -2,7 +2,7 @@
 //
 // Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit, fsync included, so commits
 // that ring are serial. A writer therefore rings only if it gets the gate's advisory lock shared, without waiting
-// (relay.ring(), sql/relay/01_events.sql). A relay closes the gate by asking for that lock exclusively, and reads on
+// (relay.ringing_xid(), sql/relay/01_events.sql). A relay closes the gate by asking for that lock exclusively, and reads on
 // a pace of its own instead:
 //
 //   open ──close()──> closed ──open()──> settling ──settled──> open
@@ -13,7 +13,7 @@
 // - One node holds the gate: the one that has the holder's lock. It rings for the others, once per batch.
 // - Reopening. A writer that saw the gate closed may commit after it was opened, and nobody rings for it. So after
 //   the unlock we take a transaction id, N, in a transaction of its own. Every such writer had its id before it
-//   looked at the gate (relay.ring() takes it first), so all have ended once a snapshot has no
+//   looked at the gate (the default takes it first), so all have ended once a snapshot has no
 //   transaction in progress at or below N: xmin > N. Its xmax says nothing of the kind, it is only the latest
 //   completed id + 1. Until then we keep the pace. So that somebody's long transaction does not keep us busy, that
 //   ends after a few seconds; the safety read remains.

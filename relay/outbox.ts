@@ -71,6 +71,9 @@ interface PageRow extends EventRow {
   stored: string | null;
 }
 
+/** What publish() and emit() let in. Whoever inserts by himself is not asked, and no text is made of what is larger. */
+const LARGEST_STORED = 4 * 1024 * 1024;
+
 /** $1 xmax, $2 xip, $3 id, $4 bound or null, $5 events, $6 bytes, $7 payload bytes, and $8 the account. */
 function pageQuery(unseen: string): string {
   return `
@@ -92,9 +95,10 @@ function pageQuery(unseen: string): string {
     ),
     -- Only what may be sent is made text of: a page of large payloads would take longer than a query may.
     measured as (
-      select stored.*, body.text as body, octet_length(body.text) as length,
-             sum(octet_length(body.text)) over (order by stored.id) as bytes
-        from stored, lateral (select stored.payload::text offset 0) as body(text)
+      select stored.*, body.text as body, coalesce(octet_length(body.text), 0) as length,
+             sum(coalesce(octet_length(body.text), 0)) over (order by stored.id) as bytes
+        from stored,
+        lateral (select case when pg_column_size(stored.payload) <= ${LARGEST_STORED} then stored.payload::text end offset 0) as body(text)
        where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
     )
     select reading.now::text as snapshot, installation.epoch as epoch,

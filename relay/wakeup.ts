@@ -7,7 +7,7 @@ import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import type { Snapshot } from './position.ts';
 
-/** The channel on which relay.ring() notifies. */
+/** The channel on which commits notify. */
 const CHANNEL = 'relay';
 
 /** The gate is closed when so many commits ring in a slice: 400 a second. */

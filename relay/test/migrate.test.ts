@@ -8,7 +8,7 @@ import { type MigrateOptions, migrate, migrateDown } from '../migrate.ts';
 import { hearing } from './hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from './postgres.ts';
 
-const ALL = ['001_relay', '002_clinic_tables', '003_whatsapp_tables', '004_evolution'];
+const ALL = ['001_relay', '002_clinic_tables', '003_whatsapp_tables', '004_evolution', '005_limits'];
 const ends: (() => unknown)[] = [];
 
 afterEach(async () => {
@@ -272,7 +272,7 @@ describe("with the application's own tables", () => {
     );
     expect(await run(database)).toEqual({ migrations: [], sql: [] });
     await expect(run(database, { appTables: true })).rejects.toMatchObject({ code: 'app_tables_chosen' });
-    expect((await migrateDown({ databaseUrl: database.url, log: silent })).length).toBe(3);
+    expect((await migrateDown({ databaseUrl: database.url, log: silent })).length).toBe(ALL.length - 1);
     expect(await describeSchema(database)).toEqual(before);
   });
 

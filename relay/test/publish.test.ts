@@ -78,6 +78,14 @@ describe('the contract changes', () => {
     expect(await clinic.heard(`select relay.emit('1', 'app.hello', '{"a": 1}')`)).toEqual([
       { event: 'app.hello', account: '1', payload: { a: 1 } },
     ]);
+    const refused = (call: string) => expect(clinic.writer.query(`select relay.emit(${call})`)).rejects;
+    await refused(`null, 'app.hello'`).toThrow('account: received null, expected the account');
+    await refused(`repeat('x', 257), 'app.hello'`).toThrow(
+      'account: received 257 bytes, expected at most 256',
+    );
+    await refused(
+      `'1', 'app.hello', (select to_jsonb(string_agg(md5(n::text), '')) from generate_series(1, 150000) as n)`,
+    ).toThrow(/^payload: received \d+ bytes, expected at most 4 MiB$/);
   });
 
   test('the owner of a table needs relay_admin to publish it; everybody may call relay.position()', async () => {

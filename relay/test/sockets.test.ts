@@ -384,6 +384,27 @@ describe('what arrives', () => {
     expect(late.of('relay:resync')).toEqual([{ reason: 'event_too_large', event: 'test.event' }]);
   });
 
+  test('also where an application inserted what relay.emit() would have refused', async () => {
+    const relay = await node();
+    const c = client(relay, { token: await token(account) });
+    await c.live();
+    // It compresses badly, and is followed by an account that nobody can have.
+    await database.query(
+      `insert into relay.events (account_id, event, payload)
+       select $1, 'test.event', to_jsonb(string_agg(md5(n::text), '')) from generate_series(1, 150000) as n`,
+      [account],
+    );
+    await database.query(
+      `insert into relay.events (account_id, event) values (repeat('x', 2000), 'test.event')`,
+    );
+    await emit('next');
+    expect(await c.hears(1)).toEqual(['next']);
+    expect(c.of('relay:resync')).toEqual([{ reason: 'event_too_large', event: 'test.event' }]);
+    const late = client(relay, { token: await token(account), position: c.heard[0]!.position });
+    expect(await late.hears(1)).toEqual(['next']);
+    expect(late.of('relay:resync')).toEqual([{ reason: 'event_too_large', event: 'test.event' }]);
+  });
+
   test('10,000 events of one transaction, whole and in order', async () => {
     const relay = await node();
     const [socket, polling] = [

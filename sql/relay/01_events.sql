@@ -1,7 +1,8 @@
 -- Writing to the outbox.
 --
 --   relay.gate_key()              advisory lock that says whether commits ring (the protocol: relay/wakeup.ts)
---   relay.ring()                  default of relay.events.xid: rings the doorbell once per transaction
+--   relay.ringing_xid()           default of relay.events.xid: rings the doorbell once per transaction
+--   relay.restore_defaults()      for a DBA: sets it again
 --   relay.refuse_name(text)       names no client could survive
 --   relay.emit(account, event, payload)   an event without a trigger
 --
@@ -12,44 +13,54 @@ language sql immutable parallel safe
 as $$ select 8242561920741 $$;
 comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try it shared before they ring; a relay that holds it exclusively silences them.';
 
--- Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit, so a transaction rings at
--- most once (relay.rung is local to it, and a savepoint that rolls back takes flag, lock and NOTIFY with it), and
--- not at all while a relay holds the gate. Mute it for a role with: alter role x set relay.ring = off, which
--- costs up to a second of delay; needed for PREPARE TRANSACTION, which Postgres refuses after a NOTIFY.
+-- The default of relay.events.xid. Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit,
+-- so a commit rings only if it gets the gate's lock shared, and not at all while a relay holds the gate; it rings
+-- once, since Postgres keeps one of a transaction's equal notifications. Mute it for a role with:
+-- alter role x set relay.ring = off, which costs up to a second of delay; needed for PREPARE TRANSACTION, which
+-- Postgres refuses after a NOTIFY.
 -- An event must not be seen before its commit is on disk: after a crash its transaction id would be given out
 -- again, and the client would have seen what never happened. Hence no asynchronous commit.
--- The transaction has its id before it looks at the gate: the gate's reopening rule counts on that.
--- One expression without a search_path of its own (hence the qualified names): it runs once in every transaction
--- that tells something, and as statements cost it 4 µs more.
-create or replace function relay.ring() returns xid8
-language plpgsql volatile
+-- The transaction has its id before it looks at the gate: the gate's reopening rule counts on that, and CASE on
+-- nothing but order.
+-- An expression in a default: a trigger on relay.events costs 14 µs for every row that a row trigger captures (its
+-- WHEN is parsed for every statement), and a function 8 µs where 32 writers share two processors.
+create or replace function relay.ringing_xid() returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select format($default$case
+    when pg_current_xact_id() is null
+      or current_setting('synchronous_commit') = 'off' and set_config('synchronous_commit', 'local', true) is null then null
+    when current_setting('relay.ring', true) = 'off' then pg_current_xact_id()
+    when pg_try_advisory_xact_lock_shared(%s) and pg_notify('relay', '') is null then null
+    else pg_current_xact_id()
+  end$default$, relay.gate_key());
+$$;
+comment on function relay.ringing_xid() is 'The default of relay.events.xid, as SQL: wakes the relays unless the gate is closed, and gives the transaction id.';
+
+create or replace function relay.restore_defaults() returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return case
-    when pg_catalog.pg_current_xact_id() is null
-      or pg_catalog.set_config('relay.rung', 'on', true) is null then null
-    when pg_catalog.current_setting('synchronous_commit') operator(pg_catalog.=) 'off'
-     and pg_catalog.set_config('synchronous_commit', 'local', true) is null then null
-    when pg_catalog.current_setting('relay.ring', true) operator(pg_catalog.=) 'off' then pg_catalog.pg_current_xact_id()
-    when pg_catalog.pg_try_advisory_xact_lock_shared(relay.gate_key())
-     and pg_catalog.pg_notify('relay', '') is null then null
-    else pg_catalog.pg_current_xact_id()
-  end;
+  execute format('alter table only relay.events alter column xid set default %s, alter column created_at set default clock_timestamp()',
+    relay.ringing_xid());
 end
 $$;
-comment on function relay.ring() is 'Wakes the relays; returns the transaction id. The default of relay.events.xid calls it for the first event of a transaction.';
+comment on function relay.restore_defaults() is 'Gives relay.events back the defaults of xid and created_at. That of slot: relay.set_retention().';
 
--- In a default and not in a trigger: a trigger on relay.events costs 14 µs for every row that a row trigger
--- captures (its WHEN is parsed for every statement), this a tenth of one.
 do $$
 begin
-  if (select pg_get_expr(d.adbin, d.adrelid) from pg_attrdef as d join pg_attribute as a on (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
-       where d.adrelid = 'relay.events'::regclass and a.attname = 'xid') not like '%relay.ring()%' then
-    alter table only relay.events alter column xid set default
-      case when current_setting('relay.rung', true) = 'on' then pg_current_xact_id() else relay.ring() end;
+  -- Not each time: it waits for every open transaction that has written an event.
+  if (select strpos(pg_get_expr(d.adbin, d.adrelid), 'pg_try_advisory_xact_lock_shared') = 0
+        from pg_attrdef as d join pg_attribute as a on (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+       where d.adrelid = 'relay.events'::regclass and a.attname = 'xid') then
+    perform relay.restore_defaults();
   end if;
 end
 $$;
+-- The default of earlier versions called it.
+drop function if exists relay.ring();
 
 create or replace function relay.refuse_name(event text) returns void
 language plpgsql immutable
@@ -78,6 +89,13 @@ begin
   if emit.account is null then
     raise exception 'account: received null, expected the account whose clients shall hear %', quote_literal(emit.event)
       using errcode = 'null_value_not_allowed';
+  end if;
+  if octet_length(emit.account) > 256 then
+    raise exception 'account: received % bytes, expected at most 256', octet_length(emit.account) using errcode = 'string_data_right_truncation';
+  end if;
+  if pg_column_size(emit.payload) > 4194304 then
+    raise exception 'payload: received % bytes, expected at most 4 MiB', pg_column_size(emit.payload)
+      using errcode = 'program_limit_exceeded', hint = 'Send what changed, or an id by which the client loads the rest.';
   end if;
   insert into relay.events (account_id, event, payload)
   values (emit.account, emit.event, coalesce(emit.payload, 'null'));

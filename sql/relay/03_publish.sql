@@ -67,18 +67,14 @@ begin
     if captured_account is null then
       return null;
     end if;
-    if octet_length(captured_account) > 256 then
-      captured_account := null;
-      raise exception 'the account has more than 256 bytes';
-    end if;
     captured_payload := coalesce((%4$s)::jsonb, 'null');
-    if pg_column_size(captured_payload) > 4194304 then
-      raise exception 'the payload has more than 4 MiB';
+    if octet_length(captured_account) > 256 or pg_column_size(captured_payload) > 4194304 then
+      raise exception 'the %%', case when octet_length(captured_account) > 256 then 'account has more than 256 bytes' else 'payload has more than 4 MiB' end;
     end if;
   exception when others then
     get stacked diagnostics failure = message_text;
     insert into relay.events (account_id, event, payload)
-    values (captured_account, 'relay:resync', jsonb_build_object(
+    values (case when octet_length(captured_account) <= 256 then captured_account end, 'relay:resync', jsonb_build_object(
       'event', %1$L, 'table', %2$L, 'reason', 'capture_failed', 'sqlstate', sqlstate, 'error', failure));
     return null;
   end;

@@ -80,9 +80,7 @@ begin
         case when not has_schema_privilege(function_at.proowner, 'relay', 'usage') then 'usage on schema relay' end,
         case when not (has_column_privilege(function_at.proowner, 'relay.events', 'account_id', 'insert')
                    and has_column_privilege(function_at.proowner, 'relay.events', 'event', 'insert')
-                   and has_column_privilege(function_at.proowner, 'relay.events', 'payload', 'insert')) then 'insert on relay.events' end,
-        case when not has_function_privilege(function_at.proowner, 'relay.ring()', 'execute') then 'execute on relay.ring()' end,
-        case when not has_function_privilege(function_at.proowner, 'relay.gate_key()', 'execute') then 'execute on relay.gate_key()' end);
+                   and has_column_privilege(function_at.proowner, 'relay.events', 'payload', 'insert')) then 'insert on relay.events' end);
       if other <> '' then
         problem := 'capture_privileges';
         detail := format('%I, to whom the trigger function belongs, lacks %s: every write to %s fails.', pg_get_userbyid(function_at.proowner), other, published.on_table);
@@ -247,7 +245,7 @@ begin
 
   for object, found_text in
     select format('relay.events.%s', wanted.column_name), wanted.pattern
-      from (values ('xid', 'relay.ring()'), ('slot', 'clock_timestamp()'), ('created_at', 'clock_timestamp()')) as wanted(column_name, pattern)
+      from (values ('xid', 'pg_try_advisory_xact_lock_shared'), ('slot', 'clock_timestamp()'), ('created_at', 'clock_timestamp()')) as wanted(column_name, pattern)
      where not exists (
        select from pg_attribute as a join pg_attrdef as d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
         where a.attrelid = 'relay.events'::regclass and a.attname = wanted.column_name
@@ -259,8 +257,7 @@ begin
       else 'Its default was changed: events end up in the wrong slot of the ring, or with the wrong time.' end;
     remedy := case object
       when 'relay.events.slot' then 'select relay.set_retention((select retention from relay.installation))'
-      when 'relay.events.xid' then 'alter table only relay.events alter column xid set default case when current_setting(''relay.rung'', true) = ''on'' then pg_current_xact_id() else relay.ring() end'
-      else 'alter table relay.events alter column created_at set default clock_timestamp()' end;
+      else 'select relay.restore_defaults()' end;
     return next;
   end loop;
 

@@ -3,7 +3,7 @@
 --   relay_owner    owns it all, and cannot log in; only capture functions belong to the owners of their tables
 --   relay_reader   what the relay's own login needs:      grant relay_reader to <its role>
 --   relay_admin    may change the contract:               grant relay_admin to <a DBA's role>
---   everybody      relay.position(), relay.iso(), and what an insert into relay.events calls by itself
+--   everybody      relay.position() and relay.iso()
 --   relay.admit(role)   lets an application insert events; publish() calls it for the owners of its tables
 --
 --   relay.secure()      makes it so. It touches only what is otherwise, so it takes no lock where nothing changed
@@ -16,10 +16,10 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  everybody_calls text[] := '{position, iso, gate_key, ring}';
+  everybody_calls text[] := '{position, iso}';
 
   reader_reads text[] := '{events, catalogue, installation, revocations, applied_sql, failures, contract, status}';
-  reader_calls text[] := '{settle_epoch, new_epoch, epoch, rotate, empty_slot}'::text[]
+  reader_calls text[] := '{settle_epoch, new_epoch, epoch, rotate, empty_slot, gate_key}'::text[]
     -- What the views and relay.check() are made of, since functions in a view are called by its reader.
     || '{trigger_name, fires_when, schema_of, schema_of_row, schema_of_column, schema_of_type, sample, slots, preview, try_expression}'::text[]
     || '{check, check_outbox, check_triggers, check_expressions, check_events, expression_failure}'::text[];

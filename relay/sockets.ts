@@ -41,10 +41,20 @@ export class Sockets {
   readonly #options: SocketsOptions;
   readonly #io: Server<ClientEvents, Record<string, never>, Record<string, never>, SocketData>;
   readonly #connections = new Set<NetworkSocket>();
+  /** Of all sockets, as the handlers below: a closure for each would stay as long as its connection. */
+  readonly #onRefresh: (this: Client, token: unknown, ack: unknown) => void;
+  readonly #onDisconnect: (this: Client) => void;
   #closing = false;
 
   constructor(options: SocketsOptions) {
     this.#options = options;
+    const refresh = this.#refresh.bind(this);
+    this.#onRefresh = function (token, ack) {
+      void refresh(this.data.subscriber, token, ack);
+    };
+    this.#onDisconnect = function () {
+      options.subscribers.remove(this.data.subscriber);
+    };
     const { corsOrigin } = options.admission.settings;
     this.#io = new Server(options.server, {
       adapter: RelayAdapter,
@@ -61,12 +71,16 @@ export class Sockets {
     });
     this.#io.use((socket, next) => void this.#admit(socket, next));
     this.#io.on('connection', (socket) => this.#welcome(socket));
+    const connections = this.#connections;
+    const forget = function (this: NetworkSocket) {
+      connections.delete(this);
+    };
     options.server.on('connection', (connection: NetworkSocket) => {
-      this.#connections.add(connection);
-      connection.once('close', () => this.#connections.delete(connection));
+      connections.add(connection);
+      connection.on('close', forget);
     });
     this.#io.engine.on('connection', (connection: Socket['conn']) => {
-      connection.once('close', options.admission.enter(connection.request));
+      connection.on('close', options.admission.enter(connection.request));
     });
   }
 
@@ -117,12 +131,10 @@ export class Sockets {
   }
 
   #welcome(socket: Client): void {
-    const { subscribers } = this.#options;
-    const { subscriber } = socket.data;
     forgetHandshake(socket);
-    socket.on('auth:refresh', (token, ack) => void this.#refresh(subscriber, token, ack));
-    socket.once('disconnect', () => subscribers.remove(subscriber));
-    void subscribers.add(subscriber);
+    socket.on('auth:refresh', this.#onRefresh);
+    socket.on('disconnect', this.#onDisconnect);
+    void this.#options.subscribers.add(socket.data.subscriber);
   }
 
   async #refresh(subscriber: Subscriber, token: unknown, ack: unknown): Promise<void> {

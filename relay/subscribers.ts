@@ -6,6 +6,7 @@
 import { type Delivery, type ResyncReason, resyncPayload, toDeliveries } from './delivery.ts';
 import { Encoded } from './encoded.ts';
 import { describe } from './errors.ts';
+import { Expiry } from './expiry.ts';
 import type { Batch, Feed, FeedListener } from './feed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
@@ -68,8 +69,6 @@ const ENVELOPE_BYTES = 300;
 const REPLAY_BACKLOG_BYTES = 128 * 1024;
 /** Far below how long events are kept: 24 hours, unless the database is told otherwise. */
 const REFRESH_EVERY_MS = 15 * 60_000;
-/** Timers over 24.8 days fire at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** One client. */
 export class Subscriber {
@@ -79,7 +78,6 @@ export class Subscriber {
   readonly resync: ResyncReason | null;
   /** Whether it knows that it is connected: it resumed, or was told relay:ready or relay:resync. */
   greeted: boolean;
-  expiry: NodeJS.Timeout | undefined;
 
   constructor(connection: Connection, identity: Identity, { position, resync }: Origin, resumed: boolean) {
     this.connection = connection;
@@ -95,6 +93,7 @@ export class Subscribers implements FeedListener {
   readonly #revocations = new Revocations();
   /** Of every state. */
   readonly #all = new Set<Subscriber>();
+  readonly #expiry = new Expiry<Subscriber>(({ connection }) => connection.close(false));
   /** Those that are live, by account. */
   readonly #live = new Map<string, Set<Subscriber>>();
   /** Number of the batch with which each live account was last told a position; least recent first. */
@@ -296,38 +295,27 @@ export class Subscribers implements FeedListener {
       subscriber.connection.close(true);
       return;
     }
-    this.#expireLater(subscriber);
+    this.#expiry.add(subscriber, subscriber.identity.refusedFrom);
     await this.#bringUp(subscriber);
   }
 
   /** Forgets a client that is gone. */
   remove(subscriber: Subscriber): void {
-    clearTimeout(subscriber.expiry);
+    this.#expiry.remove(subscriber, subscriber.identity.refusedFrom);
     this.#all.delete(subscriber);
     this.#unjoin(subscriber);
   }
 
   /** A fresh token of the same account. */
   renew(subscriber: Subscriber, identity: Identity): void {
+    this.#expiry.remove(subscriber, subscriber.identity.refusedFrom);
     subscriber.identity = identity;
-    if (subscriber.connection.open) this.#expireLater(subscriber);
-  }
-
-  #expireLater(subscriber: Subscriber): void {
-    clearTimeout(subscriber.expiry);
-    const remaining = subscriber.identity.refusedFrom - Date.now();
-    subscriber.expiry = setTimeout(
-      () => {
-        if (subscriber.identity.refusedFrom <= Date.now()) subscriber.connection.close(false);
-        else this.#expireLater(subscriber);
-      },
-      Math.min(Math.max(remaining, 0), LONGEST_TIMER_MS),
-    );
+    if (subscriber.connection.open) this.#expiry.add(subscriber, identity.refusedFrom);
   }
 
   /** No timer of a client is left. */
   close(): void {
-    for (const { expiry } of this.#all) clearTimeout(expiry);
+    this.#expiry.close();
   }
 
   // ---------------------------------------------------------------------------------------------------------

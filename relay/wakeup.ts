@@ -26,11 +26,13 @@ const UNRUNG_TO_SUSPECT = 3;
 /** How long a node paces itself after such a read. */
 const PACE_UNRUNG_MS = 5_000;
 /**
- * Between two paced reads we rest so many times as long as the last one took, up to a limit: where reads are slow the
- * machine is busy, the writers need it, and a larger batch costs each event less.
+ * Between two paced reads we rest so many times as long as the last one took, or a millisecond for so many transactions
+ * a second, whichever is longer, up to a limit: where reads are slow the machine is busy, the writers need it, and a
+ * larger batch costs each event less.
  */
 const REST_PER_READ = 3;
-const LONGEST_PACE_MS = 15;
+const RATE_PER_REST_MS = 400;
+const LONGEST_PACE_MS = 20;
 
 export interface WakeupOptions {
   /** A direct connection: LISTEN is deaf behind a transaction pooler. */
@@ -123,6 +125,8 @@ class Pacer {
   #paceUntil = 0;
   #timer: NodeJS.Timeout | undefined;
   #pacedAt: number | null = null;
+  /** Of the last read: when it ended, and how many transactions a second it found since the one before. */
+  #last = { at: performance.now(), perSecond: 0 };
   #ended = false;
 
   constructor(options: WakeupOptions, gate: Gate) {
@@ -163,6 +167,8 @@ class Pacer {
       this.#rung = false;
     }
     this.#bySafetyTimer = false;
+    const at = performance.now();
+    this.#last = { at, perSecond: (transactions * 1_000) / Math.max(at - this.#last.at, 1) };
     this.#keepPace();
   }
 
@@ -202,13 +208,13 @@ class Pacer {
     this.#pacedAt = null;
     const paced = this.#gate.state !== 'open' || Date.now() < this.#paceUntil;
     if (!paced || this.#ended) return;
-    const rest = Math.min(took * REST_PER_READ, LONGEST_PACE_MS);
+    const rest = Math.max(took * REST_PER_READ, this.#last.perSecond / RATE_PER_REST_MS);
     this.#timer = setTimeout(
       () => {
         this.#pacedAt = performance.now();
         this.#options.ring();
       },
-      Math.max(rest, this.#options.paceMs),
+      Math.max(Math.min(rest, LONGEST_PACE_MS), this.#options.paceMs),
     );
   }
 }

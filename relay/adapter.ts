@@ -125,7 +125,7 @@ export class Wire {
     const network = this.#network;
     if (!network || this.#webSocket?.readyState !== 1) return null;
     const { transport, readyState, writeBuffer, upgrading } = this.#connection as unknown as EngineInside;
-    if (readyState !== 'open' || transport.writable !== true || transport.perMessageDeflate) return null;
+    if (readyState !== 'open' || transport.writable !== true) return null;
     if (!Array.isArray(writeBuffer) || writeBuffer.length > 0 || upgrading) return null;
     return network.writable ? network : null;
   }
@@ -136,7 +136,8 @@ export class Wire {
     if (this.#transport === transport) return;
     this.#transport = transport;
     this.#webSocket = webSocketOf(transport);
-    this.#network = this.#webSocket?._socket ?? null;
+    const { perMessageDeflate } = transport as unknown as EngineInside['transport'];
+    this.#network = perMessageDeflate ? null : (this.#webSocket?._socket ?? null);
   }
 }
 

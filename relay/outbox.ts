@@ -116,7 +116,7 @@ function pageQuery(unseen: string): string {
 }
 
 /** How many events, and of which size as stored, the query for few of them reads. */
-export const FEW = 50;
+export const FEW = 400;
 const SMALL_BYTES = 8_192;
 
 /**

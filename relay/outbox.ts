@@ -116,8 +116,8 @@ function pageQuery(unseen: string): string {
 }
 
 /** How many events, and of which size as stored, the query for few of them reads. */
-export const FEW = 400;
-const SMALL_BYTES = 8_192;
+export const FEW = 1_000;
+const SMALL_BYTES = 4_096;
 
 /**
  * The query for the usual case: a few small events since the last read. It measures nothing, sorts nothing and stops

@@ -63,14 +63,14 @@ export const peers: Readonly<Record<Exclude<PeerName, 'ws' | 'wire'>, Peer>> = {
   none: { name: 'none', label: 'no trigger (e)', sql: '', empties: null, serves: false },
   outbox: {
     name: 'outbox',
-    label: 'outbox row, nobody told (f)',
+    label: 'hand-written outbox row, nobody told',
     sql: OUTBOX + trigger(INSERT),
     empties: 'public.outbox',
     serves: false,
   },
   muted: {
     name: 'muted',
-    label: "recado's trigger, muted, no relay",
+    label: "recado's trigger, nobody told (f)",
     sql: '',
     empties: 'relay.events',
     options: '-c relay.ring=off',

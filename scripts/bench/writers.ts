@@ -80,7 +80,7 @@ export async function writers(bench: Bench): Promise<Figure[]> {
     ),
     ratio('no trigger', 'none', 0.6),
     ratio('outbox row alone', 'outbox', 0.9),
-    ratio('its own trigger, muted', 'muted', null),
+    ratio('its own trigger, muted', 'muted', 0.9),
     ratio('textbook', 'textbook', 2.5),
   ];
 }

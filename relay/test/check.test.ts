@@ -182,6 +182,12 @@ test.each<[name: string, damage: string, expected: string[], event: string | nul
     'doctors.typo',
   ],
   [
+    'an account that is too long, inserted past relay.emit()',
+    `insert into relay.events (account_id, event) values (repeat('x', 300), 'doctors.busy')`,
+    ['event_too_large'],
+    'doctors.busy',
+  ],
+  [
     'a slot that could not be emptied',
     `delete from relay.events;
      insert into relay.events (account_id, event, created_at) values ('1', 'doctors.busy', now() - interval '3 days')`,

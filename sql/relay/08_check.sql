@@ -333,6 +333,21 @@ begin
     return next;
   end loop;
 
+  for found in
+    select e.event, count(*) filter (where octet_length(e.account_id) > 256) as accounts, count(*) as times
+      from (select n.event, n.account_id, n.payload from relay.events as n order by n.xid desc limit 100000) as e
+     where octet_length(e.account_id) > 256 or pg_column_size(e.payload) > 4194304
+     group by e.event order by e.event
+  loop
+    problem := 'event_too_large';
+    event := found.event;
+    object := 'relay.events';
+    detail := format('%s of the newest events were inserted with an account of more than 256 bytes, which nobody hears, and %s with a payload of more than 4 MiB, in whose place clients are told to refetch.',
+      found.accounts, found.times - found.accounts);
+    remedy := 'Insert with relay.emit(), which refuses them.';
+    return next;
+  end loop;
+
   for found in select * from relay.slots() as s where s.overdue is not null loop
     problem := 'slot_overdue';
     event := null;

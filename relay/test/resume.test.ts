@@ -562,13 +562,23 @@ describe('without query storms', () => {
       Date.now = now;
     };
     ends.push(restore);
-    for (let minutes = 1; quiet.of('relay:position').length < 1; minutes += 1) {
+    // Its position must be behind the last event; and what others on this server have in progress, of which it names
+    // some, might have written what is emptied now.
+    const isFresh = () => {
+      const told = quiet.of('relay:position').at(-1);
+      return told !== undefined && told === busy.heard.at(-1)!.position && !String(told).includes('.');
+    };
+    for (let minutes = 1; !isFresh(); minutes += 1) {
       Date.now = () => now() + minutes * 60_000;
-      expect(minutes).toBeLessThan(40);
+      expect(minutes).toBeLessThan(400);
       await emit(minutes, `${account}-busy`);
       await busy.hears(minutes);
+      // Or its client takes the jump of the clock for a server that is gone.
+      restore();
+      // Whatever was sent to it before the answer has arrived.
+      await quiet.socket.emitWithAck('auth:refresh', '');
     }
-    restore();
+    expect(quiet.of('relay:position').length).toBeLessThan(busy.heard.length / 10);
     await relay.close();
     await emptyAll();
     await node({ PORT: String(port) });

@@ -1,61 +1,59 @@
-// When tokens end. Those that end in the same second share a timer, and a timer each would cost every connection half
-// a kilobyte.
+// When tokens end. Those that end at the same moment share a timer (an `exp` counts seconds, so many do), and a timer
+// each would cost every connection half a kilobyte.
 
 /** Timers over 24.8 days fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-interface Second<Holder> {
+interface Moment<Holder> {
   readonly holders: Set<Holder>;
   timer: NodeJS.Timeout | undefined;
 }
 
 export class Expiry<Holder> {
   readonly #end: (holder: Holder) => void;
-  readonly #seconds = new Map<number, Second<Holder>>();
+  readonly #moments = new Map<number, Moment<Holder>>();
 
   /** @param end called for each holder once its time has come, unless it was removed before */
   constructor(end: (holder: Holder) => void) {
     this.#end = end;
   }
 
-  /** @param at milliseconds since 1970; kept to the second, and never early */
+  /** @param at milliseconds since 1970 */
   add(holder: Holder, at: number): void {
-    const number = Math.ceil(at / 1000);
-    let second = this.#seconds.get(number);
-    if (!second) {
-      second = { holders: new Set(), timer: undefined };
-      this.#seconds.set(number, second);
-      this.#wait(number, second);
+    let moment = this.#moments.get(at);
+    if (!moment) {
+      moment = { holders: new Set(), timer: undefined };
+      this.#moments.set(at, moment);
+      this.#wait(at, moment);
     }
-    second.holders.add(holder);
+    moment.holders.add(holder);
   }
 
   /** @param at as it was added */
   remove(holder: Holder, at: number): void {
-    const number = Math.ceil(at / 1000);
-    const second = this.#seconds.get(number);
-    if (!second?.holders.delete(holder) || second.holders.size > 0) return;
-    clearTimeout(second.timer);
-    this.#seconds.delete(number);
+    const moment = this.#moments.get(at);
+    if (!moment?.holders.delete(holder) || moment.holders.size > 0) return;
+    clearTimeout(moment.timer);
+    this.#moments.delete(at);
   }
 
   /** No timer is left. */
   close(): void {
-    for (const { timer } of this.#seconds.values()) clearTimeout(timer);
-    this.#seconds.clear();
+    for (const { timer } of this.#moments.values()) clearTimeout(timer);
+    this.#moments.clear();
   }
 
-  #wait(number: number, second: Second<Holder>): void {
-    const remaining = number * 1000 - Date.now();
-    second.timer = setTimeout(
+  #wait(at: number, moment: Moment<Holder>): void {
+    const remaining = at - Date.now();
+    moment.timer = setTimeout(
       () => {
         // Too early where the time is further off than a timer can be, or the clock was set back.
-        if (number * 1000 > Date.now()) {
-          this.#wait(number, second);
+        if (at > Date.now()) {
+          this.#wait(at, moment);
           return;
         }
-        this.#seconds.delete(number);
-        for (const holder of second.holders) this.#end(holder);
+        this.#moments.delete(at);
+        for (const holder of moment.holders) this.#end(holder);
       },
       Math.min(Math.max(remaining, 0), LONGEST_TIMER_MS),
     );

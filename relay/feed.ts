@@ -6,7 +6,7 @@ import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import {
-  FEW,
+  areFew,
   findRecent,
   type OutboxEvent,
   type PageLimits,
@@ -299,7 +299,7 @@ export class Feed {
         // Where the last read found little, this one probably does.
         const few = range.bound === null && this.#few ? await readFew(session, range.seen, limits) : null;
         page = few ?? (await readPage(session, range, limits));
-        this.#few = page.events.length <= FEW;
+        this.#few = areFew(page.events);
         if (page.epoch !== this.#epoch) {
           // relay.new_epoch(), called beneath us.
           await this.#begin(session);

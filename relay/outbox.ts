@@ -71,8 +71,17 @@ interface PageRow extends EventRow {
   stored: string | null;
 }
 
-/** What publish() and emit() let in. Whoever inserts by himself is not asked, and no text is made of what is larger. */
-const LARGEST_STORED = 4 * 1024 * 1024;
+/**
+ * What publish() and emit() let in, and what they let in of an account. Whoever inserts by himself is not asked; no
+ * text is made of a payload that is larger, and only so much of an account is read that it is nobody's.
+ */
+const LARGEST_PAYLOAD = 4 * 1024 * 1024;
+const LONGEST_NAME = 256;
+
+/** pg_column_size() of what is stored tells of it as it was compressed; a path of no steps gives it as it is. */
+const sizeOf = (payload: string) => `pg_column_size(${payload} #> '{}')`;
+const bounded = (name: string, as: string) =>
+  `case when octet_length(${name}) <= ${LONGEST_NAME} then ${name} else left(${name}, ${LONGEST_NAME + 1}) end as ${as}`;
 
 /** $1 xmax, $2 xip, $3 id, $4 bound or null, $5 events, $6 bytes, $7 payload bytes, and $8 the account. */
 function pageQuery(unseen: string): string {
@@ -84,7 +93,7 @@ function pageQuery(unseen: string): string {
       select unseen.*
         from reading,
         lateral (
-          select e.id, e.xid, e.account_id, e.event, e.payload, e.created_at
+          select e.id, e.xid, ${bounded('e.account_id', 'account_id')}, ${bounded('e.event', 'event')}, e.payload, e.created_at
             from (${unseen}) as e
            where pg_visible_in_snapshot(e.xid, reading.bound) and e.id > $3::bigint
            order by e.id limit $5::int
@@ -93,17 +102,25 @@ function pageQuery(unseen: string): string {
     stored as (
       select page.*, sum(pg_column_size(page.payload)) over (order by page.id) as stored from page
     ),
-    -- Only what may be sent is made text of: a page of large payloads would take longer than a query may.
-    measured as (
-      select stored.*, body.text as body, coalesce(octet_length(body.text), 0) as length,
-             sum(coalesce(octet_length(body.text), 0)) over (order by stored.id) as bytes
-        from stored,
-        lateral (select case when pg_column_size(stored.payload) <= ${LARGEST_STORED} then stored.payload::text end offset 0) as body(text)
+    -- Only what may be sent is made text of, and of no more than a page of it: it would take longer than a query may.
+    sized as materialized (
+      select stored.*, ${sizeOf('stored.payload')} as size from stored
        where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
+    ),
+    running as (
+      select sized.*, sum(case when size <= ${LARGEST_PAYLOAD} then size else 0 end) over (order by sized.id) as sizes from sized
+    ),
+    measured as (
+      select running.*, body.text as body, coalesce(octet_length(body.text), 0) as length,
+             sum(coalesce(octet_length(body.text), 0)) over (order by running.id) as bytes
+        from running,
+        lateral (select case when size <= ${LARGEST_PAYLOAD} then running.payload::text end offset 0) as body(text)
+       where running.sizes - running.size <= $6::bigint
     )
     select reading.now::text as snapshot, installation.epoch as epoch,
            installation.emptied_through::text as emptied_through, installation.emptied_in::text as emptied_in,
-           (select max(bytes) from measured) as bytes, (select max(stored) from stored) as stored,
+           greatest((select max(bytes) from measured), (select max(sizes) from running)) as bytes,
+           (select max(stored) from stored) as stored,
            null::bigint as id, null::xid8 as xid, null as account_id, null as event, null as body,
            null::boolean as known, null::float8 as captured_at
       from reading, relay.installation
@@ -115,8 +132,8 @@ function pageQuery(unseen: string): string {
       from measured where bytes - length <= $6::bigint`;
 }
 
-/** How many events, and of which size as stored, the query for few of them reads. */
-export const FEW = 1_000;
+/** How many events, and of which size, the query for few of them reads. */
+const FEW = 1_000;
 const SMALL_BYTES = 4_096;
 
 /**
@@ -127,14 +144,21 @@ function fewQuery(unseen: string): string {
   return `
     select pg_current_snapshot()::text as snapshot, installation.epoch,
            installation.emptied_through::text as emptied_through, installation.emptied_in::text as emptied_in,
-           e.id, e.xid, e.account_id, e.event,
-           case when pg_column_size(e.payload) <= ${SMALL_BYTES} then e.payload::text end as body,
+           e.id, e.xid, ${bounded('e.account_id', 'account_id')}, ${bounded('e.event', 'event')},
+           case when pg_column_size(e.payload) > ${SMALL_BYTES} then null
+                when ${sizeOf('e.payload')} <= ${SMALL_BYTES} then e.payload::text end as body,
            exists (select from relay.catalogue as c where c.event = e.event) as known,
            date_part('epoch', e.created_at) * 1000 as captured_at
       from relay.installation
       left join lateral (
         select u.* from (${unseen}) as u where pg_visible_in_snapshot(u.xid, pg_current_snapshot()) limit ${FEW + 1}
       ) as e on true`;
+}
+
+/** Whether the query for few events would have read these; what follows is probably like them. */
+export function areFew(events: readonly OutboxEvent[]): boolean {
+  if (events.length > FEW) return false;
+  return events.every(({ payload }) => payload !== null && payload.length <= SMALL_BYTES);
 }
 
 const columns = 'id, xid, account_id, event, payload, created_at';

@@ -50,7 +50,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   }
 
   await inPages(chatPages(options, since, isFirst), options.signal, (items) => {
-    const reading = readChatPage(items, context);
+    const reading = readChatPage(items, context, Date.now(), since);
     return () => write('findChats', reading);
   });
   await inPages(together(messagePages(options, since)), options.signal, (records) => {

@@ -194,13 +194,21 @@ function readQrCode(facts: Facts, item: unknown): void {
   };
 }
 
-/** Reads one page of POST /chat/findChats. */
-export function readChatPage(items: unknown[], context: Context): Reading {
+/**
+ * Reads one page of POST /chat/findChats.
+ * @param since what findMessages is asked for next; null: everything
+ */
+export function readChatPage(
+  items: unknown[],
+  context: Context,
+  readAt: number,
+  since: Date | null,
+): Reading {
   const facts = new Facts();
   const problems: Problem[] = [];
   for (const item of items) {
     try {
-      readRestChat(facts, item, context);
+      readRestChat(facts, item, context, readAt, since);
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error;
       problems.push({ reason: error.message, item: scrub(item) ?? null });
@@ -209,8 +217,15 @@ export function readChatPage(items: unknown[], context: Context): Reading {
   return { facts, problems };
 }
 
-// Its lastMessage is not stored: findMessages brings it too, in its place among those that were missed before it.
-function readRestChat(facts: Facts, item: unknown, context: Context): void {
+// A lastMessage that findMessages will bring is left to it: it comes in its place there, behind those that were missed
+// before it. An older one (the phone told Evolution late) comes with nothing else.
+function readRestChat(
+  facts: Facts,
+  item: unknown,
+  context: Context,
+  readAt: number,
+  since: Date | null,
+): void {
   const fields = fieldsOf(item, 'a chat');
   const last = readObject(fields.lastMessage);
   const lastKey = readObject(last?.key);
@@ -225,13 +240,16 @@ function readRestChat(facts: Facts, item: unknown, context: Context): void {
   const isWriter = name === readText(last?.pushName) && (chat.kind === 'group' || lastKey?.fromMe === true);
   if (name !== null && !isWriter) facts.name(alias, name, null, false);
   const unread = readLong(fields.unreadCount);
+  const lastAt = readTime(last?.messageTimestamp);
   facts.chats.push({
     alias,
     unread: unread !== null && unread >= 0 ? Math.round(unread) : null,
     stated: null,
-    lastAt: readTime(last?.messageTimestamp) ?? readTime(fields.conversationTimestamp),
+    lastAt: lastAt ?? readTime(fields.conversationTimestamp),
     create: true,
   });
+  const isOld = since !== null && lastAt !== null && lastAt < since.getTime();
+  if (isOld && last !== null && lastKey !== null) readMessage(facts, last, { as: 'rest', readAt }, context);
 }
 
 /** Reads one page of POST /chat/findMessages. */

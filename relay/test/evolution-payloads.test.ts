@@ -239,7 +239,7 @@ test('REST answers of 2.3.7, before and after its events: the same chats, LID an
       host: 'test',
       pid: 1,
     });
-    const chats = readChatPage(restAnswer('findChats.json') as unknown[], context);
+    const chats = readChatPage(restAnswer('findChats.json') as unknown[], context, Date.now(), null);
     const records = (restAnswer('findMessages.json') as { messages: { records: unknown[] } }).messages
       .records;
     const messages = readMessagePage(records, context, Date.now());

@@ -3,6 +3,7 @@
 import type pg from 'pg';
 import { openReader } from '../database.ts';
 import {
+  areFew,
   findRecent,
   type PageLimits,
   readAccountPage,
@@ -263,4 +264,19 @@ test('each of the two indexes is used, and there is no third', async () => {
        from pg_index where indrelid = 'relay.events'::regclass`,
   );
   expect(rows).toEqual([{ indexes: ['relay.events_by_account', 'relay.events_by_xid'] }]);
+});
+
+test('the query for few events takes none whose size only their compression hides', async () => {
+  const before = { ...(await snapshot()), xip: [] };
+  await database.query(
+    `insert into relay.events (account_id, event, payload) select '1', 'test.event', to_jsonb(repeat('x', 50000)) from generate_series(1, 3)`,
+  );
+  expect(await readFew(reader, before, LIMITS)).toBeNull();
+  const { events } = await readPage(reader, { seen: before, bound: null, after: 0n }, LIMITS);
+  expect(events.map(({ payload }) => payload?.length)).toEqual([50_002, 50_002, 50_002]);
+  expect(areFew(events)).toBe(false);
+  // A page ends where its text would, not where what is stored does.
+  const limits = { ...LIMITS, bytes: 90_000 };
+  const page = await readPage(reader, { seen: before, bound: null, after: 0n }, limits);
+  expect([page.events.length, page.more]).toEqual([2, true]);
 });

@@ -271,6 +271,29 @@ describe('capture', () => {
     ]);
   });
 
+  test.each(['row', 'statement'])(
+    '%s level: also where it is stored as a hundredth of what it is',
+    async (level) => {
+      await clinic.writer.query(
+        'drop table if exists public.pages; create table public.pages (id integer primary key, page jsonb)',
+      );
+      await publish(
+        `'page', 'public.pages', 'INSERT', account => '''a1''', payload => 'new.page', level => '${level}'`,
+      );
+      await publish(
+        `'page', 'public.pages', account => '''a1''', payload => 'new.page', level => '${level}'`,
+      );
+      const large = { error: expect.stringContaining('4 MiB'), table: 'public.pages' };
+      expect(
+        await clinic.heard(
+          `insert into public.pages values (1, to_jsonb(repeat('x', 5000000)))`,
+          // Now it comes from the table.
+          'update public.pages set id = id',
+        ),
+      ).toEqual([resync('page', 'a1', large), resync('page', 'a1', large)]);
+    },
+  );
+
   test('a row that moves to another partition: seen at statement level, and at row level a warning says it is not', async () => {
     await clinic.writer.query(`
       create table public.parts (id integer, region text, primary key (id, region)) partition by list (region);

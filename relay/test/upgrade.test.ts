@@ -99,6 +99,21 @@ export type OrdersPlaced = {
   });
 });
 
+test('the bell of the first version becomes that of this one', async () => {
+  await open();
+  await query(`create function relay.ring() returns xid8 language sql as 'select pg_current_xact_id()'`);
+  await query(`alter table only relay.events alter column xid set default
+    case when current_setting('relay.rung', true) = 'on' then pg_current_xact_id() else relay.ring() end`);
+  await query(`update relay.applied_sql set hash = 'of an older version'`);
+  await migrate({ databaseUrl: database.url, log });
+  expect(await query(`select to_regproc('relay.ring') as ring, problem from relay.check()`)).toEqual([]);
+  expect(await query(`select to_regproc('relay.ring') as ring`)).toEqual([{ ring: null }]);
+  await connect('acme');
+  await query(`select relay.publish('app.hello')`);
+  await query(`select relay.emit('acme', 'app.hello', '"hi"')`);
+  expect(await client.hears(1)).toEqual(['hi']);
+});
+
 test('migrate beneath a running relay and a busy writer: sql/ anew, nothing lost, nothing twice, nobody sent away', async () => {
   await open();
   await query(`create table public.ticks (id int primary key, tenant text not null)`);

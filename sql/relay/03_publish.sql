@@ -36,6 +36,7 @@ comment on function relay.trigger_name(text, text) is 'Name of the trigger and o
 -- costs no transaction id, and an expression that fails becomes a relay:resync for the account instead of an
 -- error in the application's write. The insert stands outside it.
 -- use_column: an expression may name a column like one of our variables.
+-- A path of no steps: pg_column_size() of a value as it is stored elsewhere tells of it as it was compressed.
 create or replace function relay.capture_body(published relay.catalogue) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -68,7 +69,7 @@ begin
       return null;
     end if;
     captured_payload := coalesce((%4$s)::jsonb, 'null');
-    if octet_length(captured_account) > 256 or pg_column_size(captured_payload) > 4194304 then
+    if octet_length(captured_account) > 256 or pg_column_size(captured_payload #> '{}') > 4194304 then
       raise exception 'the %%', case when octet_length(captured_account) > 256 then 'account has more than 256 bytes' else 'payload has more than 4 MiB' end;
     end if;
   exception when others then

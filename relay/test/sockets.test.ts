@@ -764,8 +764,9 @@ describe('fan-out', () => {
     const [c, first] = await pair({ transports: ['polling'] });
     const { engine } = c.socket.io;
     const before = sockets.length;
-    // DISCONNECT and CONNECT of Socket.IO's protocol.
+    // DISCONNECT and CONNECT of Socket.IO's protocol. Both in one request are an error to it: it closes the connection.
     engine.write('1');
+    await until('it has left', () => first.disconnected);
     engine.write('0');
     const second = await until('it has joined again', () => sockets[before]);
     expect(second.conn === first.conn).toBe(true);

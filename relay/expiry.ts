@@ -1,5 +1,5 @@
-// When tokens end. Those that end at the same moment share a timer (an `exp` counts seconds, so many do), and a timer
-// each would cost every connection half a kilobyte.
+// When tokens end. Those that end at the same moment share a timer (an `exp` counts seconds, so many do): one each
+// would be memory that every idle connection takes.
 
 /** Timers over 24.8 days fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;

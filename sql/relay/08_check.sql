@@ -333,6 +333,7 @@ begin
     return next;
   end loop;
 
+  -- As stored: to find those that compress well it would have to read them all.
   for found in
     select e.event, count(*) filter (where octet_length(e.account_id) > 256) as accounts, count(*) as times
       from (select n.event, n.account_id, n.payload from relay.events as n order by n.xid desc limit 100000) as e

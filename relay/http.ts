@@ -4,6 +4,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
+import { TokenError } from './auth/token-error.ts';
 import type { Settings } from './config.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Feed } from './feed.ts';
@@ -12,7 +13,6 @@ import type { Metrics } from './metrics.ts';
 import { countProblems, readLoad } from './outbox.ts';
 import type { Streams } from './streams.ts';
 import type { Subscribers } from './subscribers.ts';
-import { TokenError } from './token-error.ts';
 import type { Trace } from './trace.ts';
 import type { Wakeup } from './wakeup.ts';
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command line: recado <command>. Each command is a few lines here; what it does has a file of its own.
 import { Command } from 'commander';
+import { mintToken, parseDuration } from './auth/sign.ts';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
 import { FORMATS, findBreaks, findProblems, printContract } from './contract.ts';
 import { createPool, waitForDatabase } from './database.ts';
@@ -9,7 +10,6 @@ import { examine } from './doctor.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { migrate } from './migrate.ts';
-import { mintToken, parseDuration } from './mint.ts';
 import { isWorker, startProcesses } from './processes.ts';
 import { startRelay } from './relay.ts';
 import { runSql } from './sql.ts';

@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Admission } from './admission.ts';
+import { createVerifier, type VerifierSettings } from './auth/token.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { consoleRoutes } from './console/console.ts';
 import { createPool, createReaderPool, openReader, openSession } from './database.ts';
@@ -18,7 +19,6 @@ import { startRetention } from './retention.ts';
 import { Sockets } from './sockets.ts';
 import { MAX_HEADER_BYTES, Streams } from './streams.ts';
 import { Subscribers } from './subscribers.ts';
-import { createVerifier, type VerifierSettings } from './token.ts';
 import { Trace } from './trace.ts';
 import { startWakeup } from './wakeup.ts';
 

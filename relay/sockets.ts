@@ -5,13 +5,13 @@ import type { Socket as NetworkSocket } from 'node:net';
 import { Server, type Socket } from 'socket.io';
 import { newSessionId, RelayAdapter, type Wire, wireOf } from './adapter.ts';
 import type { Admission } from './admission.ts';
+import { bearerFrom } from './auth/token.ts';
+import { TokenError } from './auth/token-error.ts';
 import type { Encoded } from './encoded.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { type Connection, Subscriber, type Subscribers } from './subscribers.ts';
-import { bearerFrom } from './token.ts';
-import { TokenError } from './token-error.ts';
 
 export interface SocketsOptions {
   server: HttpServer;

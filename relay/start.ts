@@ -1,4 +1,7 @@
 // recado start: a database, its migrations, sample clinics and a relay, in one process.
+
+import { mintToken } from './auth/sign.ts';
+import type { VerifierSettings } from './auth/token.ts';
 import type { Settings } from './config.ts';
 import { createPool, waitForDatabase } from './database.ts';
 import { addSamples, announceDatabase, findSecret } from './demo.ts';
@@ -6,9 +9,7 @@ import { startEmbedded } from './embedded.ts';
 import { startEvolutionWorker } from './evolution/worker.ts';
 import type { Log } from './log.ts';
 import { migrate } from './migrate.ts';
-import { mintToken } from './mint.ts';
 import { startRelay } from './relay.ts';
-import type { VerifierSettings } from './token.ts';
 
 /** What was started, and how to end it. */
 export interface Started {

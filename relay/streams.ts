@@ -4,12 +4,12 @@
 //   curl -N -H "Authorization: Bearer $TOKEN" http://localhost:3000/events
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Admission } from './admission.ts';
+import { bearerFrom } from './auth/token.ts';
+import { TokenError } from './auth/token-error.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { type Connection, Subscriber, type Subscribers } from './subscribers.ts';
-import { bearerFrom } from './token.ts';
-import { TokenError } from './token-error.ts';
 
 export interface StreamsOptions {
   subscribers: Subscribers;

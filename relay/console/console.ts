@@ -9,6 +9,8 @@
 //   POST /demo/act             one of the sample's statements        ┘
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
+import { mintToken } from '../auth/sign.ts';
+import { bearerFrom, type Identity, type VerifierSettings } from '../auth/token.ts';
 import { version } from '../config.ts';
 import { toAsyncApi } from '../contract/asyncapi.ts';
 import { type ContractEvent, readContract } from '../contract/read.ts';
@@ -23,8 +25,6 @@ import {
   readJson,
   refuseOthersThanOperators,
 } from '../http.ts';
-import { mintToken } from '../mint.ts';
-import { bearerFrom, type Identity, type VerifierSettings } from '../token.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';

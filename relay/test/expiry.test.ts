@@ -1,4 +1,4 @@
-import { Expiry } from '../expiry.ts';
+import { Expiry } from '../auth/expiry.ts';
 
 /** An expiry whose ends can be awaited. */
 function watched() {

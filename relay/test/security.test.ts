@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { io, type Socket } from 'socket.io-client';
+import { mintToken } from '../auth/sign.ts';
 import { readSettings } from '../config.ts';
 import { createLog } from '../log.ts';
-import { mintToken } from '../mint.ts';
 import { type Relay, startRelay } from '../relay.ts';
 import { createDatabase, type TestDatabase } from './postgres.ts';
 

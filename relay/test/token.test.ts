@@ -10,10 +10,10 @@ import {
   type JWTPayload,
   SignJWT,
 } from 'jose';
+import { mintToken, parseDuration } from '../auth/sign.ts';
+import { bearerFrom, createVerifier, type VerifierOptions, type VerifierSettings } from '../auth/token.ts';
+import { TokenError } from '../auth/token-error.ts';
 import { readSettings } from '../config.ts';
-import { mintToken, parseDuration } from '../mint.ts';
-import { bearerFrom, createVerifier, type VerifierOptions, type VerifierSettings } from '../token.ts';
-import { TokenError } from '../token-error.ts';
 
 const SECRET = 'a secret for tests that has more than thirty-two bytes';
 const NOW = Date.UTC(2026, 0, 15, 12);

@@ -1,5 +1,5 @@
 // What every section is given, and how it starts the server and the clients of a peer.
-import { mintToken } from '../../relay/mint.ts';
+import { mintToken } from '../../relay/auth/sign.ts';
 import type { Calm } from './calm.ts';
 import { type Child, startChild } from './child.ts';
 import type { Cluster } from './cluster.ts';

@@ -1,7 +1,7 @@
 // Two thousand clients lose their relay at once, miss events, and come back at once, each with its position.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { io, type Socket } from 'socket.io-client';
-import { mintToken } from '../../mint.ts';
+import { mintToken } from '../../auth/sign.ts';
 import { until } from '../world.ts';
 import { SECRET } from './nodes.ts';
 import type { Figure, Verdict } from './report.ts';

@@ -1,7 +1,7 @@
 // Tokens of our own, where one secret signs and verifies: for `recado token`, the demo and the tests.
 import { randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
-import { RecadoError } from './errors.ts';
+import { RecadoError } from '../errors.ts';
 import { accountText } from './token.ts';
 
 export interface MintOptions {

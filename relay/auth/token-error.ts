@@ -1,8 +1,8 @@
 // Why a token is refused, and whether the same token could ever be accepted: a stock client does not come back after
 // connect_error, so a passing fault must not be answered with one.
 import { decodeProtectedHeader, errors } from 'jose';
-import type { JwtSettings } from './config.ts';
-import { describe, RecadoError } from './errors.ts';
+import type { JwtSettings } from '../config.ts';
+import { describe, RecadoError } from '../errors.ts';
 
 /** The last instant a Date can hold, in seconds since 1970. */
 export const MAX_NUMERIC_DATE = 8.64e12;

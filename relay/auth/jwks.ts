@@ -9,7 +9,7 @@ import {
   type JWTVerifyOptions,
   jwtVerify,
 } from 'jose';
-import { describe } from './errors.ts';
+import { describe } from '../errors.ts';
 import { isBadSignature, TokenError } from './token-error.ts';
 
 // The life of a key set, in milliseconds.

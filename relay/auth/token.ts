@@ -1,8 +1,8 @@
 // Bearer token → who it is and until when.
 import type { IncomingHttpHeaders } from 'node:http';
 import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
-import type { JwtKey, JwtSettings } from './config.ts';
-import { type KeySetOptions, verifyByKeySet } from './key-set.ts';
+import type { JwtKey, JwtSettings } from '../config.ts';
+import { type KeySetOptions, verifyByKeySet } from './jwks.ts';
 import { kindOf, MAX_NUMERIC_DATE, refusal, TokenError } from './token-error.ts';
 
 const MAX_TOKEN_LENGTH = 8 * 1024;

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { type Client, type ClientError, type ConnectOptions, connect } from '../client.ts';
+import { type Client, type ClientError, type ConnectOptions, connect } from '../client/client.ts';
 import { packageRoot } from '../config.ts';
 import type { Relay } from '../relay.ts';
 import { type Database, freshDatabase, startNode, token, until } from './world.ts';
@@ -253,7 +253,7 @@ test('a handler is taken off', async () => {
 });
 
 test('is part of the package, with types, and imports nothing that a browser has not', async () => {
-  const source = await readFile(join(packageRoot, 'relay/client.ts'), 'utf8');
+  const source = await readFile(join(packageRoot, 'relay/client/client.ts'), 'utf8');
   expect([...source.matchAll(/^(?:import|export) .* from '([^']+)'/gm)].map((match) => match[1])).toEqual([
     'socket.io-client',
   ]);
@@ -262,7 +262,7 @@ test('is part of the package, with types, and imports nothing that a browser has
     cwd: packageRoot,
   });
   expect(stdout).toBe('function');
-  expect(await readFile(join(packageRoot, 'dist/relay/client.d.ts'), 'utf8')).toContain(
+  expect(await readFile(join(packageRoot, 'dist/relay/client/client.d.ts'), 'utf8')).toContain(
     'export declare function connect',
   );
 });

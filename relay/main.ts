@@ -2,19 +2,19 @@
 // The command line: recado <command>. Each command is a few lines here; what it does has a file of its own.
 import { Command } from 'commander';
 import { mintToken, parseDuration } from './auth/sign.ts';
+import { findDatabase, findSecret } from './commands/demo.ts';
+import { examine } from './commands/doctor.ts';
+import { runSql } from './commands/sql.ts';
+import { start, startEvolution } from './commands/start.ts';
+import { tail } from './commands/tail.ts';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
 import { FORMATS, findBreaks, findProblems, printContract } from './contract.ts';
 import { createPool, waitForDatabase } from './database.ts';
-import { findDatabase, findSecret } from './demo.ts';
-import { examine } from './doctor.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { migrate } from './migrate.ts';
 import { isWorker, startProcesses } from './processes.ts';
 import { startRelay } from './relay.ts';
-import { runSql } from './sql.ts';
-import { start, startEvolution } from './start.ts';
-import { tail } from './tail.ts';
 import { traceEvent } from './trace.ts';
 
 const program = new Command('recado')

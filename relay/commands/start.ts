@@ -1,15 +1,15 @@
 // recado start: a database, its migrations, sample clinics and a relay, in one process.
 
-import { mintToken } from './auth/sign.ts';
-import type { VerifierSettings } from './auth/token.ts';
-import type { Settings } from './config.ts';
-import { createPool, waitForDatabase } from './database.ts';
+import { mintToken } from '../auth/sign.ts';
+import type { VerifierSettings } from '../auth/token.ts';
+import type { Settings } from '../config.ts';
+import { createPool, waitForDatabase } from '../database.ts';
+import { startEmbedded } from '../embedded.ts';
+import { startEvolutionWorker } from '../evolution/worker.ts';
+import type { Log } from '../log.ts';
+import { migrate } from '../migrate.ts';
+import { startRelay } from '../relay.ts';
 import { addSamples, announceDatabase, findSecret } from './demo.ts';
-import { startEmbedded } from './embedded.ts';
-import { startEvolutionWorker } from './evolution/worker.ts';
-import type { Log } from './log.ts';
-import { migrate } from './migrate.ts';
-import { startRelay } from './relay.ts';
 
 /** What was started, and how to end it. */
 export interface Started {
@@ -54,7 +54,7 @@ export async function start(
 
 /** Only when asked for: the server of the demonstration is no part of the relay. */
 async function startWhatsApp(databaseUrl: string): Promise<() => Promise<void>> {
-  const { startWhatsAppDemo } = await import('../scripts/evolution-server/demo.ts');
+  const { startWhatsAppDemo } = await import('../../scripts/evolution-server/demo.ts');
   const demo = await startWhatsAppDemo(databaseUrl);
   return () => demo.close();
 }

@@ -1,6 +1,6 @@
 // recado sql: for machines without psql.
 import type pg from 'pg';
-import { describe, RecadoError } from './errors.ts';
+import { describe, RecadoError } from '../errors.ts';
 
 /**
  * Runs a statement (or several) and renders what the last one returned.

@@ -4,9 +4,9 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
-import type { VerifierSettings } from './auth/token.ts';
-import { packageRoot, type Settings } from './config.ts';
-import { RecadoError } from './errors.ts';
+import type { VerifierSettings } from '../auth/token.ts';
+import { packageRoot, type Settings } from '../config.ts';
+import { RecadoError } from '../errors.ts';
 
 /** DATABASE_URL, or the embedded Postgres of a `recado start` that runs. @throws RecadoError `database_not_running` */
 export async function findDatabase(settings: Settings): Promise<string> {

@@ -8,7 +8,7 @@ import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
-import { FORMATS, findBreaks, findProblems, printContract } from './contract.ts';
+import { FORMATS, findBreaks, findProblems, printContract } from './contract/command.ts';
 import { createPool, waitForDatabase } from './database.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Ajv } from 'ajv';
 import { packageRoot } from '../config.ts';
+import { printContract } from '../contract/command.ts';
 import { breaksOf, parseContract } from '../contract/diff.ts';
 import { readContract } from '../contract/read.ts';
-import { printContract } from '../contract.ts';
 import { type Clinic, openClinic, setStatus, softDelete } from './clinic.ts';
 
 let clinic: Clinic;

@@ -5,7 +5,7 @@ import { Admission } from './admission.ts';
 import { createVerifier, type VerifierSettings } from './auth/token.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { consoleRoutes } from './console/console.ts';
-import { createPool, createReaderPool, openReader, openSession } from './database.ts';
+import { createPool, createReaderPool, openReader, openSession } from './db/connect.ts';
 import { gaugeInstances } from './evolution/overview.ts';
 import { syncRoutes } from './evolution/route.ts';
 import { Feed } from './feed.ts';

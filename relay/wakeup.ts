@@ -1,7 +1,7 @@
 // When to read: the doorbell, the safety timer, and the pace while the gate is closed. The table is the parcel: a
 // ring that is lost costs at most one safety interval.
 import type pg from 'pg';
-import { startDoorbell } from './doorbell.ts';
+import { startDoorbell } from './db/listen.ts';
 import { Gate, type GateState } from './gate.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';

@@ -1,7 +1,7 @@
 // recado doctor: looks at everything a relay needs, and says what to do.
 import pg from 'pg';
 import { readSettings, type Settings } from '../config.ts';
-import { waitForDatabase } from '../database.ts';
+import { waitForDatabase } from '../db/connect.ts';
 import { describe, RecadoError } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { findDatabase, findSecret } from './demo.ts';

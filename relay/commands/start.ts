@@ -3,11 +3,11 @@
 import { mintToken } from '../auth/sign.ts';
 import type { VerifierSettings } from '../auth/token.ts';
 import type { Settings } from '../config.ts';
-import { createPool, waitForDatabase } from '../database.ts';
-import { startEmbedded } from '../embedded.ts';
+import { createPool, waitForDatabase } from '../db/connect.ts';
+import { startEmbedded } from '../db/embedded.ts';
+import { migrate } from '../db/migrate.ts';
 import { startEvolutionWorker } from '../evolution/worker.ts';
 import type { Log } from '../log.ts';
-import { migrate } from '../migrate.ts';
 import { startRelay } from '../relay.ts';
 import { addSamples, announceDatabase, findSecret } from './demo.ts';
 

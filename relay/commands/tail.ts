@@ -1,6 +1,6 @@
 // recado tail: the feed, printed. It reads as a relay does and emits to nobody.
 import { MAX_EVENT_BYTES, type Settings } from '../config.ts';
-import { createPool, openReader, openSession } from '../database.ts';
+import { createPool, openReader, openSession } from '../db/connect.ts';
 import { type Batch, Feed } from '../feed.ts';
 import type { Log } from '../log.ts';
 import { createMetrics } from '../metrics.ts';

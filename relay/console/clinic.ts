@@ -2,7 +2,7 @@
 // and a row; what is written is decided here. None of it knows of sockets or events: it is what any application,
 // or psql, would write.
 import pg from 'pg';
-import { transaction } from '../database.ts';
+import { transaction } from '../db/connect.ts';
 
 /** What the page shows at first, and the position from which events change it. */
 export interface Clinic {

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
-import { startDoorbell } from '../doorbell.ts';
+import { startDoorbell } from '../db/listen.ts';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type Connection, openConnection, type Pace } from './connection.ts';

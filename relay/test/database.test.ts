@@ -1,7 +1,7 @@
 // Connections, and which failures are waited for. A proxy stands between where the road has to break.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
-import { createPool, openReader, transaction, waitForDatabase } from '../database.ts';
+import { createPool, openReader, transaction, waitForDatabase } from '../db/connect.ts';
 import { hearing } from './hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from './postgres.ts';
 

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { type EmbeddedPostgres, startEmbedded } from '../embedded.ts';
+import { type EmbeddedPostgres, startEmbedded } from '../db/embedded.ts';
 import type { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 
@@ -262,7 +262,7 @@ const childScript = `
 
 /** The same in a process of its own, from compiled code. Rejects with all it said when it does not start. */
 async function startInChild({ dataDir, root = join(import.meta.dirname, '../..'), tmp, user }: InChild) {
-  const module = join(root, 'dist/relay/embedded.js');
+  const module = join(root, 'dist/relay/db/embedded.js');
   const child = spawn(process.execPath, ['--input-type=module', '-e', childScript, module, dataDir], {
     ...user,
     cwd: '/',

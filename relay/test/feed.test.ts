@@ -5,13 +5,13 @@ import { chmod, chown, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { openReader } from '../database.ts';
-import { type EmbeddedPostgres, startEmbedded } from '../embedded.ts';
-import { environment, findBinaries } from '../embedded-binaries.ts';
+import { openReader } from '../db/connect.ts';
+import { type EmbeddedPostgres, startEmbedded } from '../db/embedded.ts';
+import { environment, findBinaries } from '../db/embedded-binaries.ts';
+import { migrate } from '../db/migrate.ts';
 import { type Batch, Feed, type FeedListener } from '../feed.ts';
 import { createLog } from '../log.ts';
 import { createMetrics } from '../metrics.ts';
-import { migrate } from '../migrate.ts';
 import type { OutboxEvent, PageLimits, Revocation } from '../outbox.ts';
 import { covers, hasSeen, parsePosition, parseSnapshot, type Snapshot, sees } from '../position.ts';
 import { Window, type WindowLimits } from '../window.ts';

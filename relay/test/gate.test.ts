@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { packageRoot } from '../config.ts';
-import { createPool, openSession } from '../database.ts';
+import { createPool, openSession } from '../db/connect.ts';
 import { Gate } from '../gate.ts';
 import { createLog } from '../log.ts';
 import { createMetrics } from '../metrics.ts';

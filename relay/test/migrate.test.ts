@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { packageRoot } from '../config.ts';
-import { type MigrateOptions, migrate, migrateDown } from '../migrate.ts';
+import { type MigrateOptions, migrate, migrateDown } from '../db/migrate.ts';
 import { hearing } from './hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from './postgres.ts';
 

@@ -1,7 +1,7 @@
 // A million events: what Postgres does with each query of the relay, prepared and set up as the relay does it. No
 // sequential scan, no JIT, and as many rows touched as there is news, also beside a transaction held open throughout.
 import type pg from 'pg';
-import { openReader } from '../database.ts';
+import { openReader } from '../db/connect.ts';
 import {
   areFew,
   findRecent,

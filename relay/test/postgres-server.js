@@ -37,8 +37,8 @@ export async function close() {
 
 async function start() {
   const [{ startEmbedded }, { migrate }, { createLog }] = await Promise.all([
-    import('../../dist/relay/embedded.js'),
-    import('../../dist/relay/migrate.js'),
+    import('../../dist/relay/db/embedded.js'),
+    import('../../dist/relay/db/migrate.js'),
     import('../../dist/relay/log.js'),
   ]);
   const server = await startServer(startEmbedded);

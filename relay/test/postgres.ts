@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
 import pg from 'pg';
-import { createPool } from '../database.ts';
+import { createPool } from '../db/connect.ts';
 import { createLog } from '../log.ts';
 
 export interface TestDatabase {

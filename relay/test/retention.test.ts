@@ -1,6 +1,6 @@
 // The ring: which slots are emptied, which are not, and what becomes of a client whose events are gone.
 import type pg from 'pg';
-import { openReader } from '../database.ts';
+import { openReader } from '../db/connect.ts';
 import { readAccountPage } from '../outbox.ts';
 import { isTooOld, parsePosition, parseSnapshot } from '../position.ts';
 import { Client, type Database, freshDatabase, startNode, token, until } from './world.ts';

@@ -3,8 +3,8 @@
 
 import { readContract } from '../contract/read.ts';
 import { toTypeScript } from '../contract/typescript.ts';
+import { migrate } from '../db/migrate.ts';
 import { createLog } from '../log.ts';
-import { migrate } from '../migrate.ts';
 import type { Relay } from '../relay.ts';
 import { createDatabase, type TestDatabase } from './postgres.ts';
 import { Client, startNode, token, until } from './world.ts';

@@ -1,7 +1,7 @@
 // The LISTEN connection: killed, half-open, without a database, closed at bad moments. The safety reads are a minute
 // apart here, so that whatever is heard was rung for. The gate has its own tests.
 import type pg from 'pg';
-import { createPool, openSession } from '../database.ts';
+import { createPool, openSession } from '../db/connect.ts';
 import { createLog } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
 import { startWakeup, type Wakeup } from '../wakeup.ts';

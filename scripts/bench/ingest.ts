@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { startEmbedded } from '../../relay/embedded.ts';
+import { startEmbedded } from '../../relay/db/embedded.ts';
 import { startEvolutionWorker } from '../../relay/evolution/worker.ts';
 import { createLog } from '../../relay/log.ts';
 import { type StoredMessage, startEvolutionServer } from '../evolution-server/server.ts';

@@ -1,9 +1,9 @@
 // The Postgres of a run: a real one, that can be crashed and comes back on the same port with the same data.
 import { join } from 'node:path';
 import pg from 'pg';
-import { type EmbeddedPostgres, startEmbedded } from '../../embedded.ts';
+import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
+import { migrate } from '../../db/migrate.ts';
 import { createLog } from '../../log.ts';
-import { migrate } from '../../migrate.ts';
 
 /** `max_prepared_transactions`: some writers commit in two phases. A failed lock wait ends soon, so that writers go on. */
 const SETTINGS = { max_connections: '120', max_prepared_transactions: '20', shared_buffers: '64MB' };

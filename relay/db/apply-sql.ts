@@ -11,8 +11,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { describe, RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
+import { describe, RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
 
 export interface Patience {
   log: Log;

@@ -12,9 +12,9 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
+import { describe, RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
 import { environment, findBinaries, run, type User, unless } from './embedded-binaries.ts';
-import { describe, RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
 
 export interface EmbeddedOptions {
   dataDir: string;

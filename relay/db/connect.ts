@@ -1,8 +1,8 @@
 // Connections to Postgres: how they are made, what values become in them, and which failures heal by waiting.
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { describe, RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
+import { describe, RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
 
 /** xid8, pg_snapshot and pg_current_xact_id(), on which positions rest, came with 13. */
 const OLDEST_POSTGRES = 13;

@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { runner } from 'node-pg-migrate';
 import type pg from 'pg';
+import { packageRoot } from '../config.ts';
+import { RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
 import { type ApplyOptions, applySql, patiently, sentenceOf } from './apply-sql.ts';
-import { packageRoot } from './config.ts';
-import { openSession } from './database.ts';
-import { RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
+import { openSession } from './connect.ts';
 
 export interface MigrateOptions {
   databaseUrl: string;

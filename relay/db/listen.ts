@@ -1,7 +1,7 @@
 // The LISTEN connection. NOTIFY is a doorbell: it says that there is something to read, never what.
 import pgListen from 'pg-listen';
-import { describe } from './errors.ts';
-import type { Log } from './log.ts';
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
 
 export interface DoorbellOptions {
   /** A direct connection: LISTEN is deaf behind a transaction pooler. */

@@ -6,8 +6,8 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
-import { describe, RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
+import { describe, RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
 
 /** Postgres refuses to run as root: whom it runs as then. Undefined: as ourselves. */
 export type User = { uid: number; gid: number } | undefined;

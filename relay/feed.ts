@@ -1,7 +1,7 @@
 // The loop: wake → read what became visible → hand it on. One per process; it reads for every account.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { REVOKE } from './delivery.ts';
+import { REVOKE } from './delivery/deliveries.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';

@@ -6,14 +6,14 @@ import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
 import { TokenError } from './auth/token-error.ts';
 import type { Settings } from './config.ts';
+import type { Trace } from './delivery/recent-emits.ts';
+import type { Subscribers } from './delivery/subscribers.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Feed } from './feed.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 import { countProblems, readLoad } from './outbox.ts';
 import type { Streams } from './streams.ts';
-import type { Subscribers } from './subscribers.ts';
-import type { Trace } from './trace.ts';
 import type { Wakeup } from './wakeup.ts';
 
 /** What a process says of itself, and what /readyz shows of all. */

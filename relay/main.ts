@@ -11,11 +11,11 @@ import { readSettings, type Settings, variablesAsText, version } from './config.
 import { FORMATS, findBreaks, findProblems, printContract } from './contract/command.ts';
 import { createPool, waitForDatabase } from './db/connect.ts';
 import { migrate } from './db/migrate.ts';
+import { traceEvent } from './delivery/recent-emits.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { isWorker, startProcesses } from './processes.ts';
 import { startRelay } from './relay.ts';
-import { traceEvent } from './trace.ts';
 
 const program = new Command('recado')
   .description('Realtime relay from Postgres commits to Socket.IO rooms.')

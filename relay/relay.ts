@@ -6,6 +6,9 @@ import { createVerifier, type VerifierSettings } from './auth/token.ts';
 import { MAX_EVENT_BYTES, type Settings } from './config.ts';
 import { consoleRoutes } from './console/console.ts';
 import { createPool, createReaderPool, openReader, openSession } from './db/connect.ts';
+import { Trace } from './delivery/recent-emits.ts';
+import { Replay } from './delivery/replay.ts';
+import { Subscribers } from './delivery/subscribers.ts';
 import { gaugeInstances } from './evolution/overview.ts';
 import { syncRoutes } from './evolution/route.ts';
 import { Feed } from './feed.ts';
@@ -14,12 +17,9 @@ import type { Log } from './log.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import type { PageLimits } from './outbox.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
-import { Replay } from './replay.ts';
 import { startRetention } from './retention.ts';
 import { Sockets } from './sockets.ts';
 import { MAX_HEADER_BYTES, Streams } from './streams.ts';
-import { Subscribers } from './subscribers.ts';
-import { Trace } from './trace.ts';
 import { startWakeup } from './wakeup.ts';
 
 export interface RelayOptions {

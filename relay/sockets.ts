@@ -7,11 +7,11 @@ import { newSessionId, RelayAdapter, type Wire, wireOf } from './adapter.ts';
 import type { Admission } from './admission.ts';
 import { bearerFrom } from './auth/token.ts';
 import { TokenError } from './auth/token-error.ts';
-import type { Encoded } from './encoded.ts';
+import type { Encoded } from './delivery/encode.ts';
+import { type Connection, Subscriber, type Subscribers } from './delivery/subscribers.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
-import { type Connection, Subscriber, type Subscribers } from './subscribers.ts';
 
 export interface SocketsOptions {
   server: HttpServer;

@@ -6,10 +6,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Admission } from './admission.ts';
 import { bearerFrom } from './auth/token.ts';
 import { TokenError } from './auth/token-error.ts';
+import { type Connection, Subscriber, type Subscribers } from './delivery/subscribers.ts';
 import { describe, RecadoError } from './errors.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
-import { type Connection, Subscriber, type Subscribers } from './subscribers.ts';
 
 export interface StreamsOptions {
   subscribers: Subscribers;

@@ -1,5 +1,5 @@
 // The contract as the database has it, one entry per event.
-import type { ResyncReason } from '../delivery.ts';
+import type { ResyncReason } from '../delivery/deliveries.ts';
 import type { Session } from '../outbox.ts';
 import { type JsonSchema, schemaFrom } from './schema.ts';
 

@@ -1,4 +1,4 @@
-import { toDeliveries } from '../delivery.ts';
+import { toDeliveries } from '../delivery/deliveries.ts';
 import type { OutboxEvent } from '../outbox.ts';
 
 const run = {

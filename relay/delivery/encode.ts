@@ -1,5 +1,5 @@
 // Deliveries as bytes: each form is made once for all who hear them, when the first needs it.
-import type { Delivery } from './delivery.ts';
+import type { Delivery } from './deliveries.ts';
 
 /** The type of an engine packet with a message, and that of a Socket.IO event in the root namespace. */
 const MESSAGE = '4';

@@ -4,20 +4,20 @@
 // client that comes back what it missed, until in one tick its position is the feed's; in that tick it joins.
 // sockets.ts and stream.ts bring clients in and write to them.
 
-import { Expiry } from './auth/expiry.ts';
-import { Revocations } from './auth/revocations.ts';
-import type { Identity, Verifier } from './auth/token.ts';
-import { TokenError } from './auth/token-error.ts';
-import { type Delivery, type ResyncReason, resyncPayload, toDeliveries } from './delivery.ts';
-import { Encoded } from './encoded.ts';
-import { describe } from './errors.ts';
-import type { Batch, Feed, FeedListener } from './feed.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
-import type { OutboxEvent, Revocation } from './outbox.ts';
-import { covers, formatPosition, horizon, type Position, parsePosition, sees } from './position.ts';
+import { Expiry } from '../auth/expiry.ts';
+import { Revocations } from '../auth/revocations.ts';
+import type { Identity, Verifier } from '../auth/token.ts';
+import { TokenError } from '../auth/token-error.ts';
+import { describe } from '../errors.ts';
+import type { Batch, Feed, FeedListener } from '../feed.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { OutboxEvent, Revocation } from '../outbox.ts';
+import { covers, formatPosition, horizon, type Position, parsePosition, sees } from '../position.ts';
+import { type Delivery, type ResyncReason, resyncPayload, toDeliveries } from './deliveries.ts';
+import { Encoded } from './encode.ts';
+import type { Trace } from './recent-emits.ts';
 import type { Replay, ReplayPage } from './replay.ts';
-import type { Trace } from './trace.ts';
 
 export interface SubscribersOptions {
   verifier: Verifier;

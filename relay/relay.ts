@@ -11,16 +11,16 @@ import { Replay } from './delivery/replay.ts';
 import { Subscribers } from './delivery/subscribers.ts';
 import { gaugeInstances } from './evolution/overview.ts';
 import { syncRoutes } from './evolution/route.ts';
-import { Feed } from './feed.ts';
+import { Feed } from './feed/feed.ts';
+import type { PageLimits } from './feed/outbox.ts';
+import { startRetention } from './feed/retention.ts';
+import { startWakeup } from './feed/wakeup.ts';
 import { answer, gaugeProcess, listen } from './http.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
-import type { PageLimits } from './outbox.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
-import { startRetention } from './retention.ts';
 import { Sockets } from './sockets.ts';
 import { MAX_HEADER_BYTES, Streams } from './streams.ts';
-import { startWakeup } from './wakeup.ts';
 
 export interface RelayOptions {
   /** A direct connection, not a transaction pooler. */

@@ -1,6 +1,6 @@
 // Tokens refused before they expire. The table is the truth; the feed reads it again whenever a relay:revoke
 // passes by, before it hands that batch on.
-import type { Revocation } from '../outbox.ts';
+import type { Revocation } from '../feed/outbox.ts';
 import type { Identity } from './token.ts';
 
 export class Revocations {

@@ -1,8 +1,8 @@
 // How it goes, for the charts of an operator. Answers too while the database does not.
 import type pg from 'pg';
 import { describe } from '../errors.ts';
+import { snapshotText } from '../feed/position.ts';
 import { type Context, metricsText, readChecks } from '../http.ts';
-import { snapshotText } from '../position.ts';
 
 /** Counters are totals; the page makes rates of two of them. */
 export interface Operations {

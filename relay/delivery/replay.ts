@@ -2,9 +2,9 @@
 // that come back with the same position cost one query, however many they are. The sessions are few and not the
 // feed's, so that replays wait for each other and never for the live events.
 import type pg from 'pg';
+import { nextRange, type OutboxEvent, type PageLimits, readAccountPage } from '../feed/outbox.ts';
+import { formatPosition, isTooOld, type Position, type Snapshot } from '../feed/position.ts';
 import type { Metrics } from '../metrics.ts';
-import { nextRange, type OutboxEvent, type PageLimits, readAccountPage } from '../outbox.ts';
-import { formatPosition, isTooOld, type Position, type Snapshot } from '../position.ts';
 
 export interface ReplayPage {
   /** Events may be gone that the position has not seen; the rest is empty then. */

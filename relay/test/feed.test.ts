@@ -9,12 +9,12 @@ import { openReader } from '../db/connect.ts';
 import { type EmbeddedPostgres, startEmbedded } from '../db/embedded.ts';
 import { environment, findBinaries } from '../db/embedded-binaries.ts';
 import { migrate } from '../db/migrate.ts';
-import { type Batch, Feed, type FeedListener } from '../feed.ts';
+import { type Batch, Feed, type FeedListener } from '../feed/feed.ts';
+import type { OutboxEvent, PageLimits, Revocation } from '../feed/outbox.ts';
+import { covers, hasSeen, parsePosition, parseSnapshot, type Snapshot, sees } from '../feed/position.ts';
+import { Window, type WindowLimits } from '../feed/recent-events.ts';
 import { createLog } from '../log.ts';
 import { createMetrics } from '../metrics.ts';
-import type { OutboxEvent, PageLimits, Revocation } from '../outbox.ts';
-import { covers, hasSeen, parsePosition, parseSnapshot, type Snapshot, sees } from '../position.ts';
-import { Window, type WindowLimits } from '../window.ts';
 import { testServer } from './postgres.ts';
 import { type Database, deadPort, freshDatabase, openDatabase, until } from './world.ts';
 

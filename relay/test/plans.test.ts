@@ -12,8 +12,8 @@ import {
   readPage,
   readStart,
   type Session,
-} from '../outbox.ts';
-import { cut, parseSnapshot, type Snapshot } from '../position.ts';
+} from '../feed/outbox.ts';
+import { cut, parseSnapshot, type Snapshot } from '../feed/position.ts';
 import { type Database, freshDatabase } from './world.ts';
 
 const EVENTS = 1_000_000;

@@ -14,7 +14,7 @@ import {
   type Snapshot,
   sees,
   snapshotText,
-} from '../position.ts';
+} from '../feed/position.ts';
 import { type Database, freshDatabase } from './world.ts';
 
 let database: Database;

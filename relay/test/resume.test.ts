@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
-import { formatPosition, type Position, parsePosition } from '../position.ts';
+import { formatPosition, type Position, parsePosition } from '../feed/position.ts';
 import type { Relay } from '../relay.ts';
 import { Link } from './faults/links.ts';
 import { Client, type Database, freshDatabase, metric, startNode, through, token, until } from './world.ts';

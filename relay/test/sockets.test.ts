@@ -8,7 +8,7 @@ import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import { RelayAdapter, wireOf } from '../adapter.ts';
 import type { Delivery } from '../delivery/deliveries.ts';
 import { Encoded } from '../delivery/encode.ts';
-import { parsePosition } from '../position.ts';
+import { parsePosition } from '../feed/position.ts';
 import type { Relay } from '../relay.ts';
 import { Link } from './faults/links.ts';
 import {

@@ -2,9 +2,9 @@
 // apart here, so that whatever is heard was rung for. The gate has its own tests.
 import type pg from 'pg';
 import { createPool, openSession } from '../db/connect.ts';
+import { startWakeup, type Wakeup } from '../feed/wakeup.ts';
 import { createLog } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
-import { startWakeup, type Wakeup } from '../wakeup.ts';
 import { Link } from './faults/links.ts';
 import { Client, type Database, deadPort, freshDatabase, startNode, through, token, until } from './world.ts';
 

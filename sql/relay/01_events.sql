@@ -1,6 +1,6 @@
 -- Writing to the outbox.
 --
---   relay.gate_key()              advisory lock that says whether commits ring (the protocol: relay/wakeup.ts)
+--   relay.gate_key()              advisory lock that says whether commits ring (the protocol: relay/feed/wakeup.ts)
 --   relay.ringing_xid()           default of relay.events.xid: rings the doorbell once per transaction
 --   relay.restore_defaults()      for a DBA: sets it again
 --   relay.refuse_name(text)       names no client could survive

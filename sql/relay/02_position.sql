@@ -3,7 +3,7 @@
 --   relay.epoch()            whose transaction ids these are
 --   relay.settle_epoch()     what a relay calls whenever it connects: another epoch empties the outbox
 --   relay.new_epoch()        for a DBA, after a storage snapshot was restored with all relays down
---   relay.position_text()    snapshot -> text; relay/position.ts reads and writes the same
+--   relay.position_text()    snapshot -> text; relay/feed/position.ts reads and writes the same
 --   relay.position()         for an application: the position of the list it is just loading
 --
 -- The text is epoch-xmax.d.d.d in hexadecimal, where the transactions in progress follow as distances, largest

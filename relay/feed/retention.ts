@@ -1,9 +1,9 @@
 // Emptying the ring of relay.events: every node asks the database from time to time, which decides.
 import type pg from 'pg';
-import { describe } from './errors.ts';
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Feed } from './feed.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
 import { snapshotText } from './position.ts';
 
 export interface RetentionOptions {

@@ -19,9 +19,9 @@
 //   ends after a few seconds; the safety read remains.
 // - Nothing here is needed for correctness: a ring that is missing costs a safety interval.
 import type pg from 'pg';
-import { describe } from './errors.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Snapshot } from './position.ts';
 
 export type GateState = 'open' | 'closed' | 'settling';

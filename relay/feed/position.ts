@@ -3,7 +3,7 @@
 // A snapshot sees every transaction below xmax except those that were in progress (xip). Between two snapshots
 // lies what a reader has missed, also where a transaction with a small id commits last: that is why a position
 // is not "the last id seen".
-import { RecadoError } from './errors.ts';
+import { RecadoError } from '../errors.ts';
 
 /** Transactions are xid8: 64 bits, never reused in one epoch of a database. */
 export interface Snapshot {

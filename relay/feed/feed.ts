@@ -1,10 +1,10 @@
 // The loop: wake → read what became visible → hand it on. One per process; it reads for every account.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { REVOKE } from './delivery/deliveries.ts';
-import { describe, RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import { REVOKE } from '../delivery/deliveries.ts';
+import { describe, RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import {
   areFew,
   findRecent,
@@ -19,7 +19,7 @@ import {
   startNewEpoch,
 } from './outbox.ts';
 import { cut, isTooOld, NOTHING, type Snapshot } from './position.ts';
-import { Window, type WindowLimits } from './window.ts';
+import { Window, type WindowLimits } from './recent-events.ts';
 
 /** Events that became visible together, or a part of them. */
 export interface Batch {

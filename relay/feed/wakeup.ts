@@ -1,10 +1,10 @@
 // When to read: the doorbell, the safety timer, and the pace while the gate is closed. The table is the parcel: a
 // ring that is lost costs at most one safety interval.
 import type pg from 'pg';
-import { startDoorbell } from './db/listen.ts';
-import { Gate, type GateState } from './gate.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import { startDoorbell } from '../db/listen.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import { Gate, type GateState } from './notify-gate.ts';
 import type { Snapshot } from './position.ts';
 
 /** The channel on which commits notify. */

@@ -7,7 +7,7 @@ import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
 import type { Settings } from './config.ts';
-import { type AllProcesses, type Listening, listen, type WorkerState } from './http.ts';
+import { type AllProcesses, type Listening, listen, type WorkerState } from './http/router.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 

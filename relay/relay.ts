@@ -15,7 +15,7 @@ import { Feed } from './feed/feed.ts';
 import type { PageLimits } from './feed/outbox.ts';
 import { startRetention } from './feed/retention.ts';
 import { startWakeup } from './feed/wakeup.ts';
-import { answer, gaugeProcess, listen } from './http.ts';
+import { answer, gaugeProcess, listen } from './http/router.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { isWorker, joinAsWorker } from './processes.ts';

@@ -24,7 +24,7 @@ import {
   type Routes,
   readJson,
   refuseOthersThanOperators,
-} from '../http.ts';
+} from '../http/router.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { describe } from '../errors.ts';
 import { snapshotText } from '../feed/position.ts';
-import { type Context, metricsText, readChecks } from '../http.ts';
+import { type Context, metricsText, readChecks } from '../http/router.ts';
 
 /** Counters are totals; the page makes rates of two of them. */
 export interface Operations {

@@ -4,17 +4,17 @@ import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type pg from 'pg';
-import { TokenError } from './auth/token-error.ts';
-import type { Settings } from './config.ts';
-import type { Trace } from './delivery/recent-emits.ts';
-import type { Subscribers } from './delivery/subscribers.ts';
-import { describe, RecadoError } from './errors.ts';
-import type { Feed } from './feed/feed.ts';
-import { countProblems, readLoad } from './feed/outbox.ts';
-import type { Wakeup } from './feed/wakeup.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
-import type { Streams } from './streams.ts';
+import { TokenError } from '../auth/token-error.ts';
+import type { Settings } from '../config.ts';
+import type { Trace } from '../delivery/recent-emits.ts';
+import type { Subscribers } from '../delivery/subscribers.ts';
+import { describe, RecadoError } from '../errors.ts';
+import type { Feed } from '../feed/feed.ts';
+import { countProblems, readLoad } from '../feed/outbox.ts';
+import type { Wakeup } from '../feed/wakeup.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Streams } from '../streams.ts';
 
 /** What a process says of itself, and what /readyz shows of all. */
 export interface WorkerState {

@@ -14,8 +14,8 @@ import { migrate } from './db/migrate.ts';
 import { traceEvent } from './delivery/recent-emits.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
-import { isWorker, startProcesses } from './processes.ts';
-import { startRelay } from './relay.ts';
+import { isWorker, startProcesses } from './server/processes.ts';
+import { startRelay } from './server/relay.ts';
 
 const program = new Command('recado')
   .description('Realtime relay from Postgres commits to Socket.IO rooms.')

@@ -8,7 +8,7 @@ import { startEmbedded } from '../db/embedded.ts';
 import { migrate } from '../db/migrate.ts';
 import { startEvolutionWorker } from '../evolution/worker.ts';
 import type { Log } from '../log.ts';
-import { startRelay } from '../relay.ts';
+import { startRelay } from '../server/relay.ts';
 import { addSamples, announceDatabase, findSecret } from './demo.ts';
 
 /** What was started, and how to end it. */

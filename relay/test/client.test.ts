@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Client, type ClientError, type ConnectOptions, connect } from '../client/client.ts';
 import { packageRoot } from '../config.ts';
-import type { Relay } from '../relay.ts';
+import type { Relay } from '../server/relay.ts';
 import { type Database, freshDatabase, startNode, token, until } from './world.ts';
 
 interface Events {

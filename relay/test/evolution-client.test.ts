@@ -6,7 +6,7 @@ import {
 } from '../../scripts/evolution-server/server.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../evolution/worker.ts';
 import { createLog } from '../log.ts';
-import type { Relay } from '../relay.ts';
+import type { Relay } from '../server/relay.ts';
 import { type Captured, captured, startWorld, type World } from './evolution-world.ts';
 import { Client, startNode, token, until } from './world.ts';
 

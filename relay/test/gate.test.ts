@@ -9,7 +9,7 @@ import { Gate } from '../feed/notify-gate.ts';
 import { parseSnapshot } from '../feed/position.ts';
 import { createLog } from '../log.ts';
 import { createMetrics } from '../metrics.ts';
-import type { Relay } from '../relay.ts';
+import type { Relay } from '../server/relay.ts';
 import { Client, type Database, freshDatabase, SECRET, startNode, token, until } from './world.ts';
 
 const log = createLog('silent', false);

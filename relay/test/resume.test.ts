@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import { formatPosition, type Position, parsePosition } from '../feed/position.ts';
-import type { Relay } from '../relay.ts';
+import type { Relay } from '../server/relay.ts';
 import { Link } from './faults/links.ts';
 import { Client, type Database, freshDatabase, metric, startNode, through, token, until } from './world.ts';
 

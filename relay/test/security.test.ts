@@ -5,7 +5,7 @@ import { io, type Socket } from 'socket.io-client';
 import { mintToken } from '../auth/sign.ts';
 import { readSettings } from '../config.ts';
 import { createLog } from '../log.ts';
-import { type Relay, startRelay } from '../relay.ts';
+import { type Relay, startRelay } from '../server/relay.ts';
 import { createDatabase, type TestDatabase } from './postgres.ts';
 
 const SECRET = 'a secret of this test, thirty-two bytes';

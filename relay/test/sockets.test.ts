@@ -9,7 +9,7 @@ import { RelayAdapter, wireOf } from '../adapter.ts';
 import type { Delivery } from '../delivery/deliveries.ts';
 import { Encoded } from '../delivery/encode.ts';
 import { parsePosition } from '../feed/position.ts';
-import type { Relay } from '../relay.ts';
+import type { Relay } from '../server/relay.ts';
 import { Link } from './faults/links.ts';
 import {
   Client,

@@ -1,7 +1,7 @@
 // GET /events: the same as a socket hears, for programs that speak HTTP only.
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
-import type { Relay } from '../relay.ts';
+import type { Relay } from '../server/relay.ts';
 import { Client, type Database, freshDatabase, metric, startNode, token, until } from './world.ts';
 
 let database: Database;

@@ -7,7 +7,7 @@ import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket
 import { type MintOptions, mintToken } from '../auth/sign.ts';
 import { readSettings } from '../config.ts';
 import { createLog } from '../log.ts';
-import { type Relay, startRelay } from '../relay.ts';
+import { type Relay, startRelay } from '../server/relay.ts';
 import type { Link } from './faults/links.ts';
 import { createDatabase } from './postgres.ts';
 

@@ -8,7 +8,7 @@ import { Server } from 'socket.io';
 import * as ws from 'ws';
 import { readSettings } from '../../relay/config.ts';
 import { createLog } from '../../relay/log.ts';
-import { startRelay } from '../../relay/relay.ts';
+import { startRelay } from '../../relay/server/relay.ts';
 import { answerParent, readUsage } from './child.ts';
 import { type PeerName, room } from './peers.ts';
 

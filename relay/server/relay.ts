@@ -1,26 +1,26 @@
 // One relay process: its parts put together, and taken apart in order.
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Admission } from './admission.ts';
-import { createVerifier, type VerifierSettings } from './auth/token.ts';
-import { MAX_EVENT_BYTES, type Settings } from './config.ts';
-import { consoleRoutes } from './console/console.ts';
-import { createPool, createReaderPool, openReader, openSession } from './db/connect.ts';
-import { Trace } from './delivery/recent-emits.ts';
-import { Replay } from './delivery/replay.ts';
-import { Subscribers } from './delivery/subscribers.ts';
-import { gaugeInstances } from './evolution/overview.ts';
-import { syncRoutes } from './evolution/route.ts';
-import { Feed } from './feed/feed.ts';
-import type { PageLimits } from './feed/outbox.ts';
-import { startRetention } from './feed/retention.ts';
-import { startWakeup } from './feed/wakeup.ts';
-import { answer, gaugeProcess, listen } from './http/router.ts';
-import type { Log } from './log.ts';
-import { createMetrics, type Metrics } from './metrics.ts';
+import { Admission } from '../admission.ts';
+import { createVerifier, type VerifierSettings } from '../auth/token.ts';
+import { MAX_EVENT_BYTES, type Settings } from '../config.ts';
+import { consoleRoutes } from '../console/console.ts';
+import { createPool, createReaderPool, openReader, openSession } from '../db/connect.ts';
+import { Trace } from '../delivery/recent-emits.ts';
+import { Replay } from '../delivery/replay.ts';
+import { Subscribers } from '../delivery/subscribers.ts';
+import { gaugeInstances } from '../evolution/overview.ts';
+import { syncRoutes } from '../evolution/route.ts';
+import { Feed } from '../feed/feed.ts';
+import type { PageLimits } from '../feed/outbox.ts';
+import { startRetention } from '../feed/retention.ts';
+import { startWakeup } from '../feed/wakeup.ts';
+import { answer, gaugeProcess, listen } from '../http/router.ts';
+import type { Log } from '../log.ts';
+import { createMetrics, type Metrics } from '../metrics.ts';
+import { Sockets } from '../sockets.ts';
+import { MAX_HEADER_BYTES, Streams } from '../streams.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
-import { Sockets } from './sockets.ts';
-import { MAX_HEADER_BYTES, Streams } from './streams.ts';
 
 export interface RelayOptions {
   /** A direct connection, not a transaction pooler. */

@@ -14,7 +14,7 @@ import { countProblems, readLoad } from '../feed/outbox.ts';
 import type { Wakeup } from '../feed/wakeup.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Streams } from '../streams.ts';
+import type { Streams } from '../transport/sse.ts';
 
 /** What a process says of itself, and what /readyz shows of all. */
 export interface WorkerState {

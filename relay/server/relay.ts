@@ -1,7 +1,6 @@
 // One relay process: its parts put together, and taken apart in order.
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Admission } from '../admission.ts';
 import { createVerifier, type VerifierSettings } from '../auth/token.ts';
 import { MAX_EVENT_BYTES, type Settings } from '../config.ts';
 import { consoleRoutes } from '../console/console.ts';
@@ -18,8 +17,9 @@ import { startWakeup } from '../feed/wakeup.ts';
 import { answer, gaugeProcess, listen } from '../http/router.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
-import { Sockets } from '../sockets.ts';
-import { MAX_HEADER_BYTES, Streams } from '../streams.ts';
+import { Admission } from '../transport/admission.ts';
+import { Sockets } from '../transport/socketio.ts';
+import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
 
 export interface RelayOptions {

@@ -1,6 +1,6 @@
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
-import { Admission, type AdmissionSettings } from '../admission.ts';
+import { Admission, type AdmissionSettings } from '../transport/admission.ts';
 
 const settings: AdmissionSettings = { corsOrigin: [], connectionsPerAddress: 2, trustedProxies: 0 };
 

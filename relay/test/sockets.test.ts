@@ -5,11 +5,11 @@ import { text } from 'node:stream/consumers';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { Server, type Socket as ServerSocket } from 'socket.io';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
-import { RelayAdapter, wireOf } from '../adapter.ts';
 import type { Delivery } from '../delivery/deliveries.ts';
 import { Encoded } from '../delivery/encode.ts';
 import { parsePosition } from '../feed/position.ts';
 import type { Relay } from '../server/relay.ts';
+import { RelayAdapter, wireOf } from '../transport/socket-writer.ts';
 import { Link } from './faults/links.ts';
 import {
   Client,

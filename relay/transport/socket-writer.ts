@@ -11,7 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { Socket as NetworkSocket } from 'node:net';
 import type { Socket } from 'socket.io';
 import { Adapter, type Session } from 'socket.io-adapter';
-import type { Encoded } from './delivery/encode.ts';
+import type { Encoded } from '../delivery/encode.ts';
 
 /** A session id as hard to guess as Socket.IO's own. */
 export function newSessionId(): string {

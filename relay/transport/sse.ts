@@ -3,13 +3,13 @@
 //
 //   curl -N -H "Authorization: Bearer $TOKEN" http://localhost:3000/events
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { bearerFrom } from '../auth/token.ts';
+import { TokenError } from '../auth/token-error.ts';
+import { type Connection, Subscriber, type Subscribers } from '../delivery/subscribers.ts';
+import { describe, RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Admission } from './admission.ts';
-import { bearerFrom } from './auth/token.ts';
-import { TokenError } from './auth/token-error.ts';
-import { type Connection, Subscriber, type Subscribers } from './delivery/subscribers.ts';
-import { describe, RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
 
 export interface StreamsOptions {
   subscribers: Subscribers;

@@ -3,15 +3,15 @@
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import type { Socket as NetworkSocket } from 'node:net';
 import { Server, type Socket } from 'socket.io';
-import { newSessionId, RelayAdapter, type Wire, wireOf } from './adapter.ts';
+import { bearerFrom } from '../auth/token.ts';
+import { TokenError } from '../auth/token-error.ts';
+import type { Encoded } from '../delivery/encode.ts';
+import { type Connection, Subscriber, type Subscribers } from '../delivery/subscribers.ts';
+import { describe, RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Admission } from './admission.ts';
-import { bearerFrom } from './auth/token.ts';
-import { TokenError } from './auth/token-error.ts';
-import type { Encoded } from './delivery/encode.ts';
-import { type Connection, Subscriber, type Subscribers } from './delivery/subscribers.ts';
-import { describe, RecadoError } from './errors.ts';
-import type { Log } from './log.ts';
-import type { Metrics } from './metrics.ts';
+import { newSessionId, RelayAdapter, type Wire, wireOf } from './socket-writer.ts';
 
 export interface SocketsOptions {
   server: HttpServer;

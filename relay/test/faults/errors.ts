@@ -28,7 +28,7 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['missing', 'resyncs', 'lost by the database'],
     edits: [
       {
-        file: 'position.js',
+        file: 'feed/position.js',
         find: 'if (xmax >= snapshot.xmax)\n        return snapshot;',
         put: 'return snapshot;',
       },
@@ -41,7 +41,7 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['twice', 'out of order'],
     edits: [
       {
-        file: 'subscribers.js',
+        file: 'delivery/subscribers.js',
         find: 'let { position } = subscriber;',
         put: 'let { position } = subscriber;\n        this.#join(subscriber);',
       },
@@ -54,17 +54,17 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['missing'],
     edits: [
       {
-        file: 'feed.js',
+        file: 'feed/feed.js',
         find: ': { seen: this.#seen, bound: null, after: 0n };',
         put: ': { seen: NOTHING, bound: null, after: this.cursor ?? (await readLastId(session)) };',
       },
       {
-        file: 'feed.js',
+        file: 'feed/feed.js',
         find: 'page = await readPage(session, range, limits);\n                if',
         put: 'page = await readPage(session, range, limits);\n                this.cursor = page.events.at(-1)?.id ?? range.after;\n                if',
       },
       {
-        file: 'feed.js',
+        file: 'feed/feed.js',
         find: 'export class Feed {',
         put: `async function readLastId(session) {
     const { rows } = await session.query('select coalesce(max(id), 0)::text as id from relay.events');
@@ -81,7 +81,7 @@ export class Feed {`,
     noticedAs: ['twice'],
     edits: [
       {
-        file: 'adapter.js',
+        file: 'transport/socket-writer.js',
         find: 'return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets: [] };',
         put: `const session = sessions.get(pid);
         const index = session?.packets.findIndex(([, , position]) => position === _position) ?? -1;
@@ -89,7 +89,7 @@ export class Feed {`,
         return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets };`,
       },
       {
-        file: 'adapter.js',
+        file: 'transport/socket-writer.js',
         find: 'export class RelayAdapter extends Adapter {',
         put: `const sessions = new Map();
 const packetsOf = new Map();
@@ -105,21 +105,21 @@ export function rememberSession(pid, account) {
 export class RelayAdapter extends Adapter {`,
       },
       {
-        file: 'subscribers.js',
+        file: 'delivery/subscribers.js',
         find: 'const encoded = new Encoded(deliveries);',
         put: 'const encoded = new Encoded(deliveries);\n        remember(account, deliveries);',
       },
       {
-        file: 'subscribers.js',
+        file: 'delivery/subscribers.js',
         find: "import { Encoded } from './encoded.js';",
         put: "import { remember } from './adapter.js';\nimport { Encoded } from './encoded.js';",
       },
       {
-        file: 'sockets.js',
+        file: 'transport/socketio.js',
         find: 'void subscribers.add(subscriber);',
         put: 'rememberSession(socket.pid, subscriber.identity.accountId);\n        void subscribers.add(subscriber);',
       },
-      { file: 'sockets.js', find: 'import { newSessionId,', put: 'import { rememberSession, newSessionId,' },
+      { file: 'transport/socketio.js', find: 'import { newSessionId,', put: 'import { rememberSession, newSessionId,' },
     ],
   },
   {
@@ -127,7 +127,7 @@ export class RelayAdapter extends Adapter {`,
     name: 'same pid on a resync',
     run: ['--scenario', 'faults', '--seconds', '5', '--faults', '2', '--only', 'client links cut'],
     noticedAs: ['complaints'],
-    edits: [{ file: 'sockets.js', find: 'forgetSession(socket);\n', put: ';\n' }],
+    edits: [{ file: 'transport/socketio.js', find: 'forgetSession(socket);\n', put: ';\n' }],
   },
   {
     // xmax is the latest completed transaction + 1, and says nothing of those in progress below it.
@@ -135,7 +135,7 @@ export class RelayAdapter extends Adapter {`,
     run: ['--scenario', 'bell'],
     noticedAs: ['late'],
     edits: [
-      { file: 'gate.js', find: 'const oldest = now.xip[0] ?? now.xmax;', put: 'const oldest = now.xmax;' },
+      { file: 'feed/notify-gate.js', find: 'const oldest = now.xip[0] ?? now.xmax;', put: 'const oldest = now.xmax;' },
     ],
   },
 ];

@@ -1,0 +1,431 @@
+// The gate: its race step by step over connections of their own, and its nodes, killed and frozen ones included.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { packageRoot } from '../../config.ts';
+import { createPool, openSession } from '../../db/connect.ts';
+import { Gate } from '../../feed/notify-gate.ts';
+import { parseSnapshot } from '../../feed/position.ts';
+import { createLog } from '../../log.ts';
+import { createMetrics } from '../../metrics.ts';
+import type { Relay } from '../../server/relay.ts';
+import { Client, type Database, freshDatabase, SECRET, startNode, token, until } from '../world.ts';
+
+const log = createLog('silent', false);
+const EVENT = 'gate.test';
+const INSERT = `insert into relay.events (account_id, event, payload) values ('acc-1', '${EVENT}', 'null')`;
+
+let database: Database;
+const ends: (() => unknown)[] = [];
+
+beforeEach(async () => {
+  database = await freshDatabase();
+  await database.query('select relay.publish(event => $1)', [EVENT]);
+});
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+  await database.close();
+});
+
+/** @param beforeMark what happens at the moment when it takes the mark of its reopening */
+function openGate(beforeMark?: () => Promise<unknown>): Gate {
+  const pool = createPool({ url: database.url, name: 'gate test', max: 2, log });
+  const query = pool.query.bind(pool) as (text: string, values?: unknown[]) => Promise<unknown>;
+  Object.assign(pool, {
+    async query(text: string, values?: unknown[]) {
+      if (text.includes('pg_current_xact_id')) await beforeMark?.();
+      return query(text, values);
+    },
+  });
+  const gate = new Gate({
+    connect: () => openSession({ url: database.url, name: 'recado gate' }),
+    pool,
+    log,
+    metrics: createMetrics(),
+  });
+  ends.push(async () => {
+    await gate.end();
+    await pool.end();
+  });
+  return gate;
+}
+
+/** Counts the rings; a marker behind them tells that none is still on its way. */
+class Bell {
+  readonly #session: pg.Client;
+  readonly #heard: string[] = [];
+  #markers = 0;
+
+  private constructor(session: pg.Client) {
+    this.#session = session;
+    session.on('notification', ({ payload }) => this.#heard.push(payload ?? ''));
+  }
+
+  static async listen(): Promise<Bell> {
+    const session = await database.connect();
+    await session.query('listen relay');
+    return new Bell(session);
+  }
+
+  /** Rings of all that committed before the call, since the last one. */
+  async rings(): Promise<number> {
+    this.#markers += 1;
+    const marker = `marker ${this.#markers}`;
+    await this.#session.query("select pg_notify('relay', $1)", [marker]);
+    await until('the marker is heard', () => this.#heard.includes(marker));
+    return this.#heard.splice(0).filter((payload) => payload === '').length;
+  }
+}
+
+interface Holding {
+  mode: string;
+  granted: boolean;
+  name: string;
+}
+
+/** Who has, or waits for, the gate's lock (0) or that of its holder (1). */
+async function holdings(which: 0 | 1): Promise<Holding[]> {
+  return database.query<Record<string, unknown> & Holding>(
+    `select l.mode, l.granted, a.application_name as name
+       from pg_locks as l join pg_stat_activity as a using (pid)
+      where l.locktype = 'advisory' and l.database = (select oid from pg_database where datname = current_database())
+        and (l.classid::bigint << 32) + l.objid::bigint = relay.gate_key() + $1::int`,
+    [which],
+  );
+}
+
+/** Closed, and nobody in the way. */
+async function closeFirmly(gate: Gate): Promise<void> {
+  expect(await gate.close()).toBe(true);
+  await until('the lock is granted', async () =>
+    (await holdings(0)).some(({ mode, granted }) => mode === 'ExclusiveLock' && granted),
+  );
+}
+
+async function look(gate: Gate, session: pg.Client): Promise<void> {
+  const { rows } = await session.query<{ now: string }>('select pg_current_snapshot()::text as now');
+  gate.observe(parseSnapshot(rows[0]!.now));
+}
+
+describe('step by step', () => {
+  test('a commit rings while the gate is open, and does not while it is closed', async () => {
+    const gate = openGate();
+    const bell = await Bell.listen();
+    await database.query(INSERT);
+    expect(await bell.rings()).toBe(1);
+    await closeFirmly(gate);
+    await database.query(INSERT);
+    expect(await bell.rings()).toBe(0);
+    await gate.open();
+    await database.query(INSERT);
+    expect(await bell.rings()).toBe(1);
+  });
+
+  test('a writer that saw the gate closed keeps it from counting as open until it has ended', async () => {
+    const gate = openGate();
+    const bell = await Bell.listen();
+    const writers = [await database.connect(), await database.connect()] as const;
+    const reader = await database.connect();
+    await closeFirmly(gate);
+
+    for (const writer of writers) {
+      await writer.query('begin');
+      await writer.query(INSERT); // Sees it closed: nobody will ring for this one.
+    }
+    await gate.open();
+    expect(gate.state).toBe('settling');
+    // xmax of this snapshot is above the mark, and so is every transaction that has completed.
+    await look(gate, reader);
+    expect(gate.state).toBe('settling');
+    // A mark that is the xmax of a snapshot would be the first writer's id, and miss the second one.
+    await writers[0].query('commit');
+    await look(gate, reader);
+    expect(gate.state).toBe('settling');
+    await database.query(INSERT);
+    await look(gate, reader);
+    expect(gate.state).toBe('settling');
+
+    await writers[1].query('commit');
+    expect(await bell.rings()).toBe(1); // Of the other one, which came after the gate was opened.
+    // Transactions of other databases of this server may be older than the mark too.
+    await until('it is open', async () => {
+      await look(gate, reader);
+      return gate.state === 'open';
+    });
+  });
+
+  test('who comes between the unlock and the mark rings, or the mark would miss it', async () => {
+    const bell = await Bell.listen();
+    const gate = openGate(() => database.query(INSERT));
+    await closeFirmly(gate);
+    await gate.open();
+    expect(await bell.rings()).toBe(1);
+  });
+
+  test('a writer that has its transaction, and looks at the gate after it was opened, rings', async () => {
+    const gate = openGate();
+    const bell = await Bell.listen();
+    const writer = await database.connect();
+    await closeFirmly(gate);
+    await writer.query('begin; select pg_current_xact_id()');
+    await gate.open();
+    await writer.query(INSERT);
+    await writer.query('commit');
+    expect(await bell.rings()).toBe(1);
+  });
+
+  test('writers are silent from the request on, while one that rang keeps its transaction open', async () => {
+    const gate = openGate();
+    const bell = await Bell.listen();
+    const early = await database.connect();
+    await early.query('begin');
+    await early.query(INSERT);
+    expect(await gate.close()).toBe(true);
+    expect(gate.state).toBe('closed');
+    await until('the request waits', async () =>
+      (await holdings(0)).some(({ mode, granted }) => mode === 'ExclusiveLock' && !granted),
+    );
+
+    await database.query(INSERT);
+    expect(await bell.rings()).toBe(0);
+    await early.query(INSERT);
+    await early.query('commit');
+    expect(await bell.rings()).toBe(1);
+  });
+
+  test('reopening does not wait for a writer that the request waits for', async () => {
+    const gate = openGate();
+    const bell = await Bell.listen();
+    const early = await database.connect();
+    await early.query('begin');
+    await early.query(INSERT);
+    await gate.close();
+    await gate.open();
+    await database.query(INSERT);
+    expect(await bell.rings()).toBe(1);
+    expect(await holdings(1)).toEqual([]);
+    await early.query('commit');
+  });
+
+  test('one node holds it', async () => {
+    const [first, second] = [openGate(), openGate()];
+    expect(await first.close()).toBe(true);
+    expect(await second.close()).toBe(false);
+    expect(second.state).toBe('open');
+    expect(await holdings(1)).toHaveLength(1);
+  });
+
+  test('another node ends a holder, which then settles as if it had opened by itself', async () => {
+    const [first, second] = [openGate(), openGate()];
+    const bell = await Bell.listen();
+    await closeFirmly(first);
+    await second.endOtherHolder();
+    await until('the first has noticed', () => first.state !== 'closed');
+    expect(await holdings(1)).toEqual([]);
+    await database.query(INSERT);
+    expect(await bell.rings()).toBe(1);
+    await closeFirmly(second);
+  });
+
+  test('a ring for the others that is asked for during one is made after it', async () => {
+    const gate = openGate();
+    const bell = await Bell.listen();
+    await closeFirmly(gate);
+    const asked = [gate.ringForOthers(), gate.ringForOthers(), gate.ringForOthers()];
+    await Promise.all(asked);
+    expect(await bell.rings()).toBe(2);
+  });
+});
+
+describe('a transaction', () => {
+  test('rings once, however many events it has', async () => {
+    const bell = await Bell.listen();
+    const writer = await database.connect();
+    await writer.query('begin');
+    for (let n = 0; n < 5; n += 1) await writer.query(INSERT);
+    expect((await holdings(0)).filter(({ mode }) => mode === 'ShareLock')).toHaveLength(1);
+    await writer.query('commit');
+    expect(await bell.rings()).toBe(1);
+    expect(await holdings(0)).toEqual([]);
+  });
+
+  test('rings after a savepoint with its first event was rolled back', async () => {
+    const bell = await Bell.listen();
+    const writer = await database.connect();
+    await writer.query('begin; savepoint a');
+    await writer.query(INSERT);
+    await writer.query('rollback to savepoint a');
+    await writer.query(INSERT);
+    await writer.query('commit');
+    expect(await bell.rings()).toBe(1);
+  });
+
+  test('does not ring for no rows', async () => {
+    const bell = await Bell.listen();
+    await database.query(
+      `insert into relay.events (account_id, event) select 'acc-1', '${EVENT}' from generate_series(1, 0)`,
+    );
+    expect(await bell.rings()).toBe(0);
+  });
+
+  test('does not ring, and takes no lock, where it is muted', async () => {
+    const bell = await Bell.listen();
+    const writer = await database.connect();
+    await writer.query('set relay.ring = off');
+    await writer.query('begin');
+    await writer.query(INSERT);
+    expect(await holdings(0)).toEqual([]);
+    await writer.query('commit');
+    expect(await bell.rings()).toBe(0);
+    await writer.query('reset relay.ring');
+    await writer.query(INSERT);
+    expect(await bell.rings()).toBe(1);
+  });
+
+  test('that tells something commits to disk before it is told', async () => {
+    const writer = await database.connect();
+    await writer.query('set synchronous_commit = off; begin');
+    await writer.query(INSERT);
+    const { rows } = await writer.query('show synchronous_commit');
+    expect(rows).toEqual([{ synchronous_commit: 'local' }]);
+    await writer.query('commit');
+    expect((await writer.query('show synchronous_commit')).rows).toEqual([{ synchronous_commit: 'off' }]);
+  });
+});
+
+describe('nodes', () => {
+  async function node(): Promise<Relay> {
+    const relay = await startNode(database.url);
+    ends.push(() => relay.close());
+    await relay.ready();
+    return relay;
+  }
+
+  async function client(port: number): Promise<Client> {
+    const connected = new Client(port, { token: await token() });
+    ends.push(() => connected.close());
+    return connected.live();
+  }
+
+  async function holds(relay: Relay): Promise<boolean> {
+    return (await relay.metrics.gateClosed.get()).values[0]?.value === 1;
+  }
+
+  let told = 0;
+  beforeEach(() => {
+    told = 0;
+  });
+
+  async function tell(): Promise<void> {
+    told += 1;
+    await database.query(INSERT);
+  }
+
+  /** Two writers at full speed, until the condition holds. */
+  async function writeUntil(what: string, condition: () => Promise<boolean>): Promise<void> {
+    let done = false;
+    const write = async () => {
+      const writer = await database.connect();
+      while (!done) {
+        await writer.query(`do $$ begin for n in 1 .. 50 loop ${INSERT}; commit; end loop; end $$`);
+        told += 50;
+      }
+    };
+    const writing = [write(), write()];
+    try {
+      await until(what, condition);
+    } finally {
+      done = true;
+      await Promise.all(writing);
+    }
+  }
+
+  test('it closes under load and opens again, and nothing is lost or told twice on the way', async () => {
+    const relay = await node();
+    const listening = await client(relay.port);
+    await writeUntil('the gate is closed', () => holds(relay));
+    await until('the gate is open', async () => !(await holds(relay)));
+    await tell();
+    await listening.hears(told);
+    await tell();
+    expect(await listening.hears(told)).toHaveLength(told);
+  });
+
+  test('of two nodes one holds it, and clients of both hear everything once', async () => {
+    const relays = [await node(), await node()] as const;
+    const clients = [await client(relays[0].port), await client(relays[1].port)] as const;
+    const holding = async () => (await Promise.all(relays.map(holds))).filter(Boolean).length;
+    await writeUntil('the gate is closed', async () => (await holding()) > 0);
+    expect(await holding()).toBe(1);
+    // The last one is told by the holder's ring, or by a safety read.
+    await tell();
+    for (const listening of clients) expect(await listening.hears(told)).toHaveLength(told);
+  });
+
+  /** A node that can be killed, told to hold the gate by load. */
+  async function holderProcess(): Promise<ChildProcess> {
+    const child = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), 'relay'], {
+      env: { ...process.env, DATABASE_URL: database.url, JWT_SECRET: SECRET, HOST: '127.0.0.1', PORT: '0' },
+      stdio: 'ignore',
+    });
+    const gone = once(child, 'exit');
+    ends.push(async () => {
+      child.kill('SIGKILL');
+      await gone;
+    });
+    await until(
+      'the process reads',
+      async () =>
+        (
+          await database.query(
+            "select from pg_stat_activity where datname = current_database() and application_name = 'recado feed'",
+          )
+        ).length > 0,
+      30_000,
+    );
+    await writeUntil('the process holds the gate', async () => (await holdings(1)).length > 0);
+    return child;
+  }
+
+  test('a holder that is killed leaves the gate open', async () => {
+    const child = await holderProcess();
+    const relay = await node();
+    const listening = await client(relay.port);
+    told = 0;
+    await tell();
+    await listening.hears(told);
+    child.kill('SIGKILL');
+    await until('its locks are gone', async () => (await holdings(1)).length === 0);
+    const bell = await Bell.listen();
+    await tell();
+    expect(await bell.rings()).toBe(1);
+    expect(await listening.hears(told)).toHaveLength(told);
+  });
+
+  test('a holder that is frozen is found out by its silence, and ended by the other node', async () => {
+    const child = await holderProcess();
+    const relay = await node();
+    const listening = await client(relay.port);
+    told = 0;
+    child.kill('SIGSTOP');
+    const frozen = (await holdings(1)).map(({ name }) => name);
+    expect(frozen).toEqual(['recado gate']);
+    const bell = await Bell.listen();
+    await tell();
+    expect(await bell.rings()).toBe(0); // The gate is closed, and nobody rings for others.
+    await listening.hears(told);
+    await until('the holder is ended', async () => {
+      await tell();
+      return (await holdings(1)).length === 0;
+    });
+    await bell.rings();
+    await tell();
+    expect(await bell.rings()).toBe(1);
+    expect(await listening.hears(told)).toHaveLength(told);
+    child.kill('SIGCONT');
+    // It goes on, with the gate it lost: it hears what is written, and may close the gate again.
+    await writeUntil('somebody holds the gate', async () => (await holdings(1)).length > 0);
+    expect(await listening.hears(told)).toHaveLength(told);
+  });
+});

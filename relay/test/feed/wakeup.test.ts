@@ -1,0 +1,245 @@
+// The LISTEN connection: killed, half-open, without a database, closed at bad moments. The safety reads are a minute
+// apart here, so that whatever is heard was rung for. The gate has its own tests.
+import type pg from 'pg';
+import { createPool, openSession } from '../../db/connect.ts';
+import { startWakeup, type Wakeup } from '../../feed/wakeup.ts';
+import { createLog } from '../../log.ts';
+import { createMetrics, type Metrics } from '../../metrics.ts';
+import { Link } from '../faults/links.ts';
+import {
+  Client,
+  type Database,
+  deadPort,
+  freshDatabase,
+  startNode,
+  through,
+  token,
+  until,
+} from '../world.ts';
+
+const silent = createLog('silent', false);
+let database: Database;
+const ends: (() => unknown)[] = [];
+beforeAll(async () => {
+  database = await freshDatabase();
+  await database.query("select relay.publish(event => 'test.event')");
+});
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+afterAll(() => database.close());
+
+class Bell {
+  readonly link: Link;
+  readonly wakeup: Wakeup;
+  readonly metrics: Metrics = createMetrics();
+  readonly #pool: pg.Pool;
+  rings = 0;
+
+  constructor(link: Link) {
+    this.link = link;
+    // The gate's own connections do not go through the link: what is tested is the one that listens.
+    this.#pool = createPool({ url: database.url, name: 'gate of a test', log: silent, max: 1 });
+    this.wakeup = startWakeup({
+      databaseUrl: through(link, database.url),
+      connect: () => openSession({ url: database.url, name: 'gate of a test' }),
+      pool: this.#pool,
+      mayCloseGate: false,
+      ring: () => {
+        this.rings += 1;
+      },
+      safetyReadMs: 60_000,
+      paceMs: 60_000,
+      log: silent,
+      metrics: this.metrics,
+    });
+    ends.push(() => this.close());
+  }
+
+  /** Resolves when a commit rings. It is repeated: one that came before LISTEN is not heard, but read. */
+  async heard(): Promise<void> {
+    const before = await this.notified();
+    await until('a commit is heard', async () => {
+      await emit();
+      return (await this.notified()) > before;
+    });
+  }
+
+  async notified(): Promise<number> {
+    return (await this.metrics.wakeups.get()).values[0]?.value ?? 0;
+  }
+
+  async close(): Promise<void> {
+    await this.wakeup.close();
+    if (!this.#pool.ended) await this.#pool.end();
+  }
+}
+
+async function emit(account = 'acc-1', payload: unknown = 1): Promise<void> {
+  await database.query('select relay.emit($1, $2, $3)', [account, 'test.event', JSON.stringify(payload)]);
+}
+
+async function linkToDatabase(): Promise<Link> {
+  const link = await Link.to(Number(new URL(database.url).port));
+  ends.push(() => link.close());
+  return link;
+}
+
+async function startBell(): Promise<Bell> {
+  const bell = new Bell(await linkToDatabase());
+  await until('it listens', () => bell.wakeup.listening);
+  return bell;
+}
+
+const listeners = () =>
+  database.query(
+    "select pid from pg_stat_activity where application_name = 'recado wakeup' and datname = current_database()",
+  );
+
+test('whoever listens again rings, since something may have been missed', async () => {
+  const bell = await startBell();
+  for (let i = 0; i < 2; i += 1) {
+    const { rings } = bell;
+    await database.query(
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup'",
+    );
+    await until('it noticed', () => !bell.wakeup.listening);
+    await until('it listens again', () => bell.wakeup.listening);
+    await until('it rang', () => bell.rings > rings);
+    await bell.heard();
+  }
+});
+
+test('a half-open connection is noticed, and another one listens', async () => {
+  const bell = await startBell();
+  // Neither side is told.
+  bell.link.forget(false, 60_000);
+  await until('it noticed', () => !bell.wakeup.listening);
+  await until('it listens again', () => bell.wakeup.listening);
+  await bell.heard();
+  expect((await bell.metrics.listenFailures.get()).values[0]!.value).toBe(1);
+});
+
+test('a database that is away, at the start or later, is waited for', async () => {
+  const link = await linkToDatabase();
+  const real = link.target;
+  link.point(await deadPort());
+  const bell = new Bell(link);
+  for (let i = 0; i < 2; i += 1) {
+    expect(bell.wakeup.listening).toBe(false);
+    link.point(real);
+    await until('it listens', () => bell.wakeup.listening);
+    await bell.heard();
+    link.point(await deadPort());
+    link.cut();
+    await until('it noticed', () => !bell.wakeup.listening);
+  }
+});
+
+test('a database that is slow to connect to is heard all the same', async () => {
+  const link = await linkToDatabase();
+  // The handshake takes some round trips, more together than a query may take.
+  link.delay(200);
+  const bell = new Bell(link);
+  await until('it listens', () => bell.wakeup.listening, 25_000);
+  link.delay(0);
+  await bell.heard();
+});
+
+describe('closed', () => {
+  /** What this process keeps open: sockets. */
+  const sockets = () =>
+    process.getActiveResourcesInfo().filter((name) => /TCP(Socket|Connect)/.test(name)).length;
+
+  test('while it listens: nobody listens', async () => {
+    const bell = await startBell();
+    await bell.close();
+    await until('nobody listens', async () => (await listeners()).length === 0);
+  });
+
+  test.each(['before the first connection', 'while it reconnects'])(
+    '%s, with the database away: it does not come back when the database does',
+    async (when) => {
+      const link = await linkToDatabase();
+      const real = link.target;
+      let bell: Bell;
+      if (when === 'while it reconnects') {
+        bell = new Bell(link);
+        await until('it listens', () => bell.wakeup.listening);
+        link.point(await deadPort());
+        link.cut();
+        await until('it noticed', () => !bell.wakeup.listening);
+      } else {
+        link.point(await deadPort());
+        bell = new Bell(link);
+      }
+      await bell.close();
+      link.point(real);
+      // One that knocks would be heard: the next in the row does.
+      const next = new Bell(link);
+      await until('the next one listens', () => next.wakeup.listening);
+      await next.heard();
+      expect(await listeners()).toHaveLength(1);
+      expect(bell.wakeup.listening).toBe(false);
+    },
+  );
+
+  test('while the database takes connections and is silent: it ends, and so does what it had begun', async () => {
+    const before = sockets();
+    const link = await linkToDatabase();
+    link.freeze();
+    const bell = new Bell(link);
+    let closed = false;
+    void bell.close().then(() => {
+      closed = true;
+    });
+    await until('it is closed', () => closed, 10_000);
+    link.thaw();
+    await until('nobody listens', async () => (await listeners()).length === 0);
+    await link.close();
+    await until('no socket is left', () => sockets() <= before);
+  });
+
+  test('twice, and at once', async () => {
+    const bell = new Bell(await linkToDatabase());
+    await Promise.all([bell.wakeup.close(), bell.wakeup.close()]);
+    await until('nobody listens', async () => (await listeners()).length === 0);
+  });
+});
+
+describe('a relay', () => {
+  async function startRelay(link: Link): Promise<Client> {
+    const relay = await startNode(through(link, database.url), { SAFETY_READ_MS: '60000' });
+    ends.push(() => relay.close());
+    await relay.ready();
+    const client = new Client(relay, { token: await token() });
+    ends.push(() => client.close());
+    return client.live();
+  }
+
+  test('delivers what was committed while nobody listened, as soon as somebody does', async () => {
+    const client = await startRelay(await linkToDatabase());
+    for (let n = 1; n <= 3; n += 1) {
+      await database.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup'",
+      );
+      await emit('acc-1', n);
+      await client.hears(n);
+    }
+    expect(client.payloads).toEqual([1, 2, 3]);
+  });
+
+  test('comes back by itself when the database was unreachable, and delivers what was committed meanwhile', async () => {
+    const link = await linkToDatabase();
+    const real = link.target;
+    const client = await startRelay(link);
+    link.point(await deadPort());
+    link.cut();
+    for (let n = 1; n <= 5; n += 1) await emit('acc-1', n);
+    link.point(real);
+    await client.hears(5);
+    await emit('acc-1', 6);
+    expect(await client.hears(6)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(client.connects).toHaveLength(1);
+  });
+});

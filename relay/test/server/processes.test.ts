@@ -1,0 +1,173 @@
+// Several processes behind one port: stock clients of both transports, one set of metrics, one state of health, and
+// workers that come and go.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { packageRoot } from '../../config.ts';
+import { Client, type Database, deadPort, freshDatabase, SECRET, token, until } from '../world.ts';
+
+const EVENT = 'processes.test';
+const PROCESSES = 2;
+
+let database: Database;
+let first: ChildProcess;
+let gone: Promise<unknown[]>;
+let port: number;
+let clients: Client[];
+let told: number;
+
+// One set of processes for all tests; the last one ends it.
+beforeAll(async () => {
+  database = await freshDatabase();
+  await database.query('select relay.publish(event => $1)', [EVENT]);
+  port = await deadPort();
+  first = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), 'relay'], {
+    env: {
+      ...process.env,
+      DATABASE_URL: database.url,
+      JWT_SECRET: SECRET,
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      RELAY_PROCESSES: String(PROCESSES),
+    },
+    stdio: 'ignore',
+  });
+  gone = once(first, 'exit');
+}, 60_000);
+
+beforeEach(async () => {
+  clients = [];
+  told = 0;
+  await until('all processes are ready', async () => (await ask('/readyz')).status === 200, 60_000);
+}, 70_000);
+
+afterEach(() => {
+  for (const client of clients) client.close();
+});
+
+afterAll(async () => {
+  if (first.exitCode === null && first.signalCode === null) first.kill('SIGTERM');
+  await gone;
+  await database.close();
+});
+
+/** 503 too where nobody answers, for a moment, as a load balancer would have it. */
+async function ask(path: string): Promise<{ status: number; text: string }> {
+  try {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(5_000) });
+    return { status: response.status, text: await response.text() };
+  } catch {
+    return { status: 503, text: '' };
+  }
+}
+
+async function tell(): Promise<void> {
+  await database.query(
+    'insert into relay.events (account_id, event, payload) values ($1, $2, to_jsonb($3::int))',
+    ['acc-1', EVENT, told],
+  );
+  told += 1;
+}
+
+function everything(): number[] {
+  return Array.from({ length: told }, (_, n) => n);
+}
+
+/** Clients as an application makes them: some with websocket alone, some with the stock polling start. */
+async function connect(count: number): Promise<void> {
+  const auth = { token: await token() };
+  for (let n = 0; n < count; n += 1) {
+    clients.push(new Client(port, auth, n % 2 === 0 ? {} : { transports: ['polling', 'websocket'] }));
+  }
+  await Promise.all(clients.map((client) => client.live()));
+}
+
+async function metric(name: string): Promise<number> {
+  const { text } = await ask('/metrics');
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
+  return Number(line?.split(' ')[1] ?? 0);
+}
+
+/** Pids of the workers, from the system: they are the children of the first process. */
+async function workers(): Promise<number[]> {
+  const found: number[] = [];
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    const status = await readFile(`/proc/${entry}/stat`, 'utf8').catch(() => '');
+    // After the name, which is in parentheses: state, parent.
+    if (Number(status.slice(status.lastIndexOf(')') + 2).split(' ')[1]) === first.pid)
+      found.push(Number(entry));
+  }
+  return found;
+}
+
+test('clients of both transports connect to either process, and hear everything in order', async () => {
+  await connect(12);
+  await tell();
+  for (const client of clients) await client.hears(told);
+  const upgraded = () => clients.every(({ socket }) => socket.io.engine.transport.name === 'websocket');
+  await until('those that began with polling are upgraded', upgraded);
+  for (let n = 0; n < 20; n += 1) await tell();
+  for (const client of clients) expect(await client.hears(told)).toEqual(everything());
+  // Both have clients: with one only, the sums below would say nothing.
+  expect(await workers()).toHaveLength(PROCESSES);
+});
+
+test('a client that stays with polling reaches its process with every request', async () => {
+  clients = [new Client(port, { token: await token() }, { transports: ['polling'] })];
+  await connect(0);
+  for (let n = 0; n < 20; n += 1) await tell();
+  expect(await clients[0]!.hears(told)).toEqual(everything());
+  expect(clients[0]!.disconnects).toEqual([]);
+});
+
+test('metrics are those of all processes together, whoever answers', async () => {
+  await connect(8);
+  const before = await metric('recado_deliveries_total');
+  await tell();
+  for (const client of clients) await client.hears(told);
+  for (let asked = 0; asked < 4; asked += 1) {
+    await until('the sockets are summed', async () => (await metric('recado_sockets')) === 8);
+    await until('all listen', async () => (await metric('recado_listening')) === 1);
+    await until(
+      'the deliveries are summed',
+      async () => (await metric('recado_deliveries_total')) === before + 8,
+    );
+  }
+});
+
+test('a worker that is killed is replaced, and its clients go on where they were', async () => {
+  await connect(8);
+  await tell();
+  for (const client of clients) await client.hears(told);
+  const before = await workers();
+  process.kill(before[0]!, 'SIGKILL');
+  await tell();
+  await until('all processes are ready again', async () => {
+    const now = await workers();
+    return now.length === PROCESSES && !now.includes(before[0]!) && (await ask('/readyz')).status === 200;
+  });
+  await tell();
+  await until('those it had are back', () => clients.every(({ socket }) => socket.connected));
+  for (const client of clients) expect(await client.hears(told)).toEqual(everything());
+  const returned = clients.filter(({ connects }) => connects.length > 1);
+  expect(returned.length).toBeGreaterThan(0);
+  for (const { connects } of returned) expect(connects.at(-1)!.recovered).toBe(true);
+  for (const client of clients) expect(client.of('relay:resync')).toEqual([]);
+});
+
+test('readiness is that of all: it is refused while one process is missing', async () => {
+  const before = await workers();
+  process.kill(before[0]!, 'SIGKILL');
+  await until('it is refused', async () => (await ask('/readyz')).status === 503);
+  await until('it is granted', async () => (await ask('/readyz')).status === 200, 60_000);
+});
+
+test('SIGTERM ends the first process and its workers, with exit code 0', async () => {
+  await connect(4);
+  const pids = await workers();
+  first.kill('SIGTERM');
+  expect(await gone).toEqual([0, null]);
+  for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+});

@@ -1,0 +1,335 @@
+// GET /events: the same as a socket hears, for programs that speak HTTP only.
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
+import type { Relay } from '../../server/relay.ts';
+import { Client, type Database, freshDatabase, metric, startNode, token, until } from '../world.ts';
+
+let database: Database;
+let relay: Relay;
+const streams: Stream[] = [];
+
+beforeAll(async () => {
+  database = await freshDatabase();
+  await database.query(`select relay.publish('note.added'), relay.publish('note.large')`);
+  relay = await startNode(database.url);
+  await relay.ready();
+});
+afterEach(() => {
+  for (const stream of streams.splice(0)) stream.close();
+});
+afterAll(async () => {
+  await relay.close();
+  await database.close();
+});
+
+interface ServerSentEvent {
+  event: string;
+  id: string;
+  payload: unknown;
+}
+
+/** A program that reads a stream as the specification says. */
+class Stream {
+  readonly heard: ServerSentEvent[] = [];
+  ended = false;
+  readonly response: IncomingMessage;
+  #rest = '';
+
+  constructor(response: IncomingMessage) {
+    this.response = response;
+    response.setEncoding('utf8');
+    response.on('data', (text: string) => this.#read(text));
+    response.on('error', () => undefined);
+    response.on('close', () => {
+      this.ended = true;
+    });
+    streams.push(this);
+  }
+
+  #read(text: string): void {
+    const blocks = (this.#rest + text).split('\n\n');
+    this.#rest = blocks.pop()!;
+    for (const block of blocks) {
+      const fields = new Map(
+        block
+          .split('\n')
+          .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
+      );
+      const event = fields.get('event');
+      if (event === undefined) continue;
+      this.heard.push({ event, id: fields.get('id')!, payload: JSON.parse(fields.get('data')!) as unknown });
+    }
+  }
+
+  /** What a client sends back as Last-Event-ID. */
+  get position(): string {
+    return this.heard.at(-1)!.id;
+  }
+
+  get payloads(): unknown[] {
+    return this.heard.filter(({ event }) => !event.startsWith('relay:')).map(({ payload }) => payload);
+  }
+
+  hears(count: number): Promise<unknown> {
+    return until(
+      `a stream hears ${count} events, it heard ${this.payloads.length}`,
+      () => this.payloads.length >= count,
+    );
+  }
+
+  end(): Promise<unknown> {
+    return until('a stream ends', () => this.ended);
+  }
+
+  close(): void {
+    this.response.destroy();
+  }
+}
+
+interface Asking {
+  token?: string;
+  position?: string;
+  headers?: Record<string, string>;
+  method?: string;
+  port?: number;
+}
+
+async function ask({
+  token: bearer,
+  position,
+  headers,
+  method = 'GET',
+  port = relay.port,
+}: Asking = {}): Promise<IncomingMessage> {
+  const asked = request({
+    host: '127.0.0.1',
+    port,
+    path: '/events',
+    method,
+    headers: {
+      ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
+      ...(position !== undefined && { 'last-event-id': position }),
+      ...headers,
+    },
+  });
+  asked.end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  return response;
+}
+
+/** A stream that has been told where it is. */
+async function open(asking: Asking = {}): Promise<Stream> {
+  const response = await ask({ token: await token(), ...asking });
+  expect(response.statusCode).toBe(200);
+  const stream = new Stream(response);
+  await until('the stream is told where it is', () =>
+    stream.heard.some(({ event }) => event.startsWith('relay:')),
+  );
+  return stream;
+}
+
+async function refused(asking: Asking): Promise<{ status: number; code: string; response: IncomingMessage }> {
+  const response = await ask(asking);
+  let text = '';
+  for await (const chunk of response.setEncoding('utf8')) text += chunk;
+  return {
+    status: response.statusCode!,
+    code: (JSON.parse(text) as { error: { code: string } }).error.code,
+    response,
+  };
+}
+
+const add = (payload: unknown, account = 'acc-1') =>
+  database.query(`select relay.emit($1, 'note.added', $2)`, [account, JSON.stringify(payload)]);
+
+test('relay:ready, then what is committed, of its own account only, with what a socket hears as id', async () => {
+  const stream = await open();
+  expect(stream.response.headers).toMatchObject({
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-store, no-transform',
+  });
+  expect(stream.heard[0]).toMatchObject({ event: 'relay:ready', payload: { accountId: 'acc-1' } });
+  const socket = await new Client(relay, { token: await token() }).live();
+  try {
+    await add('of somebody else', 'acc-2');
+    await add({ text: 'line\nbreak — ü' });
+    await add(null);
+    await stream.hears(2);
+    await socket.hears(2);
+    expect(stream.payloads).toEqual([{ text: 'line\nbreak — ü' }, null]);
+    const bySocket = socket.heard.filter(({ event }) => event === 'note.added');
+    expect(stream.heard.slice(1).map(({ event, id, payload }) => ({ event, payload, position: id }))).toEqual(
+      bySocket,
+    );
+  } finally {
+    socket.close();
+  }
+});
+
+test('comes back with Last-Event-ID: what it missed, once, before anything newer; also to another node', async () => {
+  const first = await open();
+  await add(1);
+  await first.hears(1);
+  first.close();
+  for (const missed of [2, 3]) await add(missed);
+  const second = await open({ position: first.position });
+  await add(4);
+  await second.hears(3);
+  expect(second.payloads).toEqual([2, 3, 4]);
+  // Nothing tells it that it is new.
+  expect(second.heard.map(({ event }) => event)).not.toContain('relay:ready');
+  second.close();
+  await add(5);
+  const other = await startNode(database.url);
+  try {
+    const third = await open({ position: second.position, port: other.port });
+    await third.hears(1);
+    expect(third.payloads).toEqual([5]);
+    // What a socket saw last is as good, and the other way round.
+    const socket = new Client(relay, { token: await token(), position: second.position });
+    expect(await socket.hears(1)).toEqual([5]);
+    socket.close();
+  } finally {
+    await other.close();
+  }
+});
+
+test('a position that cannot be honoured: relay:resync', async () => {
+  for (const [position, reason] of [
+    ['nonsense', 'unreadable'],
+    ['x'.repeat(60_000), 'unreadable'],
+    ['0123456789ab-1', 'epoch'],
+  ]) {
+    const stream = await open({ position: position! });
+    expect(stream.heard[0]).toMatchObject({ event: 'relay:resync', payload: { reason } });
+    expect(stream.position).toMatch(/^[0-9a-f]{12}-/);
+    stream.close();
+  }
+});
+
+describe('refused', () => {
+  test.each([
+    ['without a token', async () => ({}), 401, 'token_missing'],
+    [
+      'with an expired one',
+      async () => ({ token: await token('acc-1', { expiresIn: -3600 }) }),
+      401,
+      'token_expired',
+    ],
+    ['with a forged one', async () => ({ token: 'nonsense' }), 401, 'token_malformed'],
+    ['other methods', async () => ({ method: 'POST', token: await token() }), 405, 'method_not_allowed'],
+    [
+      'pages of a foreign origin',
+      async () => ({ headers: { origin: 'https://evil.example' } }),
+      403,
+      'origin_refused',
+    ],
+  ])('%s', async (_name, asking, status, code) => {
+    expect(await refused(await asking())).toMatchObject({ status, code });
+  });
+
+  test('more from one address than it may hold', async () => {
+    const node = await startNode(database.url, { CONNECTIONS_PER_ADDRESS: '2' });
+    try {
+      const { port } = node;
+      const held = [await open({ port }), await open({ port })];
+      expect(await refused({ port, token: await token() })).toMatchObject({
+        status: 429,
+        code: 'too_many_connections',
+      });
+      held[0]!.close();
+      await until('a place is free', async () => {
+        const response = await ask({ port, token: await token() });
+        if (response.statusCode === 200) new Stream(response);
+        else response.resume();
+        return response.statusCode === 200;
+      });
+    } finally {
+      for (const stream of streams.splice(0)) stream.close();
+      await node.close();
+    }
+  });
+
+  test('with 503 while the database is away, which is no reason to give up', async () => {
+    const node = await startNode('postgres://nobody@127.0.0.1:1/nothing');
+    try {
+      const answer = await refused({ port: node.port, token: await token() });
+      expect(answer).toMatchObject({ status: 503, code: 'feed_not_ready' });
+      expect(answer.response.headers['retry-after']).toBe('1');
+    } finally {
+      await node.close();
+    }
+  });
+});
+
+test('pages of known origins may ask, with the headers that takes', async () => {
+  const node = await startNode(database.url, { CORS_ORIGIN: 'https://clinic.example' });
+  try {
+    const headers = { origin: 'https://clinic.example' };
+    const preflight = await ask({ port: node.port, method: 'OPTIONS', headers });
+    preflight.resume();
+    expect(preflight.statusCode).toBe(204);
+    expect(preflight.headers).toMatchObject({
+      'access-control-allow-origin': 'https://clinic.example',
+      'access-control-allow-headers': 'authorization, last-event-id',
+    });
+    const stream = await open({ port: node.port, headers });
+    expect(stream.response.headers['access-control-allow-origin']).toBe('https://clinic.example');
+    stream.close();
+  } finally {
+    await node.close();
+  }
+});
+
+test('ends when its token does, and when that is revoked', async () => {
+  const node = await startNode(database.url, { JWT_CLOCK_TOLERANCE: '0' });
+  try {
+    const { port } = node;
+    const expiring = await open({ port, token: await token('acc-1', { expiresIn: 3 }) });
+    await expiring.end();
+    const revoked = await open({ port, token: await token('acc-9') });
+    const spared = await open({ port });
+    await database.query(`select relay.revoke('acc-9', before => clock_timestamp() + interval '1 minute')`);
+    await revoked.end();
+    expect(await refused({ port, token: await token('acc-9') })).toMatchObject({
+      status: 401,
+      code: 'token_revoked',
+    });
+    expect(spared.ended).toBe(false);
+  } finally {
+    for (const stream of streams.splice(0)) stream.close();
+    await node.close();
+  }
+});
+
+test('who does not read is sent away before it costs too much, and has everything once when it comes back', async () => {
+  const stream = await open();
+  stream.response.pause();
+  const before = await metric(relay, 'slowConsumers');
+  let sent = 0;
+  const large = 'x'.repeat(1024 * 1024);
+  await until('the stream is sent away', async () => {
+    if ((await metric(relay, 'slowConsumers')) > before) return true;
+    sent += 1;
+    await database.query(
+      `select relay.emit('acc-1', 'note.large', jsonb_build_object('number', $1::int, 'text', $2::text))`,
+      [sent, large],
+    );
+    return false;
+  });
+  stream.response.resume();
+  await stream.end();
+  const again = await open({ position: stream.position });
+  await again.hears(sent - stream.payloads.length);
+  const numbers = [...stream.payloads, ...again.payloads].map(
+    (payload) => (payload as { number: number }).number,
+  );
+  expect(numbers).toEqual(Array.from({ length: sent }, (_, index) => index + 1));
+});
+
+test('a relay that closes ends its streams', async () => {
+  const node = await startNode(database.url);
+  const stream = await open({ port: node.port });
+  await node.close();
+  await stream.end();
+});

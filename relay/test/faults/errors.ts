@@ -111,15 +111,19 @@ export class RelayAdapter extends Adapter {`,
       },
       {
         file: 'delivery/subscribers.js',
-        find: "import { Encoded } from './encoded.js';",
-        put: "import { remember } from './adapter.js';\nimport { Encoded } from './encoded.js';",
+        find: "import { Encoded } from './encode.js';",
+        put: "import { remember } from '../transport/socket-writer.js';\nimport { Encoded } from './encode.js';",
       },
       {
         file: 'transport/socketio.js',
         find: 'void subscribers.add(subscriber);',
         put: 'rememberSession(socket.pid, subscriber.identity.accountId);\n        void subscribers.add(subscriber);',
       },
-      { file: 'transport/socketio.js', find: 'import { newSessionId,', put: 'import { rememberSession, newSessionId,' },
+      {
+        file: 'transport/socketio.js',
+        find: 'import { newSessionId,',
+        put: 'import { rememberSession, newSessionId,',
+      },
     ],
   },
   {
@@ -135,7 +139,11 @@ export class RelayAdapter extends Adapter {`,
     run: ['--scenario', 'bell'],
     noticedAs: ['late'],
     edits: [
-      { file: 'feed/notify-gate.js', find: 'const oldest = now.xip[0] ?? now.xmax;', put: 'const oldest = now.xmax;' },
+      {
+        file: 'feed/notify-gate.js',
+        find: 'const oldest = now.xip[0] ?? now.xmax;',
+        put: 'const oldest = now.xmax;',
+      },
     ],
   },
 ];

@@ -2,13 +2,13 @@
 // The command line: recado <command>. Each command is a few lines here; what it does has a file of its own.
 import { Command } from 'commander';
 import { mintToken, parseDuration } from './auth/sign.ts';
+import { FORMATS, findBreaks, findProblems, printContract } from './commands/contract.ts';
 import { findDatabase, findSecret } from './commands/demo.ts';
 import { examine } from './commands/doctor.ts';
 import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
-import { FORMATS, findBreaks, findProblems, printContract } from './contract/command.ts';
 import { createPool, waitForDatabase } from './db/connect.ts';
 import { migrate } from './db/migrate.ts';
 import { traceEvent } from './delivery/recent-emits.ts';

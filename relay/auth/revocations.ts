@@ -1,13 +1,37 @@
-// Tokens refused before they expire. The table is the truth; the feed reads it again whenever a relay:revoke
-// passes by, before it hands that batch on.
-import type { Revocation } from '../feed/outbox.ts';
+// Tokens refused before they expire. The table relay.revocations is the truth. It is read again whenever a
+// relay:revoke event is about to be handed on, so that no batch after it reaches a revoked token.
+import type { Session } from '../feed/outbox.ts';
 import type { Identity } from './token.ts';
+
+interface Revocation {
+  readonly account: string;
+  readonly subject: string | null;
+  readonly tokenId: string | null;
+  /** Tokens issued before this, in ms since 1970, are refused. */
+  readonly before: number;
+}
 
 export class Revocations {
   readonly #byAccount = new Map<string, Revocation[]>();
 
-  /** Replaces those of one account, or with null all of them. */
-  replace(account: string | null, revocations: readonly Revocation[]): void {
+  /** Reads the table again: the rows of one account, or with null all of them. */
+  async read(session: Session, account: string | null): Promise<void> {
+    const { rows } = await session.query<{
+      account_id: string;
+      subject: string | null;
+      token_id: string | null;
+      before: number;
+    }>(
+      `select account_id, subject, token_id, date_part('epoch', before) * 1000 as before
+         from relay.revocations where $1::text is null or account_id = $1 order by id`,
+      [account],
+    );
+    const revocations = rows.map((row) => ({
+      account: row.account_id,
+      subject: row.subject,
+      tokenId: row.token_id,
+      before: row.before,
+    }));
     if (account === null) this.#byAccount.clear();
     else this.#byAccount.delete(account);
     for (const revocation of revocations) {

@@ -50,7 +50,6 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
       }
     },
     onLost: (reason) => print(`-- events were lost to this command: ${reason}`),
-    onRevocations: () => {},
   });
   await feed.firstRead;
   return {

@@ -10,11 +10,11 @@ import type { Identity, Verifier } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
 import { describe } from '../errors.ts';
 import type { Batch, Feed, FeedListener } from '../feed/feed.ts';
-import type { OutboxEvent, Revocation } from '../feed/outbox.ts';
+import type { OutboxEvent, Session } from '../feed/outbox.ts';
 import { covers, formatPosition, horizon, type Position, parsePosition, sees } from '../feed/position.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import { type Delivery, type ResyncReason, resyncPayload, toDeliveries } from './deliveries.ts';
+import { type Delivery, REVOKE, type ResyncReason, resyncPayload, toDeliveries } from './deliveries.ts';
 import { Encoded } from './encode.ts';
 import type { Trace } from './recent-emits.ts';
 import type { Replay, ReplayPage } from './replay.ts';
@@ -167,11 +167,17 @@ export class Subscribers implements FeedListener {
     }
   }
 
-  onRevocations(account: string | null, revocations: readonly Revocation[]): void {
-    this.#revocations.replace(account, revocations);
-    for (const { identity, connection } of this.#all) {
-      if (account !== null && identity.accountId !== account) continue;
-      if (this.#revocations.refuses(identity)) connection.close(true);
+  async beforeBatch(session: Session, events: readonly OutboxEvent[] | null): Promise<void> {
+    const accounts: Iterable<string | null> =
+      events === null
+        ? [null]
+        : new Set(events.filter(({ event }) => event === REVOKE).map(({ account }) => account));
+    for (const account of accounts) {
+      await this.#revocations.read(session, account);
+      for (const { identity, connection } of this.#all) {
+        if (account !== null && identity.accountId !== account) continue;
+        if (this.#revocations.refuses(identity)) connection.close(true);
+      }
     }
   }
 

@@ -1,7 +1,6 @@
 // The loop: wake → read what became visible → hand it on. One per process; it reads for every account.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { REVOKE } from '../delivery/deliveries.ts';
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -10,12 +9,11 @@ import {
   findRecent,
   type OutboxEvent,
   type PageLimits,
-  type Revocation,
   readFew,
   readLargest,
   readPage,
-  readRevocations,
   readStart,
+  type Session,
   startNewEpoch,
 } from './outbox.ts';
 import { cut, isTooOld, NOTHING, type Snapshot } from './position.ts';
@@ -39,8 +37,11 @@ export interface FeedListener {
   onBatch(batch: Batch): void;
   /** Events were lost to this node, or are another database's: everybody must refetch. */
   onLost(reason: 'epoch' | 'retention'): void;
-  /** All revocations (null), or those of an account, before the batch that brought the news is handed on. */
-  onRevocations(account: string | null, revocations: readonly Revocation[]): void;
+  /**
+   * Resolves before these events are handed on. null: some may have been missed, by a new session or by retention.
+   * What it reads with the session is at least as new as the events.
+   */
+  beforeBatch?(session: Session, events: readonly OutboxEvent[] | null): Promise<void>;
 }
 
 export interface FeedOptions {
@@ -57,7 +58,7 @@ export interface FeedOptions {
 /** In so many parts the events found at the start are forgotten again. */
 const WARM_PARTS = 64;
 
-const NOBODY: FeedListener = { onBatch() {}, onLost() {}, onRevocations() {} };
+const NOBODY: FeedListener = { onBatch() {}, onLost() {} };
 
 /** A batch of which some parts were handed on. */
 interface Unfinished {
@@ -235,7 +236,7 @@ export class Feed {
       start = await readStart(session);
     }
     // After the start: whatever is written from there on comes by as an event.
-    this.#listener.onRevocations(null, await readRevocations(session, null));
+    await this.#listener.beforeBatch?.(session, null);
     if (start.epoch === this.#epoch) return;
     const lost = this.#epoch !== null;
     this.#epoch = start.epoch;
@@ -306,12 +307,12 @@ export class Feed {
           page = { ...page, events: [], more: false };
         } else if (isTooOld(this.#seen, page.emptied)) {
           const start = await readStart(session);
-          this.#listener.onRevocations(null, await readRevocations(session, null));
+          await this.#listener.beforeBatch?.(session, null);
           await this.#startOver(session, start.now, start.largest);
           this.#lose('retention');
           page = { ...page, events: [], more: false };
         } else {
-          await this.#readRevoked(session, page.events);
+          await this.#listener.beforeBatch?.(session, page.events);
           await this.#handOn(session, page.now, page.events, page.more);
         }
       } catch (error) {
@@ -324,13 +325,6 @@ export class Feed {
       more = page.more;
     }
     for (const reader of readers) reader.resolve();
-  }
-
-  async #readRevoked(session: pg.Client, events: readonly OutboxEvent[]): Promise<void> {
-    const accounts = new Set(events.filter(({ event }) => event === REVOKE).map(({ account }) => account));
-    for (const account of accounts) {
-      this.#listener.onRevocations(account, await readRevocations(session, account));
-    }
   }
 
   async #handOn(

@@ -352,34 +352,6 @@ export async function startNewEpoch(session: Session): Promise<void> {
   await session.query('select relay.new_epoch()');
 }
 
-export interface Revocation {
-  readonly account: string;
-  readonly subject: string | null;
-  readonly tokenId: string | null;
-  /** Tokens issued before this, in ms since 1970, are refused. */
-  readonly before: number;
-}
-
-/** Every revocation that can still matter, or those of one account. */
-export async function readRevocations(session: Session, account: string | null): Promise<Revocation[]> {
-  const { rows } = await session.query<{
-    account_id: string;
-    subject: string | null;
-    token_id: string | null;
-    before: number;
-  }>(
-    `select account_id, subject, token_id, date_part('epoch', before) * 1000 as before
-       from relay.revocations where $1::text is null or account_id = $1 order by id`,
-    [account],
-  );
-  return rows.map((row) => ({
-    account: row.account_id,
-    subject: row.subject,
-    tokenId: row.token_id,
-    before: row.before,
-  }));
-}
-
 /** The range that leads from a position to `bound`: first the rest of the batch it stopped in. */
 export function nextRange(position: Position, bound: Snapshot): Range {
   return position.batch

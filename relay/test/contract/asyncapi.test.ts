@@ -1,6 +1,6 @@
 // recado contract --format asyncapi, read by the official parser. In a file of its own, since that takes seconds to load.
 import { Parser } from '@asyncapi/parser';
-import { printContract } from '../../contract/command.ts';
+import { printContract } from '../../commands/contract.ts';
 import { createDatabase } from '../postgres.ts';
 
 test('is valid AsyncAPI 3.0, with every event of the contract and of the relay itself', async () => {

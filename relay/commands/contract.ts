@@ -1,14 +1,14 @@
 // recado contract: the contract of the database, in the form somebody needs it.
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import { renderTable } from '../commands/sql.ts';
 import { version } from '../config.ts';
+import { toAsyncApi } from '../contract/asyncapi.ts';
+import { breaksOf, parseContract } from '../contract/diff.ts';
+import { toMarkdown } from '../contract/markdown.ts';
+import { type ContractEvent, readContract } from '../contract/read.ts';
+import { toTypeScript } from '../contract/typescript.ts';
 import { RecadoError } from '../errors.ts';
-import { toAsyncApi } from './asyncapi.ts';
-import { breaksOf, parseContract } from './diff.ts';
-import { toMarkdown } from './markdown.ts';
-import { type ContractEvent, readContract } from './read.ts';
-import { toTypeScript } from './typescript.ts';
+import { renderTable } from './sql.ts';
 
 type Render = (contract: readonly ContractEvent[], roomPrefix: string) => string;
 

@@ -1,5 +1,5 @@
 // A WhatsApp history over REST and a burst over the websocket, against the seed's findFirst-then-create loop on
-// the same tables. Usage: node --import ./scripts/typescript.mjs scripts/bench/ingest.ts [chats] [messages]
+// the same tables. Usage: node --import tsx scripts/bench/ingest.ts [chats] [messages]
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

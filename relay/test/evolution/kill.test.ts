@@ -26,13 +26,8 @@ function startWorker(): ChildProcess {
   const root = join(import.meta.dirname, '..', '..', '..');
   const child = spawn(
     process.execPath,
-    [
-      '--import',
-      join(root, 'scripts/typescript.mjs'),
-      join(root, 'relay/test/evolution/process.ts'),
-      world.url,
-    ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
+    ['--import', 'tsx', join(root, 'relay/test/evolution/process.ts'), world.url],
+    { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] },
   );
   child.stdout?.on('data', (data) => {
     output += String(data);

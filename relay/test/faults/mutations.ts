@@ -19,8 +19,8 @@ async function runAgainst(error: PlantedError, seed: number): Promise<{ code: nu
   return new Promise((resolve) => {
     const child = execFile(
       process.execPath,
-      ['--enable-source-maps', '--import', join(packageRoot, 'scripts/typescript.mjs'), script, ...args],
-      { maxBuffer: 16 * 1024 * 1024 },
+      ['--enable-source-maps', '--import', 'tsx', script, ...args],
+      { cwd: packageRoot, maxBuffer: 16 * 1024 * 1024 },
       (_failure, stdout, stderr) => resolve({ code: child.exitCode ?? -1, text: stdout + stderr }),
     );
   });

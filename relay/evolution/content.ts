@@ -37,18 +37,8 @@ export type Reading =
   | { is: 'message'; kind: string; content: string; media: Media | null }
   | { is: 'reaction'; reaction: Reaction }
   | { is: 'protocol'; protocol: Protocol }
-  /** Bookkeeping of WhatsApp between devices: nothing a person wrote. */
+  /** Bookkeeping of WhatsApp: nothing a person wrote or reads. */
   | { is: 'nothing' };
-
-const WRAPPERS = [
-  'ephemeralMessage',
-  'viewOnceMessage',
-  'viewOnceMessageV2',
-  'viewOnceMessageV2Extension',
-  'documentWithCaptionMessage',
-  'editedMessage',
-  'deviceSentMessage',
-];
 
 // These travel beside a message or alone, and are never the message.
 const COMPANIONS = new Set([
@@ -60,17 +50,37 @@ const COMPANIONS = new Set([
   'mediaUrl',
 ]);
 
-/** The message inside its wrappers (five at most), and whether one of them said "view once". */
+// These carry nothing that a person reads: pins, keys, encrypted parts that only the phone can open, and frames of
+// messages that come by themselves. An album's pictures do.
+const UNREADABLE = new Set([
+  'albumMessage',
+  'encCommentMessage',
+  'encEventResponseMessage',
+  'encReactionMessage',
+  'keepInChatMessage',
+  'messageHistoryBundle',
+  'messageHistoryNotice',
+  'pinInChatMessage',
+  'placeholderMessage',
+  'pollUpdateMessage',
+  'secretEncryptedMessage',
+  'stickerSyncRmrMessage',
+]);
+
+/**
+ * The message inside its wrappers (eight at most), and whether one of them said "view once". A wrapper is whatever
+ * holds an object called `message`: WhatsApp adds new ones more often than Evolution is upgraded.
+ */
 export function unwrap(message: Fields): { inner: Fields; viewOnce: boolean } {
   let inner = message;
   let viewOnce = false;
-  for (let depth = 0; depth < 5; depth++) {
-    const wrapper = WRAPPERS.find((name) => readObject(inner[name]) !== null);
+  for (let depth = 0; depth < 8; depth++) {
+    const wrapper = Object.keys(inner).find(
+      (name) => !COMPANIONS.has(name) && readObject(readObject(inner[name])?.message) !== null,
+    );
     if (wrapper === undefined) break;
-    const wrapped = readObject(readObject(inner[wrapper])?.message);
-    if (wrapped === null) break;
     viewOnce ||= wrapper.startsWith('viewOnce');
-    inner = wrapped;
+    inner = readObject(readObject(inner[wrapper])?.message) ?? inner;
   }
   return { inner, viewOnce };
 }
@@ -78,7 +88,8 @@ export function unwrap(message: Fields): { inner: Fields; viewOnce: boolean } {
 /** Reads `message` of an Evolution message. Never fails: what is unknown is kept as a placeholder. */
 export function readContent(value: unknown): Reading {
   const outer = readObject(value);
-  if (outer === null) return { is: 'message', kind: 'empty', content: '', media: null };
+  // A stub: joined, left, the picture changed, or what the phone could not decrypt.
+  if (outer === null) return { is: 'nothing' };
   const { inner, viewOnce } = unwrap(outer);
 
   const protocol = readObject(inner.protocolMessage);
@@ -97,11 +108,7 @@ export function readContent(value: unknown): Reading {
   const name = Object.keys(inner).find(
     (key) => !COMPANIONS.has(key) && inner[key] !== null && inner[key] !== undefined,
   );
-  if (name === undefined) {
-    return Object.keys(inner).length > 0 && inner.senderKeyDistributionMessage !== undefined
-      ? { is: 'nothing' }
-      : { is: 'message', kind: 'empty', content: '', media: null };
-  }
+  if (name === undefined) return { is: 'nothing' };
   // By interest, not by the order of keys: known kinds first.
   for (const [key, read] of Object.entries(KINDS)) {
     const part = inner[key];
@@ -115,6 +122,7 @@ export function readContent(value: unknown): Reading {
       media: MEDIA.has(kind) ? readMedia(kind, fields, viewOnce) : null,
     };
   }
+  if (UNREADABLE.has(name)) return { is: 'nothing' };
   return {
     is: 'message',
     kind: 'unknown',
@@ -138,7 +146,7 @@ export function readProtocol(protocol: Fields): Protocol | null {
   if (targetId === null) return null;
   const at = readLong(protocol.timestampMs);
   const edited = readObject(protocol.editedMessage);
-  const type = protocol.type === undefined || protocol.type === null ? null : String(protocol.type);
+  const type = typeOf(protocol);
   if (type === '14' || type === 'MESSAGE_EDIT' || (type === null && edited !== null)) {
     if (edited === null) return null;
     const nested = readObject(unwrap(edited).inner.protocolMessage);
@@ -149,11 +157,24 @@ export function readProtocol(protocol: Fields): Protocol | null {
   return null;
 }
 
+/** A protocolMessage that concerns no message: keys, history, settings. */
+export function isBetweenDevices(protocol: Fields): boolean {
+  const type = typeOf(protocol);
+  return type !== null && !['0', 'REVOKE', '14', 'MESSAGE_EDIT'].includes(type);
+}
+
+function typeOf({ type }: Fields): string | null {
+  return type === undefined || type === null ? null : String(type);
+}
+
 type Read = (fields: Fields, part: unknown) => { kind: string; text: string | null };
 
 const caption =
   (kind: string): Read =>
   (f) => ({ kind, text: readText(f.caption) });
+
+/** The note of a payment is a message of its own. */
+const payment: Read = (f) => ({ kind: 'payment', text: textOf(f.noteMessage) || null });
 
 const KINDS: Record<string, Read> = {
   conversation: (_, part) => ({ kind: 'text', text: typeof part === 'string' ? part : null }),
@@ -167,7 +188,6 @@ const KINDS: Record<string, Read> = {
     text: readText(f.caption) ?? readText(f.fileName) ?? readText(f.title),
   }),
   stickerMessage: () => ({ kind: 'sticker', text: null }),
-  lottieStickerMessage: () => ({ kind: 'sticker', text: null }),
   locationMessage: (f) => ({ kind: 'location', text: place(f) }),
   liveLocationMessage: (f) => ({ kind: 'location', text: readText(f.caption) ?? place(f) }),
   contactMessage: (f) => ({ kind: 'contact', text: readText(f.displayName) }),
@@ -187,7 +207,13 @@ const KINDS: Record<string, Read> = {
     kind: 'text',
     text: readText(f.selectedDisplayText) ?? readText(f.selectedId),
   }),
-  listResponseMessage: (f) => ({ kind: 'text', text: readText(f.title) ?? readText(f.description) }),
+  listResponseMessage: (f) => ({
+    kind: 'text',
+    text:
+      readText(f.title) ??
+      readText(f.description) ??
+      readText(readObject(f.singleSelectReply)?.selectedRowId),
+  }),
   interactiveResponseMessage: (f) => ({ kind: 'text', text: interactiveAnswer(f) }),
   interactiveMessage: (f) => ({
     kind: 'interactive',
@@ -197,9 +223,10 @@ const KINDS: Record<string, Read> = {
   listMessage: (f) => ({ kind: 'interactive', text: readText(f.description) ?? readText(f.title) }),
   templateMessage: (f) => ({
     kind: 'interactive',
-    text: readText(
-      (readObject(f.hydratedTemplate) ?? readObject(f.hydratedFourRowTemplate))?.hydratedContentText,
-    ),
+    text:
+      readText(
+        (readObject(f.hydratedTemplate) ?? readObject(f.hydratedFourRowTemplate))?.hydratedContentText,
+      ) ?? readText(readObject(readObject(f.interactiveMessageTemplate)?.body)?.text),
   }),
   orderMessage: (f) => ({ kind: 'order', text: readText(f.message) ?? readText(f.orderTitle) }),
   productMessage: (f) => ({
@@ -209,7 +236,10 @@ const KINDS: Record<string, Read> = {
   pollCreationMessage: (f) => ({ kind: 'poll', text: poll(f) }),
   pollCreationMessageV2: (f) => ({ kind: 'poll', text: poll(f) }),
   pollCreationMessageV3: (f) => ({ kind: 'poll', text: poll(f) }),
-  pollUpdateMessage: () => ({ kind: 'poll_vote', text: null }),
+  pollCreationMessageV5: (f) => ({ kind: 'poll', text: poll(f) }),
+  sendPaymentMessage: payment,
+  requestPaymentMessage: payment,
+  invoiceMessage: (f) => ({ kind: 'payment', text: readText(f.note) }),
   eventMessage: (f) => ({ kind: 'event', text: readText(f.name) }),
   groupInviteMessage: (f) => ({ kind: 'invite', text: readText(f.caption) ?? readText(f.groupName) }),
 };

@@ -2,11 +2,14 @@
 // can be told twice and in any order, and the tables end the same.
 
 import type { Media } from './content.ts';
-import { type Address, type Pair, pairOf } from './jid.ts';
+import { type Address, type Pair, pairOf, readAddress } from './jid.ts';
 import type { JsonObject } from './scrub.ts';
 
-/** The application's words for WhatsApp's acknowledgements, in the order a message goes through them. */
-export const STATUSES = ['PENDING', 'FAILED', 'SENT', 'DELIVERED', 'READ', 'PLAYED'] as const;
+/**
+ * The application's words for WhatsApp's acknowledgements, in the order a message goes through them. FAILED is above
+ * SENT, since the Cloud API says it later, and below DELIVERED, which proves it wrong.
+ */
+export const STATUSES = ['PENDING', 'SENT', 'FAILED', 'DELIVERED', 'READ', 'PLAYED'] as const;
 export type Status = (typeof STATUSES)[number];
 
 export interface MessageFact {
@@ -117,6 +120,7 @@ export class Facts {
   }
 
   name(alias: string, name: string, said: number | null, news = true): void {
+    if (isAddress(name)) return;
     const after = said === null ? (this.#newest.get(alias) ?? null) : null;
     this.names.push({ alias, name: name.slice(0, 200), said, after, news });
   }
@@ -165,6 +169,11 @@ export class Facts {
       removed: this.removed,
     };
   }
+}
+
+/** Where a person has no name the server puts the address, or the LID. */
+function isAddress(name: string): boolean {
+  return /^\+?[\d\s().-]{8,}$/.test(name) || readAddress(name) !== null;
 }
 
 function newest(a: number | null, b: number | null): number | null {

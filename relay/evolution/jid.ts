@@ -1,7 +1,7 @@
 // Addresses of WhatsApp. One person can be written in several ways (phone number, LID, with and without the
-// Brazilian ninth digit, with a device suffix), so every address gets an alias: the form it is looked up by.
+// digit that mobiles got in some countries, with a device suffix), so every address gets an alias: the form it is looked up by.
 
-export type AddressKind = 'phone' | 'lid' | 'group' | 'broadcast' | 'status' | 'newsletter';
+export type AddressKind = 'phone' | 'lid' | 'group' | 'broadcast' | 'status' | 'newsletter' | 'bot';
 
 export interface Address {
   kind: AddressKind;
@@ -33,6 +33,8 @@ export function readAddress(value: unknown): Address | null {
       return plain('lid', `${user}@${domain.toLowerCase()}`);
     case 'g.us':
       return plain('group', `${user}@g.us`);
+    case 'bot':
+      return plain('bot', `${user}@bot`);
     case 'newsletter':
       return plain('newsletter', `${user}@newsletter`);
     case 'broadcast':
@@ -50,14 +52,18 @@ function phone(number: string): Address {
   return {
     kind: 'phone',
     jid: `${number}@${PHONE_DOMAIN}`,
-    alias: `${withoutNinthDigit(number)}@${PHONE_DOMAIN}`,
+    alias: `${inShortForm(number)}@${PHONE_DOMAIN}`,
   };
 }
 
-// Brazilian mobiles got a ninth digit; WhatsApp accounts made before it are still written without. Both are one
-// line. Landlines (first digit 2 to 5) never had one.
-function withoutNinthDigit(number: string): string {
-  return number.replace(/^(55\d{2})9([6-9]\d{7})$/, '$1$2');
+// One line is written in two ways in these countries. Brazilian mobiles got a ninth digit, and WhatsApp accounts made
+// before it are still written without; landlines (first digit 2 to 5) never had one. Mexican mobiles have a 1 behind
+// the country code in older accounts, Argentinian ones a 9.
+function inShortForm(number: string): string {
+  return number
+    .replace(/^(55\d{2})9([6-9]\d{7})$/, '$1$2')
+    .replace(/^521(\d{10})$/, '52$1')
+    .replace(/^549(\d{10})$/, '54$1');
 }
 
 /** A LID and a phone number, known to be one person. */

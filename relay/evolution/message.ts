@@ -1,5 +1,5 @@
 // One message of Evolution, and what happens to it: status, edits, deletion. From unknown to facts.
-import { readContent, readProtocol, textOf, unwrap } from './content.ts';
+import { isBetweenDevices, readContent, readProtocol, textOf, unwrap } from './content.ts';
 import { type Facts, STATUSES, type Status } from './facts.ts';
 import { type Fields, fieldsOf, idOf, readTime, typeName, Unreadable } from './field.ts';
 import { type Address, readAddress } from './jid.ts';
@@ -40,6 +40,8 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
   const reading = readContent(fields.message);
   switch (reading.is) {
     case 'nothing':
+      // After a revoke a REST record says nothing any more.
+      if (telling.as === 'rest') readTraces(facts, fields, key, id, '', telling.readAt);
       return;
     case 'protocol': {
       const { kind, targetId, at, content } = reading.protocol;
@@ -154,6 +156,10 @@ const STATUS_WORDS: Record<string, Status> = {
   DELIVERY_ACK: 'DELIVERED',
   READ: 'READ',
   PLAYED: 'PLAYED',
+  // The Cloud API channel's words.
+  SENT: 'SENT',
+  DELIVERED: 'DELIVERED',
+  FAILED: 'FAILED',
 };
 const STATUS_NUMBERS: Status[] = ['FAILED', 'PENDING', 'SENT', 'DELIVERED', 'READ', 'PLAYED'];
 
@@ -173,6 +179,11 @@ function furthest(statuses: (Status | null)[]): Status | null {
 
 export function readUpdate(facts: Facts, item: unknown, context: Context): void {
   const outer = fieldsOf(item, 'an update');
+  // send.message.update of an edit made through the server's API: a protocolMessage, without a wrapper.
+  if (readObject(outer.editedMessage) !== null) {
+    readEdited(facts, outer);
+    return;
+  }
   // Baileys: {key, update: {status, message}}.
   const fields = { ...outer, ...readObject(outer.update) };
   const key = readObject(fields.key);
@@ -211,6 +222,8 @@ export function readEdited(facts: Facts, item: unknown): void {
   const message = readObject(fields.message);
   const nested = message === null ? null : readObject(unwrap(message).inner.protocolMessage);
   const protocol = nested ?? fields;
+  // The server emits every protocol message under this name, also those between devices, which may carry keys.
+  if (isBetweenDevices(protocol)) return;
   const key = fieldsOf(protocol.key, 'key of an edit');
   idOf(key.id, 'key.id of an edit');
   const read = readProtocol(protocol);

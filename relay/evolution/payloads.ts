@@ -145,10 +145,8 @@ function readChatDelete(facts: Facts, item: unknown, context: Context): void {
 function readContact(facts: Facts, item: unknown, context: Context): void {
   const fields = fieldsOf(item, 'a contact');
   const contact = readAddress(fields.remoteJid) ?? readAddress(fields.id) ?? readAddress(fields.jid);
-  if (contact === null) {
-    if (readText(fields.id) !== null) return;
-    throw new Unreadable('expected a contact to have remoteJid or id, received neither');
-  }
+  // The Cloud API channel sends nearly every contact without one, and some rows have a cuid of Evolution's instead.
+  if (contact === null) return;
   // Under a group's address Evolution puts the name of whoever wrote last.
   if (contact.kind !== 'phone' && contact.kind !== 'lid') return;
   learnPairs(

@@ -16,12 +16,12 @@
 
 create or replace function evolution.status_rank(status text) returns integer
 language sql immutable parallel safe
-as $$ select coalesce(array_position(array['PENDING', 'FAILED', 'SENT', 'DELIVERED', 'READ', 'PLAYED'], status), 0) $$;
-comment on function evolution.status_rank(text) is 'How far along a message is; a status only moves to a higher rank. FAILED is below SENT: a later acknowledgement proves it wrong.';
+as $$ select coalesce(array_position(array['PENDING', 'SENT', 'FAILED', 'DELIVERED', 'READ', 'PLAYED'], status), 0) $$;
+comment on function evolution.status_rank(text) is 'How far along a message is; a status only moves to a higher rank. FAILED is above SENT, which it follows, and below DELIVERED, which proves it wrong.';
 
 create or replace function evolution.status_at(rank integer) returns text
 language sql immutable parallel safe
-as $$ select (array['PENDING', 'FAILED', 'SENT', 'DELIVERED', 'READ', 'PLAYED'])[rank] $$;
+as $$ select (array['PENDING', 'SENT', 'FAILED', 'DELIVERED', 'READ', 'PLAYED'])[rank] $$;
 comment on function evolution.status_at(integer) is 'The status of a rank.';
 
 create or replace function evolution.best_name(of_source bigint, of_person text) returns text

@@ -74,9 +74,65 @@ describe('content', () => {
       'oi',
     ],
     ['unknown', { fooMessage: { a: 1 } }, 'unknown', '[mensagem não suportada: fooMessage]'],
-    ['nothing received', null, 'empty', ''],
+    ['list row', { listResponseMessage: { singleSelectReply: { selectedRowId: 'row-7' } } }, 'text', 'row-7'],
+    [
+      'template',
+      { templateMessage: { interactiveMessageTemplate: { body: { text: 'Confirma?' } } } },
+      'interactive',
+      'Confirma?',
+    ],
+    ['poll, version 5', { pollCreationMessageV5: { name: 'Quando?', options: [] } }, 'poll', 'Quando?'],
+    [
+      'payment',
+      { sendPaymentMessage: { noteMessage: { extendedTextMessage: { text: 'consulta' } } } },
+      'payment',
+      'consulta',
+    ],
+    [
+      'request of a payment',
+      { requestPaymentMessage: { noteMessage: { conversation: 'consulta' } } },
+      'payment',
+      'consulta',
+    ],
+    ['invoice', { invoiceMessage: { note: 'nota 12' } }, 'payment', 'nota 12'],
+    ['picture of an album', { associatedChildMessage: { message: { imageMessage: {} } } }, 'image', ''],
+    [
+      'group mention',
+      { groupMentionedMessage: { message: { extendedTextMessage: { text: 'todos' } } } },
+      'text',
+      'todos',
+    ],
+    [
+      'poll in a wrapper',
+      { pollCreationMessageV4: { message: { pollCreationMessageV3: { name: 'Onde?', options: [] } } } },
+      'poll',
+      'Onde?',
+    ],
+    ['question', { questionMessage: { message: { conversation: 'posso?' } } }, 'text', 'posso?'],
+    ['sticker in a wrapper', { lottieStickerMessage: { message: { stickerMessage: {} } } }, 'sticker', ''],
+    [
+      'a wrapper nobody knows, in another',
+      { fooMessage: { message: { barMessage: { message: { conversation: 'oi' } } } } },
+      'text',
+      'oi',
+    ],
   ])('%s', (_, message, kind, content) => {
     expect(readContent(message)).toMatchObject({ is: 'message', kind, content });
+  });
+
+  test.each([
+    ['a stub', null],
+    ['an empty one', {}],
+    ['only bookkeeping', { messageContextInfo: { deviceListMetadata: {} } }],
+    ['an album, whose pictures follow', { albumMessage: { expectedImageCount: 2 } }],
+    ['an encrypted edit', { secretEncryptedMessage: { targetMessageKey: { id: 'M1' } } }],
+    ['a pin', { pinInChatMessage: { key: { id: 'M1' }, type: 1 } }],
+    ['a keep', { keepInChatMessage: { key: { id: 'M1' } } }],
+    ['an encrypted reaction', { encReactionMessage: { targetMessageKey: { id: 'M1' } } }],
+    ['a placeholder', { placeholderMessage: { type: 0 } }],
+    ['an encrypted vote', { pollUpdateMessage: { pollCreationMessageKey: { id: 'M1' } } }],
+  ])('nothing a person reads: %s', (_, message) => {
+    expect(readContent(message)).toEqual({ is: 'nothing' });
   });
 
   test('edits and revokes, by name, by number and by default', () => {
@@ -117,6 +173,9 @@ describe('addresses', () => {
     ['551199999999@c.us', 'phone', '551199999999@s.whatsapp.net', '551199999999@s.whatsapp.net'],
     ['5511999999999', 'phone', '5511999999999@s.whatsapp.net', '551199999999@s.whatsapp.net'],
     ['5511933334444@s.whatsapp.net', 'phone', '5511933334444@s.whatsapp.net', '5511933334444@s.whatsapp.net'],
+    ['5215512345678@s.whatsapp.net', 'phone', '5215512345678@s.whatsapp.net', '525512345678@s.whatsapp.net'],
+    ['5491123456789@s.whatsapp.net', 'phone', '5491123456789@s.whatsapp.net', '541123456789@s.whatsapp.net'],
+    ['13135550002@bot', 'bot', '13135550002@bot', '13135550002@bot'],
     ['123:4@lid', 'lid', '123@lid', '123@lid'],
     ['123@hosted.lid', 'lid', '123@hosted.lid', '123@hosted.lid'],
     ['1203-99@g.us', 'group', '1203-99@g.us', '1203-99@g.us'],
@@ -203,6 +262,67 @@ describe('envelopes', () => {
     expect(facts('messages.update', [{ key: { id: 'M1' }, update: { status: 3 } }]).changes).toEqual([
       { id: 'M1', kind: 'status', status: 'DELIVERED' },
     ]);
+  });
+
+  test('an edit made through the API, and statuses of the Cloud API', () => {
+    expect(
+      facts('send.message.update', {
+        key: { id: 'M1', fromMe: true, remoteJid: '5511999990000@s.whatsapp.net' },
+        type: 'MESSAGE_EDIT',
+        editedMessage: { conversation: 'b' },
+        timestampMs: '1795281655000',
+      }).changes,
+    ).toEqual([{ id: 'M1', kind: 'edit', content: 'b', at: 1795281655000, seen: false }]);
+    const status = (word: string) =>
+      facts('messages.update', { keyId: 'wamid.HBgM', remoteJid: '5511999990000', status: word }).changes;
+    for (const word of ['SENT', 'DELIVERED', 'READ', 'FAILED'])
+      expect(status(word)).toEqual([{ id: 'wamid.HBgM', kind: 'status', status: word }]);
+  });
+
+  test('protocol messages between devices are no edits: ignored, and their keys are not kept', () => {
+    const shared = {
+      type: 'APP_STATE_SYNC_KEY_SHARE',
+      appStateSyncKeyShare: { keys: [{ keyId: { keyId: 'AAAA' }, keyData: { keyData: 'U0VDUkVU' } }] },
+    };
+    for (const data of [
+      shared,
+      { key: { id: 'M1' }, ...shared },
+      { type: 5 },
+      { message: { protocolMessage: shared } },
+    ]) {
+      const reading = readEnvelope({ event: 'messages.edited', instance: null, sender: null, data }, context);
+      expect(reading.problems).toEqual([]);
+      expect(reading.facts.changes).toEqual([]);
+    }
+    expect(
+      JSON.stringify(scrub({ protocolMessage: shared, keys: shared.appStateSyncKeyShare.keys })),
+    ).not.toMatch(/U0VDUkVU/);
+    // One that says it is an edit and names no message is kept for a look.
+    const broken = readEnvelope(
+      { event: 'messages.edited', instance: null, sender: null, data: { type: 'MESSAGE_EDIT' } },
+      context,
+    );
+    expect(broken.problems).toHaveLength(1);
+  });
+
+  test('an address is no name, and a contact without an address is nothing to learn', () => {
+    for (const pushName of [
+      '111111111111111',
+      '5511966660001',
+      '+55 11 96666-0001',
+      '5511966660001@s.whatsapp.net',
+    ])
+      expect(facts('contacts.upsert', { remoteJid: '5511966660001@s.whatsapp.net', pushName }).names).toEqual(
+        [],
+      );
+    expect(
+      facts('contacts.upsert', { remoteJid: '5511966660001@s.whatsapp.net', pushName: 'Ana 2' }).names,
+    ).toHaveLength(1);
+    const reading = readEnvelope(
+      { event: 'contacts.upsert', instance: null, sender: null, data: { pushName: 'Ana', instanceId: 'x' } },
+      context,
+    );
+    expect(reading.problems).toEqual([]);
   });
 
   test('status broadcasts and newsletters are left out, group contacts do not name the group', () => {

@@ -2,7 +2,8 @@
 FROM node:20-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --omit=optional
+# Optional packages too: the compiler is one, of this machine's own kind.
+RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY relay ./relay
 RUN npm run -s build && npm prune --omit=dev --omit=optional --ignore-scripts
@@ -12,7 +13,7 @@ ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
-COPY --from=build /app/relay/console ./relay/console
+COPY --from=build /app/relay/console/page ./relay/console/page
 COPY package.json ./
 COPY migrations ./migrations
 COPY sql ./sql

@@ -48,7 +48,7 @@ export async function addSamples(pool: pg.Pool): Promise<void> {
   );
   if (!rows[0]!.empty) return;
   for (const file of ['clinic.sql', 'chats.sql']) {
-    await pool.query(await readFile(join(packageRoot, 'scripts/demo', file), 'utf8'));
+    await pool.query(await readFile(join(packageRoot, 'sql/demo', file), 'utf8'));
   }
 }
 

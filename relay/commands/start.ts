@@ -54,7 +54,7 @@ export async function start(
 
 /** Only when asked for: the server of the demonstration is no part of the relay. */
 async function startWhatsApp(databaseUrl: string): Promise<() => Promise<void>> {
-  const { startWhatsAppDemo } = await import('../../scripts/evolution-server/demo.ts');
+  const { startWhatsAppDemo } = await import('../evolution/demo/whatsapp.ts');
   const demo = await startWhatsAppDemo(databaseUrl);
   return () => demo.close();
 }

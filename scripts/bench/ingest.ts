@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbedded } from '../../relay/db/embedded.ts';
+import { type StoredMessage, startEvolutionServer } from '../../relay/evolution/demo/server.ts';
 import { startEvolutionWorker } from '../../relay/evolution/worker.ts';
 import { createLog } from '../../relay/log.ts';
-import { type StoredMessage, startEvolutionServer } from '../evolution-server/server.ts';
 
 const CHATS = Number(process.argv[2] ?? 5_000);
 const MESSAGES = Number(process.argv[3] ?? 50_000);

@@ -3,7 +3,7 @@ import {
   type EvolutionServer,
   type FakeInstance,
   startEvolutionServer,
-} from '../../../scripts/evolution-server/server.ts';
+} from '../../evolution/demo/server.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../evolution/worker.ts';
 import { createLog } from '../../log.ts';
 import type { Relay } from '../../server/relay.ts';

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { type EvolutionServer, startEvolutionServer } from '../../../scripts/evolution-server/server.ts';
+import { type EvolutionServer, startEvolutionServer } from '../../evolution/demo/server.ts';
 import { startWorld, type World } from './world.ts';
 
 const BURST = 10_000;

@@ -1,10 +1,11 @@
 // The worker against a server that speaks the real protocol, traps included.
+
+import type { Pace } from '../../evolution/connection.ts';
 import {
   type EvolutionServer,
   type FakeInstance,
   startEvolutionServer,
-} from '../../../scripts/evolution-server/server.ts';
-import type { Pace } from '../../evolution/connection.ts';
+} from '../../evolution/demo/server.ts';
 import { requestSync } from '../../evolution/sync.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../evolution/worker.ts';
 import type { Log } from '../../log.ts';

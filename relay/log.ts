@@ -194,6 +194,11 @@ const observations = {
     level: 'warn',
     text: (o: { instance: string; error: string }) => `${o.instance}: the gap could not be read: ${o.error}`,
   },
+  evolution_subscribed_again: {
+    level: 'warn',
+    text: (o: { instance: string }) =>
+      `${o.instance}: the server had stopped to emit its events (the instance was made anew, or its settings were changed); subscribed again`,
+  },
   evolution_overflowed: {
     level: 'warn',
     text: (o: { instance: string }) =>

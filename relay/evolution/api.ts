@@ -35,11 +35,15 @@ export interface MessagePage {
 export interface Api {
   /** Has the server emit every event of the instance. False: websockets are switched off there. */
   subscribe(): Promise<boolean>;
+  /** What the server emits of the instance, as text to be compared; always the same where it does not tell. */
+  subscription(): Promise<string>;
   chats(skip: number, take: number): Promise<unknown[]>;
   /** Newest first. `from` null: from the beginning. */
   messages(from: Date | null, page: number, size: number): Promise<MessagePage>;
-  /** State of the phone's connection and the instance's own number, as far as the server tells. */
-  session(): Promise<{ state: string | null; ownJid: string | null }>;
+  /** The phone's connection and whose it is, as far as the server tells. */
+  session(): Promise<{ state: string | null; ownJid: string | null; profileName: string | null }>;
+  /** The code to be scanned now; null: none. Only while the state is `connecting`: else the server would connect. */
+  qrCode(): Promise<{ code: string; pairingCode: string | null } | null>;
 }
 
 export interface ApiOptions {
@@ -164,6 +168,18 @@ export function createApi(options: ApiOptions): Api {
       return fields !== null && Object.keys(fields).length > 0;
     },
 
+    async subscription() {
+      // What a newer version may not have, but not a key or an instance that is no longer one.
+      const found = readObject(
+        await request('GET', `/websocket/find/${name}`).catch((error: unknown) => {
+          if (error instanceof EvolutionError && error.code === 'evolution_refused') return null;
+          throw error;
+        }),
+      );
+      const { enabled, events } = found ?? {};
+      return JSON.stringify([enabled, Array.isArray(events) ? events.map(String).sort() : events]);
+    },
+
     async chats(skip, take) {
       const path = `/chat/findChats/${name}`;
       if (chatsMethod === 'GET') return skip > 0 ? [] : listIn(await request('GET', path), 'chats');
@@ -202,7 +218,15 @@ export function createApi(options: ApiOptions): Api {
       return {
         state: readText(state?.state),
         ownJid: (readAddress(own?.ownerJid) ?? readAddress(own?.owner))?.jid ?? null,
+        profileName: readText(own?.profileName),
       };
+    },
+
+    async qrCode() {
+      const found = readObject(await unlessRefused(request('GET', `/instance/connect/${name}`)));
+      const qr = readObject(found?.qrcode) ?? found;
+      const code = readText(qr?.code);
+      return code === null ? null : { code, pairingCode: readText(qr?.pairingCode) };
     },
   };
 }

@@ -19,6 +19,8 @@ export interface Pace {
   namespaceMs: number;
   /** Catch-up while connected, since some versions drop events. */
   safetyMs: number;
+  /** Between looks whether the server still emits to us: an instance made anew, or its manager, changes that. */
+  lookMs: number;
   /** Catch-up where the server has no websocket. */
   pollMs: number;
   overlapMs: number;
@@ -32,6 +34,7 @@ export const PACE: Pace = {
   refusedMs: 60_000,
   namespaceMs: 250,
   safetyMs: 600_000,
+  lookMs: 30_000,
   pollMs: 15_000,
   overlapMs: 3_600_000,
   pageSize: 1000,
@@ -102,8 +105,12 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
           state: session.state,
           reason: null,
           ownJid: session.ownJid,
-          profileName: null,
+          profileName: session.profileName,
         });
+        // The event of the current code may have come before anybody listened.
+        const qr = session.state === 'connecting' ? await api.qrCode() : null;
+        if (qr !== null && heard === intake.sessionsHeard)
+          await store.setQr(instance, { ...qr, problem: null });
       }
       const own = readAddress(instance.ownJid) ?? intake.own;
       const { overlapMs, pageSize } = pace;
@@ -159,7 +166,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   }
 
   /** Connects and listens; resolves with the reason when the connection is lost. */
-  function listen(): Promise<string> {
+  function listen(subscription: string): Promise<string> {
     const url = new URL(instance.host);
     const manager = new Manager(url.origin, {
       // The instance's key must be in its own handshake, so no manager is shared; we retry, since the library
@@ -213,6 +220,22 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
       };
       after(pace.safetyMs, safety);
 
+      const look = async () => {
+        try {
+          if ((await api.subscription()) !== subscription && !lost) {
+            log.say('evolution_subscribed_again', { instance: instance.name });
+            await api.subscribe();
+            void readGap();
+          }
+        } catch (error) {
+          // Gone, or the key was changed: the next attempt to subscribe says so on the row.
+          const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
+          if (isRefusal) lose(error.message);
+        }
+        after(pace.lookMs, () => void look());
+      };
+      after(pace.lookMs, () => void look());
+
       if (root !== null) {
         root.on('connect', () => {
           if (own === null) void say('connected');
@@ -263,7 +286,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
       try {
         if (failures === 0) await say('connecting');
         if (await api.subscribe()) {
-          const reason = await listen();
+          const reason = await listen(await api.subscription());
           if (hangUp.signal.aborted) return;
           failures = Date.now() - began > 10_000 ? 1 : failures + 1;
           await say('unreachable', `the connection was lost: ${reason}`);

@@ -24,10 +24,13 @@ export function idOf(value: unknown, what: string): string {
   return id;
 }
 
-/** Milliseconds; seconds become so. Some bridges send milliseconds already. */
+/**
+ * Milliseconds; seconds become so. Some bridges send milliseconds already. Never later than now: a phone's clock may
+ * be ahead, and what counts from the newest message would miss everything until then.
+ */
 export function readTime(value: unknown): number | null {
   const number = readLong(value);
   if (number === null || number <= 0) return null;
   const milliseconds = number > 1e11 ? number : number * 1000;
-  return milliseconds < 4e12 ? Math.round(milliseconds) : null;
+  return milliseconds < 4e12 ? Math.min(Math.round(milliseconds), Date.now()) : null;
 }

@@ -42,6 +42,11 @@ export interface FakeInstance {
   readonly chats: Fields[];
   readonly messages: StoredMessage[];
   subscribed: boolean;
+  /** Events the server emits, as written in its settings; empty: all. */
+  events: string[];
+  /** The code to be scanned; GET /instance/connect answers with it while the state is connecting. */
+  qrCode: string | null;
+  profileName: string | null;
   /** WhatsApp's connection, as the last connection.update had it. */
   state: string;
 }
@@ -115,6 +120,8 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       apikey: instance.token,
     };
     if (globalEvents) io.emit(event, envelope);
+    if (instance.events.length > 0 && !instance.events.includes(event.toUpperCase().replaceAll('.', '_')))
+      return;
     // The namespace is made by the first emit; a client cannot have been in it.
     if (instance.subscribed && !(globalEvents && version === '1')) {
       io.of(`/${instance.name}`).emit(event, envelope);
@@ -179,7 +186,8 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
           .map((i) => ({
             id: i.name,
             name: i.name,
-            connectionStatus: 'open',
+            connectionStatus: i.state,
+            profileName: i.profileName,
             ownerJid: OWN_NUMBER,
             token: i.token,
           })),
@@ -193,6 +201,18 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     switch (route) {
       case 'GET /instance/connectionState':
         return answer(200, { instance: { instanceName: instance.name, state: instance.state } });
+      case 'GET /instance/connect':
+        if (instance.state !== 'connecting')
+          return answer(200, { instance: { instanceName: instance.name, state: instance.state } });
+        return answer(200, {
+          pairingCode: null,
+          code: instance.qrCode,
+          base64: 'data:image/png;base64,AAAA',
+          count: 1,
+        });
+      case 'GET /websocket/find':
+        // Never set: the server answers with nothing.
+        return answer(200, instance.subscribed ? { enabled: true, events: instance.events } : 'null');
       case 'POST /websocket/set': {
         const wanted = version === '1' ? body : (body.websocket as Fields | undefined);
         if (wanted === undefined || typeof wanted.enabled !== 'boolean') {
@@ -206,6 +226,7 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
           return answer(500, { status: 500, error: 'Internal Server Error' });
         if (!websocket) return answer(201, '');
         instance.subscribed = wanted.enabled;
+        instance.events = wanted.events.map(String);
         return answer(201, {
           id: 'ckws',
           enabled: wanted.enabled,
@@ -269,6 +290,9 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       chats: [],
       messages: [],
       subscribed: false,
+      events: [],
+      qrCode: null,
+      profileName: null,
       state: 'open',
       emit(event, data) {
         if (event === 'connection.update') instance.state = String((data as Fields).state);

@@ -17,6 +17,7 @@ const pace: Partial<Pace> = {
   refusedMs: 100,
   namespaceMs: 20,
   pollMs: 100,
+  lookMs: 100,
   requestMs: 5_000,
   overlapMs: 60_000,
   pageSize: 20,
@@ -179,6 +180,103 @@ test('a restart of Evolution: reconnected although the namespace is gone, and wh
     (c) => c.includes('depois'),
   );
   expect((await contents(fake)).sort()).toEqual(['antes', 'cria o namespace', 'depois', ...missed].sort());
+});
+
+test('events changed in the manager of the server, and an instance made anew: subscribed again, nothing missing', async () => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  fake.events = ['QRCODE_UPDATED'];
+  fake.message({ text: 'nobody emits this one' });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 1,
+  );
+  await until(
+    () => fake.events,
+    (events) => events.length === 0,
+  );
+  evolution.remove(fake.name);
+  const anew = evolution.add(fake.name, fake.token);
+  anew.message({ text: 'nor this one' });
+  await until(() => anew.subscribed, Boolean);
+  await until(
+    () => contents(fake),
+    (c) => c.length === 2,
+  );
+  anew.message({ text: 'live' });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 3,
+  );
+});
+
+test.each([
+  ['deleted', 'not_found', (evolution: EvolutionServer, fake: FakeInstance) => evolution.remove(fake.name)],
+  [
+    'given another key',
+    'unauthorized',
+    (evolution: EvolutionServer, fake: FakeInstance) => {
+      evolution.remove(fake.name);
+      evolution.add(fake.name);
+    },
+  ],
+])('an instance %s on the server while it is connected: the row says %s', async (_, expected, change) => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  change(evolution, fake);
+  await until(
+    () => status(fake),
+    (s) => s.status === expected,
+  );
+});
+
+test('the code of an instance made before its row, and the name of its profile, are read over REST', async () => {
+  const evolution = await server();
+  const fake = addFake(evolution);
+  Object.assign(fake, { state: 'connecting', qrCode: '2@first', profileName: 'Clínica Aurora' });
+  await insert(fake, evolution.url);
+  await until(() => fake.subscribed, Boolean);
+  // The first event makes the namespace and is lost.
+  fake.emit('presence.update', {});
+  const row = await until(
+    async () =>
+      (
+        await world.rows<{ qrCode: string | null; profileName: string | null }>(
+          'select "qrCode", "profileName" from evolution.instances where name = $1',
+          [fake.name],
+        )
+      )[0]!,
+    (seen) => seen.qrCode !== null,
+  );
+  expect(row).toEqual({ qrCode: '2@first', profileName: 'Clínica Aurora' });
+});
+
+test('a message dated in the future moves nothing ahead of now', async () => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  fake.message({
+    text: 'a phone whose clock is ahead',
+    messageTimestamp: Math.floor(Date.now() / 1_000) + 3 * 3_600,
+  });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 1,
+  );
+  await evolution.restart();
+  fake.message({ text: 'makes the namespace' });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 2,
+  );
+  const [ahead] = await world.rows(
+    `select c."lastMessageAt" > now() as chat, s.caught_up_to > now() as source, m."sentAt" > now() as message
+       from public.chats as c
+       join public.messages as m on m."chatId" = c.id
+       join evolution.sources as s on s."tenantId" = c."tenantId"
+      where c."instanceName" = $1 order by m."sentAt" desc limit 1`,
+    [fake.name],
+  );
+  expect(ahead).toEqual({ chat: false, source: false, message: false });
 });
 
 test('a wrong key is reported on the row; a right one takes effect at once', async () => {

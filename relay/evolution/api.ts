@@ -28,8 +28,10 @@ export class EvolutionError extends RecadoError {
 
 export interface MessagePage {
   records: unknown[];
-  /** Null where the server does not page. */
+  /** Null where the server does not page: the answer is everything. */
   pages: number | null;
+  /** Of all pages; 0 where the server does not page. */
+  total: number;
 }
 
 export interface Api {
@@ -201,8 +203,12 @@ export function createApi(options: ApiOptions): Api {
       const range = { gte: from?.toISOString(), lte: new Date(Date.now() + 86_400_000).toISOString() };
       const where = from === null ? {} : { messageTimestamp: range };
       const answer = await request('POST', `/chat/findMessages/${name}`, { where, page, offset: size });
-      const pages = readObject(readObject(answer)?.messages)?.pages;
-      return { records: listIn(answer, 'messages'), pages: typeof pages === 'number' ? pages : null };
+      const { pages, total } = readObject(readObject(answer)?.messages) ?? {};
+      return {
+        records: listIn(answer, 'messages'),
+        pages: typeof pages === 'number' ? pages : null,
+        total: typeof total === 'number' ? total : 0,
+      };
     },
 
     async session() {

@@ -139,24 +139,35 @@ function chatId(item: unknown): string | null {
   );
 }
 
-// Newest first; a message that comes in meanwhile moves the rest to later pages, which only repeats some.
+// Oldest first, though the server's pages come newest first: a client hears a chat's messages in their order. A message
+// that comes in between two pages moves others to the page that was just read, which is then read once more.
 async function* messagePages(
   { api, pageSize }: CatchUpOptions,
   since: Date | null,
 ): AsyncGenerator<unknown[]> {
-  let before = '';
-  for (let page = 1; ; page++) {
-    const { records, pages } = await api.messages(since, page, pageSize);
-    if (records.length === 0) return;
-    // A server that does not page gives the same answer again.
-    const signature = `${records.length}/${JSON.stringify(readObject(records[0])?.key)}`;
-    if (signature === before) return;
-    before = signature;
-    for (let i = 0; i < records.length; i += pageSize) yield records.slice(i, i + pageSize);
-    if (pages !== null && page >= pages) return;
-    if (pages === null && records.length !== pageSize) return;
-    // A server that ignores the range: the rest is older still.
-    const oldest = timeOf(records.at(-1));
-    if (since !== null && oldest !== null && oldest < since.getTime()) return;
+  const newest = await api.messages(since, 1, pageSize);
+  if (newest.pages === null) {
+    yield* inParts(oldestFirst(newest.records), pageSize);
+    return;
   }
+  let { total } = newest;
+  for (let page = newest.pages; page > 1; page--) {
+    const answer = await api.messages(since, page, pageSize);
+    if (answer.total > total) {
+      total = answer.total;
+      yield oldestFirst((await api.messages(since, page + 1, pageSize)).records);
+    }
+    yield oldestFirst(answer.records);
+  }
+  const last = newest.pages > 1 ? await api.messages(since, 1, pageSize) : newest;
+  if (last.total > total) yield oldestFirst((await api.messages(since, 2, pageSize)).records);
+  yield oldestFirst(last.records);
+}
+
+function oldestFirst(records: readonly unknown[]): unknown[] {
+  return [...records].reverse().sort((a, b) => (timeOf(a) ?? 0) - (timeOf(b) ?? 0));
+}
+
+function* inParts(items: unknown[], size: number): Generator<unknown[]> {
+  for (let i = 0; i < items.length; i += size) yield items.slice(i, i + size);
 }

@@ -127,6 +127,8 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
     })().finally(() => {
       reading = null;
     });
+    // A first reading is history, which nobody waits for.
+    if (instance.synced) intake.waitFor(reading);
     return reading;
   }
 

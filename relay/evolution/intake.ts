@@ -10,6 +10,8 @@ import type { Instance, Store, Unit } from './store.ts';
 
 const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 const MAX_QUEUED = 50_000;
+/** What is heard is held back no longer for what was missed before. */
+const LONGEST_WAIT_MS = 10_000;
 // A batch is one statement and one transaction: past a few thousand messages it gains nothing.
 const MAX_BATCH = 2_000;
 const MAX_BATCH_BYTES = 2 * 1024 * 1024;
@@ -21,6 +23,11 @@ export interface Intake {
   readonly sessionsHeard: number;
   /** The instance's own number, once an envelope has named it. */
   readonly own: Address | null;
+  /**
+   * Holds back what is heard until the promise settles, for a while at most: what was missed before comes first.
+   * Nothing is lost if it takes longer; a client then hears the later message of a chat before the earlier.
+   */
+  waitFor(gap: Promise<unknown>): void;
   /** Resolves when everything received so far is written, or the intake is closed. */
   drained(): Promise<void>;
   close(): void;
@@ -47,6 +54,8 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
   let dropped = 0;
   let sessionsHeard = 0;
   let writing: Promise<void> | null = null;
+  let waiting: Promise<unknown> = Promise.resolve();
+  const closing = new AbortController();
 
   function enqueue(work: Work): void {
     if (queuedBytes + work.bytes > MAX_QUEUED_BYTES || queue.length >= MAX_QUEUED) {
@@ -75,6 +84,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     // Let what arrived in the same packet join the first batch.
     await Promise.resolve();
     for (let failures = 0; queue.length > 0 && !signal.aborted; ) {
+      await waiting;
       const batch = nextBatch();
       try {
         await writeBatch(batch);
@@ -146,7 +156,12 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     get own() {
       return own;
     },
+    waitFor(gap) {
+      const limit = delay(LONGEST_WAIT_MS, undefined, { signal: closing.signal, ref: false });
+      waiting = Promise.race([gap, limit]).catch(() => undefined);
+    },
     async drained() {
+      closing.abort();
       while (writing !== null) await writing;
     },
     close() {

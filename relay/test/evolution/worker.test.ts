@@ -182,6 +182,41 @@ test('a restart of Evolution: reconnected although the namespace is gone, and wh
   expect((await contents(fake)).sort()).toEqual(['antes', 'cria o namespace', 'depois', ...missed].sort());
 });
 
+test('what was missed comes before what is heard meanwhile, chat by chat, also over many pages', async () => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  const seconds = Math.floor(Date.now() / 1_000) - 1_000;
+  const jid = (n: number) => `551199977000${n % 5}@s.whatsapp.net`;
+  fake.message({ text: '0', jid: jid(0), messageTimestamp: seconds });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 1,
+  );
+  await evolution.down();
+  for (let n = 1; n <= 300; n++)
+    fake.message({ text: String(n), jid: jid(n), messageTimestamp: seconds + n }, true);
+  await evolution.up();
+  let n = 300;
+  // Heard while the pages are read, which takes longer than a few of these.
+  while ((await contents(fake)).length < 301 || n < 350) {
+    n += 1;
+    fake.message({ text: String(n), jid: jid(n), messageTimestamp: seconds + n });
+    await new Promise(setImmediate);
+  }
+  await until(
+    () => contents(fake),
+    (c) => c.length === n + 1,
+  );
+  const told = (await eventsOf(world, `t-${fake.name}`))
+    .filter((e) => e.event === 'chat:message')
+    .map((e) => ({ chat: e.payload.chatId, n: Number((e.payload.message as { content: string }).content) }));
+  const late = told.filter(({ chat, n }, place) =>
+    told.slice(0, place).some((before) => before.chat === chat && before.n > n),
+  );
+  expect(late).toEqual([]);
+  expect(told).toHaveLength(n + 1);
+});
+
 test('events changed in the manager of the server, and an instance made anew: subscribed again, nothing missing', async () => {
   const evolution = await server();
   const fake = await connect(evolution);

@@ -47,16 +47,24 @@ export async function startProcesses(
   log: Log,
 ): Promise<Listening & { close(): Promise<void> }> {
   const server = createServer();
+  const states = new Map<number, WorkerState>();
+  // What a worker is sent before it has joined is lost, and a stock client waits 20 s for an answer. Closed at once, it
+  // tries again as if nobody listened yet.
+  server.on('connection', (socket) => {
+    if (states.size === 0) socket.destroy();
+  });
   sticky.setupMaster(server, { loadBalancingMethod: 'least-connection' });
   const listening = await listen(server, http);
   const aggregator = new AggregatorRegistry();
-  const states = new Map<number, WorkerState>();
   let closing = false;
 
   cluster.setupPrimary({ serialization: 'advanced' });
   cluster.on('message', (worker, message: unknown) => {
     if (!isMessage(message)) return;
-    if (message.recado === 'state') states.set(worker.id, message.state);
+    if (message.recado === 'state') {
+      if (!states.has(worker.id)) countConnections(worker, 0);
+      states.set(worker.id, message.state);
+    }
     if (message.recado === 'question') void reply(worker, message);
   });
   cluster.on('exit', (worker, code, signal) => {
@@ -64,10 +72,10 @@ export async function startProcesses(
     if (closing) return;
     log.say('worker_ended', { pid: worker.process.pid ?? 0, how: signal ?? `exit code ${code}` });
     setTimeout(() => {
-      if (!closing) cluster.fork();
+      if (!closing) startWorker();
     }, RESTART_AFTER_MS);
   });
-  for (let i = 0; i < relay.processes; i += 1) cluster.fork();
+  for (let i = 0; i < relay.processes; i += 1) startWorker();
 
   async function reply(worker: Worker, { id, about }: Question): Promise<void> {
     const text =
@@ -94,6 +102,16 @@ export async function startProcesses(
       clearTimeout(late);
     },
   };
+}
+
+/** Until it has joined, every other worker has fewer connections. */
+function startWorker(): void {
+  countConnections(cluster.fork(), Number.POSITIVE_INFINITY);
+}
+
+/** Where the sticky library keeps count: the worker with the smallest number is given the next connection. */
+function countConnections(worker: Worker, clientsCount: number): void {
+  Object.assign(worker, { clientsCount });
 }
 
 export interface WorkerOptions {

@@ -8,7 +8,7 @@ import { packageRoot } from '../../config.ts';
 import { Client, type Database, deadPort, freshDatabase, SECRET, token, until } from '../world.ts';
 
 const EVENT = 'processes.test';
-const PROCESSES = 2;
+const PROCESSES = 3;
 
 let database: Database;
 let first: ChildProcess;
@@ -22,6 +22,10 @@ beforeAll(async () => {
   database = await freshDatabase();
   await database.query('select relay.publish(event => $1)', [EVENT]);
   port = await deadPort();
+  start();
+}, 60_000);
+
+function start(): void {
   first = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), 'relay'], {
     env: {
       ...process.env,
@@ -34,7 +38,7 @@ beforeAll(async () => {
     stdio: 'ignore',
   });
   gone = once(first, 'exit');
-}, 60_000);
+}
 
 beforeEach(async () => {
   clients = [];
@@ -156,6 +160,21 @@ test('a worker that is killed is replaced, and its clients go on where they were
   for (const { connects } of returned) expect(connects.at(-1)!.recovered).toBe(true);
   for (const client of clients) expect(client.of('relay:resync')).toEqual([]);
 });
+
+test('a restart: no client is taken before a process can have it, so all are back without a time-out', async () => {
+  await connect(30);
+  await tell();
+  for (const client of clients) await client.hears(told);
+  first.kill('SIGTERM');
+  await gone;
+  await tell();
+  start();
+  await until('all are back', () => clients.every(({ socket }) => socket.connected), 30_000);
+  const attempts = clients.flatMap(({ refusals }) => refusals.map(({ message }) => message));
+  expect(attempts.filter((message) => message === 'timeout')).toEqual([]);
+  for (const client of clients) expect(await client.hears(told)).toEqual(everything());
+  for (const client of clients) expect(client.of('relay:resync')).toEqual([]);
+}, 60_000);
 
 test('readiness is that of all: it is refused while one process is missing', async () => {
   const before = await workers();

@@ -62,7 +62,7 @@ comment on column public.messages.status is 'PENDING, FAILED, SENT, DELIVERED, R
 comment on column public.messages.kind is 'text, image, video, audio, document, sticker, location, contact, poll, poll_vote, order, interactive, event, invite, empty (content not received), deleted, or unknown (see whatsapp).';
 comment on column public.messages."sentAt" is 'WhatsApp''s time of the message, to the second.';
 comment on column public.messages.live is 'Heard as it happened, or sent after the instance was added here; only such messages count as unread by themselves.';
-comment on column public.messages.whatsapp is 'Fields of the Evolution message that clients read (key, pushName, message, …), without binaries.';
+comment on column public.messages.whatsapp is 'Fields of the Evolution message that clients read (key, pushName, message, ...), without binaries.';
 
 -- Down Migration
 

@@ -7,7 +7,7 @@
 --   evolution.leases          which of them holds which instance
 --   evolution.sync_requests   "read everything again", asked through the database
 --   evolution.sources         a tenant's instance, remembered after its row is gone
---   evolution.aliases         (source, address) → chat
+--   evolution.aliases         (source, address) -> chat
 --   evolution.names           what an address was called, and when
 --   evolution.chat_state      what the unread count is derived from
 --   evolution.merges          conversations that turned out to be one
@@ -20,7 +20,7 @@
 -- statistics, and a plan made without them must not be able to read all of a source.
 
 create schema evolution;
-comment on schema evolution is 'WhatsApp through Evolution servers. Add a number with: insert into evolution.instances (name, "tenantId", host, "apiKey") values (…); see how it does with: select * from evolution.overview';
+comment on schema evolution is 'WhatsApp through Evolution servers. Add a number with: insert into evolution.instances (name, "tenantId", host, "apiKey") values (...); see how it does with: select * from evolution.overview';
 
 create table evolution.instances (
   id bigint generated always as identity primary key,

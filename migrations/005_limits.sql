@@ -2,7 +2,7 @@
 --
 -- Nobody checks the limits of an account and a payload twice. What captures does (relay.publish(), relay.emit()), and
 -- the reader makes no text of what is larger. A domain's check is set up anew by every statement that inserts, that
--- is by every row that a row trigger captures: 10 µs where 32 writers share two processors.
+-- is by every row that a row trigger captures: 10 us where 32 writers share two processors.
 
 alter domain relay.account drop constraint account_has_at_most_256_bytes;
 alter domain relay.payload drop constraint payload_has_at_most_4_mib;

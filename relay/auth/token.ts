@@ -6,7 +6,8 @@ import { type KeySetOptions, verifyByKeySet } from './jwks.ts';
 import { kindOf, MAX_NUMERIC_DATE, refusal, TokenError } from './token-error.ts';
 
 const MAX_TOKEN_LENGTH = 8 * 1024;
-const MAX_ACCOUNT_LENGTH = 256;
+/** In UTF-8; capture and replay know no longer one. */
+const MAX_ACCOUNT_BYTES = 256;
 
 /** What a verified token says. Instants are in milliseconds since 1970. */
 export interface Identity {
@@ -112,13 +113,16 @@ export function accountText(value: unknown, claim: string): string {
       : `${typeof value === 'number' ? value : kindOf(value)}`;
   throw new TokenError(
     'token_claim',
-    `The token's claim ${claim} is ${received}, but a text of 1 to ${MAX_ACCOUNT_LENGTH} characters or a whole number is expected.`,
+    `The token's claim ${claim} is ${received}, but a text of 1 to ${MAX_ACCOUNT_BYTES} bytes or a whole number is expected.`,
   );
 }
 
-/** Not NUL, which a query cannot carry. No lone surrogates: they reach Postgres as U+FFFD, and two accounts would be one. */
+/**
+ * Not NUL, which a query cannot carry. No lone surrogates and no U+FFFD: the former reach Postgres as the latter, which
+ * also stands for every byte that is no UTF-8, and two accounts would be one.
+ */
 function isAccountText(text: string): boolean {
-  return text.length > 0 && text.length <= MAX_ACCOUNT_LENGTH && !/[\0\p{Cs}]/u.test(text);
+  return text.length > 0 && Buffer.byteLength(text) <= MAX_ACCOUNT_BYTES && !/[\0\p{Cs}\uFFFD]/u.test(text);
 }
 
 /** The part of a Socket.IO handshake (or of a request) that may carry a token. */

@@ -85,9 +85,12 @@ export async function openSession(options: ConnectOptions & { queryTimeoutMs?: n
 
 // One plan for all: left to itself Postgres may take it to be a little cheaper to plan anew for every read, which
 // takes longer than the read.
+// A database of encoding SQL_ASCII takes any bytes, and refuses to give those that are no UTF-8 to a client that says
+// it reads UTF-8: one of them would end all reading. As bytes they pass, and become U+FFFD here.
 const READER_SETTINGS = `
   set enable_seqscan = off; set jit = off; set max_parallel_workers_per_gather = 0; set timezone = UTC;
-  set plan_cache_mode = force_generic_plan`;
+  set plan_cache_mode = force_generic_plan;
+  select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'`;
 
 /**
  * A session for reading relay.events. Its settings come before anything is prepared, since a plan made without them

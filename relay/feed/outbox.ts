@@ -15,7 +15,7 @@ export interface OutboxEvent {
   /** null, for a resync only: every account. */
   readonly account: string | null;
   readonly event: string;
-  /** JSON text as Postgres prints it; null where it is larger than may be sent. */
+  /** JSON text as Postgres prints it; null where it is larger than may be sent. Bytes that are no UTF-8 are U+FFFD. */
   readonly payload: string | null;
   /** Whether the contract knew the event when it was read. */
   readonly known: boolean;

@@ -23,14 +23,24 @@ export interface TestServer {
 let count = 0;
 let server: Promise<TestServer> | undefined;
 
-/** @param options.empty without anything of ours in it */
-export async function createDatabase({ empty = false }: { empty?: boolean } = {}): Promise<TestDatabase> {
+/**
+ * @param options.empty without anything of ours in it
+ * @param options.encoding of an empty one, where it is not the server's
+ */
+export async function createDatabase({
+  empty = false,
+  encoding,
+}: {
+  empty?: boolean;
+  encoding?: 'LATIN1' | 'SQL_ASCII';
+} = {}): Promise<TestDatabase> {
   const { url: serverUrl, template } = await testServer();
   count += 1;
   // The template's name begins like those of all databases of this run, so that the teardown finds them.
   const name = template.replace(/template$/, `${process.pid}_${count}`);
+  const encoded = encoding ? `encoding '${encoding}' locale 'C'` : '';
   await onServer(serverUrl, (admin) =>
-    admin.query(`create database ${name} template ${empty ? 'template0' : template}`),
+    admin.query(`create database ${name} template ${empty ? 'template0' : template} ${encoded}`),
   );
   const url = withDatabase(serverUrl, name);
   const pool = createPool({ url, name: 'test', log: createLog('silent', false) });

@@ -9,7 +9,7 @@ create schema if not exists relay_clinic;
 comment on schema relay_clinic is 'Recado: what the clinic''s contract is made of (sql/clinic/).';
 grant usage on schema relay_clinic to public;
 
--- Clients know one procedure, as an object: {"procedure": {…}}. It is the one that was written first; where there
+-- Clients know one procedure, as an object: {"procedure": {...}}. It is the one that was written first; where there
 -- are more, they follow in "others", a list of such objects that clients may ignore. A price is a decimal in a
 -- string, without trailing zeros. A missing doctor, patient or status is null.
 create or replace function relay_clinic.appointment(id bigint) returns jsonb

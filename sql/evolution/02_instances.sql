@@ -1,7 +1,7 @@
 -- Which worker holds which instance, and how the two sides of the database call each other.
 --
 --   evolution.ring()                        trigger: tells the workers that something is to be done
---   evolution.claim(worker, host, pid, …)   a worker's turn: says it is alive, keeps, takes and gives up instances
+--   evolution.claim(worker, host, pid, ...)   a worker's turn: says it is alive, keeps, takes and gives up instances
 --   evolution.leave(worker)                 gives up everything
 --   evolution.request_sync(name)            asks for an instance to be read again
 --   evolution.overview                      instances without their keys
@@ -123,7 +123,7 @@ begin
   end if;
   if wanted.desired <> 'connected' then
     raise exception 'instance % is switched off', quote_literal(instance)
-      using errcode = 'object_not_in_prerequisite_state', hint = 'update evolution.instances set desired = ''connected'' where name = …';
+      using errcode = 'object_not_in_prerequisite_state', hint = 'update evolution.instances set desired = ''connected'' where name = ...';
   end if;
   update evolution.sync_requests as r
      set state = 'failed', error_code = 'sync_not_taken', error = 'no worker took the request', finished_at = now()

@@ -22,8 +22,8 @@ comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try 
 -- again, and the client would have seen what never happened. Hence no asynchronous commit.
 -- The transaction has its id before it looks at the gate: the gate's reopening rule counts on that, and CASE on
 -- nothing but order.
--- An expression in a default: a trigger on relay.events costs 14 µs for every row that a row trigger captures (its
--- WHEN is parsed for every statement), and a function 8 µs where 32 writers share two processors.
+-- An expression in a default: a trigger on relay.events costs 14 us for every row that a row trigger captures (its
+-- WHEN is parsed for every statement), and a function 8 us where 32 writers share two processors.
 create or replace function relay.ringing_xid() returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -102,4 +102,4 @@ begin
   values (emit.account, emit.event, coalesce(emit.payload, 'null'));
 end
 $$;
-comment on function relay.emit(text, text, jsonb) is 'Records an event for an account, in the transaction of the caller. The event must be in the contract to be sent: select relay.publish(event => …).';
+comment on function relay.emit(text, text, jsonb) is 'Records an event for an account, in the transaction of the caller. The event must be in the contract to be sent: select relay.publish(event => ...).';

@@ -7,7 +7,7 @@
 --   relay.position()         for an application: the position of the list it is just loading
 --
 -- The text is epoch-xmax.d.d.d in hexadecimal, where the transactions in progress follow as distances, largest
--- first: d = xmax - xip[1], xip[1] - xip[2], …
+-- first: d = xmax - xip[1], xip[1] - xip[2], ...
 --
 -- The cut. After a crash Postgres gives out again the ids of transactions whose end was not on disk. So a
 -- position names nothing above the largest transaction that wrote an event it has seen: that one is on disk.

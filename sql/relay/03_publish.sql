@@ -1,12 +1,12 @@
 -- Changing the contract.
 --
---   relay.publish(event, on_table, operation, …)   trigger + function + row in relay.catalogue
+--   relay.publish(event, on_table, operation, ...)   trigger + function + row in relay.catalogue
 --   relay.unpublish(event)                         removes them
 --   relay.suspend(event), relay.resume(event)      drops the triggers for the time of a migration
 --   relay.republish(event)                         makes trigger and function anew, from the catalogue
 --   relay.admit(role)                              lets a role insert events
 --   and their parts: trigger_name, capture_body, capture_settings, expression_failure, try_expression, install,
---   create_trigger, trigger_definition, drop_triggers
+--   lock_table, create_trigger, trigger_definition, drop_triggers
 --
 -- One trigger and one function per event and operation; both carry their names, so that \d of the table reads
 -- as a list of its events. Whoever publishes gains no rights: the function belongs to the owner of the table if
@@ -37,6 +37,8 @@ comment on function relay.trigger_name(text, text) is 'Name of the trigger and o
 -- error in the application's write. The insert stands outside it.
 -- use_column: an expression may name a column like one of our variables.
 -- A path of no steps: pg_column_size() of a value as it is stored elsewhere tells of it as it was compressed.
+-- A database of encoding SQL_ASCII takes any bytes; what is no UTF-8 cannot be sent.
+-- An account of more than 256 bytes is nobody's, and its first 257 characters are so too: nobody refetches for it.
 create or replace function relay.capture_body(published relay.catalogue) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -44,6 +46,7 @@ as $body$
 declare
   rows_changed text;
   refuse_unpaired text := '';
+  any_bytes boolean := current_setting('server_encoding') = 'SQL_ASCII';
 begin
   if published.operation = 'TRUNCATE' then
     return format($f$
@@ -71,18 +74,20 @@ begin
     captured_payload := coalesce((%4$s)::jsonb, 'null');
     if octet_length(captured_account) > 256 or pg_column_size(captured_payload #> '{}') > 4194304 then
       raise exception 'the %%', case when octet_length(captured_account) > 256 then 'account has more than 256 bytes' else 'payload has more than 4 MiB' end;
-    end if;
+    end if;%5$s
   exception when others then
     get stacked diagnostics failure = message_text;
     insert into relay.events (account_id, event, payload)
-    values (case when octet_length(captured_account) <= 256 then captured_account end, 'relay:resync', jsonb_build_object(
+    values (left(captured_account, 257), 'relay:resync', jsonb_build_object(
       'event', %1$L, 'table', %2$L, 'reason', 'capture_failed', 'sqlstate', sqlstate, 'error', failure));
     return null;
   end;
   insert into relay.events (account_id, event, payload) values (captured_account, %1$L, captured_payload);
   return null;
 end
-$f$, published.event, published.on_table, published.account, published.payload);
+$f$, published.event, published.on_table, published.account, published.payload,
+     case when any_bytes then $f$
+    perform convert_from(convert_to(concat(captured_account, captured_payload), 'SQL_ASCII'), 'UTF8');$f$ end);
   end if;
 
   rows_changed := case published.operation
@@ -115,16 +120,13 @@ begin
     end if;
     if exists (select from unnest(captured_payloads) as p where pg_column_size(p) > 4194304) then
       raise exception 'a payload has more than 4 MiB';
-    end if;
+    end if;%8$s
   exception when others then
     get stacked diagnostics failure = message_text;
     -- All accounts of the statement; every account there is (null), where even they cannot be told.
     begin
       %7$s
-      captured_accounts := array(select distinct (%3$s)::text from %5$s where (%3$s)::text is not null and (%6$s));
-      if exists (select from unnest(captured_accounts) as a where octet_length(a) > 256) then
-        captured_accounts := array[null];
-      end if;
+      captured_accounts := array(select distinct left((%3$s)::text, 257) from %5$s where (%3$s)::text is not null and (%6$s));
     exception when others then
       captured_accounts := array[null];
     end;
@@ -141,7 +143,10 @@ begin
   return null;
 end
 $f$, published.event, published.on_table, published.account, published.payload, rows_changed,
-     coalesce(published.condition, 'true'), refuse_unpaired);
+     coalesce(published.condition, 'true'), refuse_unpaired,
+     case when any_bytes then $f$
+    perform convert_from(convert_to(concat(c.account, c.payload), 'SQL_ASCII'), 'UTF8')
+       from unnest(captured_accounts, captured_payloads) as c(account, payload);$f$ end);
 end
 $body$;
 comment on function relay.capture_body(relay.catalogue) is 'Source of the trigger function of a published event.';
@@ -189,7 +194,7 @@ declare
   failure text := relay.expression_failure(expression, target, on_table, operation);
 begin
   if failure is not null then
-    raise exception 'relay.publish(% => …): %', argument, failure
+    raise exception 'relay.publish(% => ...): %', argument, failure
       using errcode = 'invalid_parameter_value',
             detail = format('Received: %s', expression),
             hint = format('Expected an SQL expression over %s of %s that can be cast to %s. Qualify tables and functions with their schema; camelCase columns need double quotes.',
@@ -198,6 +203,43 @@ begin
 end
 $$;
 comment on function relay.try_expression(text, text, text, regclass, text) is 'Raises, naming the argument, where an expression given to relay.publish() cannot work.';
+
+-- A table, and then its partitions: in the order in which writers that name the table lock them. DROP TRIGGER alone locks
+-- the partitions first, and a writer between two of its statements would be caught in a deadlock. A writer that names
+-- a partition holds that one first; so nobody waits for a partition while the table is held. Where one is busy, all
+-- locks are given back, and it is tried again.
+create or replace function relay.lock_table(on_table regclass, mode text) returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  part regclass;
+begin
+  if not exists (select from pg_class as c where c.oid = on_table and c.relkind = 'p') then
+    return; -- the trigger's own lock is the only one
+  end if;
+  for attempt in 1 .. 200 loop
+    begin
+      execute format('lock table only %s in %s mode', on_table, mode);
+      for part in select p.relid from pg_partition_tree(on_table) as p where p.level > 0 loop
+        execute format('lock table only %s in %s mode nowait', part, mode);
+      end loop;
+      return;
+    exception
+      -- Who may make triggers need not be one who may write, and only those may lock.
+      when insufficient_privilege then return;
+      when lock_not_available then
+        -- A lock_timeout of the caller is over: it is the table itself that is busy.
+        if part is null then raise; end if;
+    end;
+    part := null;
+    perform pg_sleep(0.01 + random() * 0.04);
+  end loop;
+  raise exception 'the partitions of % are busy; changing their triggers needs a moment without open transactions on them', on_table
+    using errcode = 'lock_not_available', hint = 'Nothing was changed. Call it again.';
+end
+$$;
+comment on function relay.lock_table(regclass, text) is 'Locks a partitioned table and its partitions for a change of its triggers, without a deadlock with writers.';
 
 create or replace function relay.drop_triggers(of_event text, of_operation text default null) returns void
 language plpgsql volatile
@@ -212,6 +254,7 @@ begin
       join pg_trigger as t on t.tgname = relay.trigger_name(c.event, c.operation)::name and t.tgrelid = c.on_table
      where c.event = of_event and (of_operation is null or c.operation = of_operation)
   loop
+    perform relay.lock_table(found.on_table, 'access exclusive');
     execute format('drop trigger %I on %s', found.tgname, found.on_table);
   end loop;
 end
@@ -227,6 +270,7 @@ declare
   failure text;
 begin
   perform relay.drop_triggers(published.event, published.operation);
+  perform relay.lock_table(published.on_table, 'share row exclusive');
   execute format('create %s trigger %I after %s on %s %s %s %s execute function relay_capture.%I()',
     case published.fires_at when 'commit' then 'constraint' end,
     trigger_name,
@@ -259,7 +303,7 @@ exception
   when others then
     get stacked diagnostics failure = message_text;
     raise exception 'relay.publish(%): the trigger on % could not be created: %',
-      case when published.condition is null then quote_literal(published.event) else 'condition => …' end, published.on_table, failure
+      case when published.condition is null then quote_literal(published.event) else 'condition => ...' end, published.on_table, failure
       using errcode = sqlstate,
             hint = 'A condition sees new and old only. A look into other tables goes into account, where null means no event.';
 end
@@ -271,7 +315,7 @@ create or replace function relay.trigger_definition(of_trigger oid) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select replace(pg_get_triggerdef(t.oid), format(' ON %I.%I ', n.nspname, c.relname), ' ON … ')
+  select replace(pg_get_triggerdef(t.oid), format(' ON %I.%I ', n.nspname, c.relname), ' ON ... ')
     from pg_trigger as t join pg_class as c on c.oid = t.tgrelid join pg_namespace as n on n.oid = c.relnamespace
    where t.oid = of_trigger
 $$;
@@ -463,7 +507,7 @@ begin
 
   if wanted.operation <> 'TRUNCATE' then
     if account is null then
-      raise exception 'relay.publish(account => …): received null, expected an SQL expression such as new."accountId"'
+      raise exception 'relay.publish(account => ...): received null, expected an SQL expression such as new."accountId"'
         using errcode = 'null_value_not_allowed';
     end if;
     wanted.account := account;
@@ -476,7 +520,7 @@ begin
         from pg_index as i join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
        where i.indrelid = wanted.on_table and i.indisprimary));
     if wanted.key is null then
-      raise exception 'relay.publish(key => …): % has no primary key; name the columns that pair a row''s old and new version', wanted.on_table
+      raise exception 'relay.publish(key => ...): % has no primary key; name the columns that pair a row''s old and new version', wanted.on_table
         using errcode = 'invalid_parameter_value';
     end if;
     begin

@@ -36,7 +36,7 @@ begin
   if newest > clock_timestamp() - kept_for then
     return 'in use';
   end if;
-  -- The long look is taken without a lock …
+  -- The long look is taken without a lock ...
   execute format('select pg_current_snapshot(), coalesce(bool_or(created_at > clock_timestamp() - $1 or not pg_visible_in_snapshot(xid, $2)), false) from %s', partition)
     using kept_for, seen into looked, must_stay;
   if must_stay then
@@ -52,7 +52,7 @@ begin
   exception when lock_not_available then
     return 'busy';
   end;
-  -- … and under the lock, in a new statement, only what has come since: two index scans.
+  -- ... and under the lock, in a new statement, only what has come since: two index scans.
   execute format('select exists (select from %1$s where xid >= $1)
                       or exists (select from %1$s where xid = any ($2)),
                   (select xid from %1$s order by xid desc limit 1), pg_current_snapshot()', partition)

@@ -154,7 +154,7 @@ comment on function relay.sample(jsonb) is 'A value that fits a JSON Schema, mad
 
 -- What a JSON Schema column is worth depends on its reader; recado contract makes types of it.
 -- A room's prefix is a setting of the relay (ROOM_PREFIX). Where it is not the default, let the database know:
--- alter database … set relay.room_prefix = '…'.
+-- alter database ... set relay.room_prefix = '...'.
 create or replace view relay.contract as
 select c.event,
        coalesce(nullif(current_setting('relay.room_prefix', true), ''), 'orders.account.')
@@ -179,7 +179,7 @@ select c.event,
    select case when c.operation <> 'TRUNCATE' then relay.schema_of(c) end as of_payload offset 0) as schema
  order by c.event, c.operation;
 comment on view relay.contract is 'Every event clients may hear: its room, what makes it, and what it carries. relay.check() says what is off.';
-comment on column relay.contract.room is 'Who hears it: {…} is the column that holds the account, or {account} where it takes an expression (see account).';
+comment on column relay.contract.room is 'Who hears it: {...} is the column that holds the account, or {account} where it takes an expression (see account).';
 comment on column relay.contract.trigger is 'Trigger on on_table, and function in relay_capture, of this name; null: relay.emit().';
 comment on column relay.contract.enabled is 'Whether it is recorded now: the trigger exists and is not switched off, the event is not suspended.';
 comment on column relay.contract.payload_schema is 'JSON Schema of what clients receive; {} is anything. Where none was published it comes from the table''s columns.';

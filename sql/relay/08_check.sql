@@ -98,7 +98,7 @@ begin
         if other is not null then
           problem := 'row_security';
           detail := format('Row-level security of %s holds for %I, to whom the trigger function belongs: looking into it fails, and the account is told to refetch instead.', other, pg_get_userbyid(function_at.proowner));
-          remedy := format('Let the function belong to a role that the policies do not concern: alter function relay_capture.%I() owner to …; or: alter table … no force row level security', name);
+          remedy := format('Let the function belong to a role that the policies do not concern: alter function relay_capture.%I() owner to ...; or: alter table ... no force row level security', name);
           return next;
           remedy := format('select relay.republish(%L)', event);
         end if;
@@ -138,7 +138,7 @@ begin
     if other is not null then
       problem := 'trigger_disabled';
       detail := format('The trigger is switched off or missing on a partition: %s.', other);
-      remedy := format('alter table … enable trigger %I on each, or detach and attach it again', name);
+      remedy := format('alter table ... enable trigger %I on each, or detach and attach it again', name);
       return next;
     end if;
   end loop;
@@ -337,7 +337,7 @@ begin
   for found in
     select e.event, count(*) filter (where octet_length(e.account_id) > 256) as accounts, count(*) as times
       from (select n.event, n.account_id, n.payload from relay.events as n order by n.xid desc limit 100000) as e
-     where octet_length(e.account_id) > 256 or pg_column_size(e.payload) > 4194304
+     where (octet_length(e.account_id) > 256 or pg_column_size(e.payload) > 4194304) and e.event <> 'relay:resync'
      group by e.event order by e.event
   loop
     problem := 'event_too_large';

@@ -95,7 +95,7 @@ describe('a token signed with the shared secret', () => {
     ['a number in decimal', 42, '42'],
     ['zero', 0, '0'],
     ['the largest safe number', 9007199254740991, '9007199254740991'],
-    ['256 characters', 'x'.repeat(256), 'x'.repeat(256)],
+    ['256 bytes', 'x'.repeat(256), 'x'.repeat(256)],
   ])('names the account by %s', async (_, claim, accountId) => {
     expect((await verifier().verify(await sign({ ...VALID, accountId: claim }))).accountId).toBe(accountId);
   });
@@ -109,7 +109,8 @@ describe('a token signed with the shared secret', () => {
     ['a list', ['acc-1']],
     ['a fraction', 1.5],
     ['beyond the safe numbers', 9007199254740992],
-    ['over 256 characters', 'x'.repeat(257)],
+    ['over 256 bytes', 'ã'.repeat(129)],
+    ['with a replacement character', 'acc\ufffd-1'],
     ['with a NUL', 'acc\u0000-1'],
     ['with a lone surrogate', 'acc\ud800'],
   ])('is refused when its account is %s', async (_, accountId) => {

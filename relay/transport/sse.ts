@@ -77,7 +77,7 @@ export class Streams {
     try {
       const { headers } = request;
       const identity = await subscribers.identify(bearerFrom({ auth: {}, headers }));
-      const origin = await subscribers.findOrigin(identity.accountId, headers['last-event-id'] || null);
+      const origin = await subscribers.findOrigin(identity.accountId, lastEventId(request));
       if (response.destroyed) return;
       this.#begin(response);
       const connection = connectionOf(response, id);
@@ -120,6 +120,12 @@ export class Streams {
   close(): void {
     for (const response of this.#open) response.end();
   }
+}
+
+/** Polyfills of EventSource send it in the query, so as to need no permission for a header. */
+function lastEventId({ headers, url = '' }: IncomingMessage): string | null {
+  const given = new URLSearchParams(url.split('?', 2)[1]).get('lastEventId');
+  return (headers['last-event-id'] as string | undefined) || given || null;
 }
 
 function connectionOf(response: ServerResponse, id: string): Connection {

@@ -8,7 +8,14 @@ import { type MigrateOptions, migrate, migrateDown } from '../../db/migrate.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';
 
-const ALL = ['001_relay', '002_clinic_tables', '003_whatsapp_tables', '004_evolution', '005_limits', '006_ascii'];
+const ALL = [
+  '001_relay',
+  '002_clinic_tables',
+  '003_whatsapp_tables',
+  '004_evolution',
+  '005_limits',
+  '006_ascii',
+];
 const ends: (() => unknown)[] = [];
 
 afterEach(async () => {

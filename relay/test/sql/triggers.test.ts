@@ -265,10 +265,14 @@ describe('capture', () => {
     expect(await clinic.heard(large)).toEqual([
       resync('note', 'a1', { error: expect.stringContaining('4 MiB') }),
     ]);
+    // Nobody's account, so nobody refetches.
     const name = `update public.notes set account = repeat('x', 300) where id = 2`;
     expect(await clinic.heard(name)).toEqual([
-      resync('note', null, { error: expect.stringContaining('256 bytes') }),
+      resync('note', 'x'.repeat(257), { error: expect.stringContaining('256 bytes') }),
     ]);
+    expect(
+      await clinic.value(`select count(*)::int from relay.check() where problem = 'event_too_large'`),
+    ).toBe(0);
   });
 
   test.each(['row', 'statement'])(

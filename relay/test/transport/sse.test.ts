@@ -92,6 +92,7 @@ interface Asking {
   headers?: Record<string, string>;
   method?: string;
   port?: number;
+  query?: string;
 }
 
 async function ask({
@@ -100,11 +101,12 @@ async function ask({
   headers,
   method = 'GET',
   port = relay.port,
+  query = '',
 }: Asking = {}): Promise<IncomingMessage> {
   const asked = request({
     host: '127.0.0.1',
     port,
-    path: '/events',
+    path: `/events${query}`,
     method,
     headers: {
       ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
@@ -192,6 +194,25 @@ test('comes back with Last-Event-ID: what it missed, once, before anything newer
   } finally {
     await other.close();
   }
+});
+
+test('comes back with lastEventId in the query, as polyfills of EventSource do; the header wins', async () => {
+  const first = await open();
+  await add(1);
+  await first.hears(1);
+  const atFirst = first.position;
+  await add(2);
+  await first.hears(2);
+  const query = `?token=x&lastEventId=${encodeURIComponent(atFirst)}`;
+  const second = await open({ query });
+  await second.hears(1);
+  expect(second.payloads).toEqual([2]);
+  const third = await open({ query, position: first.position });
+  await add(3);
+  await third.hears(1);
+  expect(third.payloads).toEqual([3]);
+  const broken = await open({ query: '?lastEventId=nonsense' });
+  expect(broken.heard[0]).toMatchObject({ event: 'relay:resync', payload: { reason: 'unreadable' } });
 });
 
 test('a position that cannot be honoured: relay:resync', async () => {

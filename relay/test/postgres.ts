@@ -97,7 +97,8 @@ async function onServer<T>(url: string, work: (admin: pg.Client) => Promise<T>):
 async function stillConnected(admin: pg.Client, database: string): Promise<string[]> {
   for (const deadline = Date.now() + 2_000; ; ) {
     const { rows } = await admin.query<{ name: string }>(
-      'select application_name as name from pg_stat_activity where datname = $1',
+      // Not autovacuum, which comes to a table that grew.
+      `select application_name as name from pg_stat_activity where datname = $1 and backend_type = 'client backend'`,
       [database],
     );
     if (rows.length === 0 || Date.now() > deadline) return rows.map(({ name }) => name);

@@ -42,6 +42,10 @@ export interface Api {
   chats(skip: number, take: number): Promise<unknown[]>;
   /** Newest first. `from` null: from the beginning. */
   messages(from: Date | null, page: number, size: number): Promise<MessagePage>;
+  /** Every contact the server knows; empty where it does not tell. */
+  contacts(): Promise<unknown[]>;
+  /** Every group with its subject; empty where the server does not tell. It asks WhatsApp: not to be called often. */
+  groups(): Promise<unknown[]>;
   /** The phone's connection and whose it is, as far as the server tells. */
   session(): Promise<{ state: string | null; ownJid: string | null; profileName: string | null }>;
   /** The code to be scanned now; null: none. Only while the state is `connecting`: else the server would connect. */
@@ -209,6 +213,18 @@ export function createApi(options: ApiOptions): Api {
         pages: typeof pages === 'number' ? pages : null,
         total: typeof total === 'number' ? total : 0,
       };
+    },
+
+    async contacts() {
+      return listIn(
+        await unlessRefused(request('POST', `/chat/findContacts/${name}`, { where: {} })),
+        'contacts',
+      );
+    },
+
+    async groups() {
+      const path = `/group/fetchAllGroups/${name}?getParticipants=false`;
+      return listIn(await unlessRefused(request('GET', path)), 'groups');
     },
 
     async session() {

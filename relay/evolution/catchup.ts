@@ -3,7 +3,7 @@
 import type { Api } from './api.ts';
 import { type Address, readAddress } from './jid.ts';
 import { timeOf } from './message.ts';
-import { type Reading, readChatPage, readMessagePage } from './payloads.ts';
+import { type Reading, readChatPage, readMessagePage, readNames } from './payloads.ts';
 import { readObject } from './scrub.ts';
 import type { Instance, Store } from './store.ts';
 
@@ -13,7 +13,7 @@ export interface CatchUpOptions {
   instance: Instance;
   own: Address | null;
   signal: AbortSignal;
-  /** Read every chat, not only those that changed since. */
+  /** Read everything, not only what changed since. */
   allChats: boolean;
   /** How far before the known point to begin: messages reach Evolution late, and out of order. */
   overlapMs: number;
@@ -31,8 +31,11 @@ export interface CatchUp {
 export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const { store, instance, own } = options;
   const isFirst = !instance.synced;
+  // A reading that somebody asked for reads everything: history can reach the server years after its date.
   const since =
-    instance.caughtUpTo === null ? null : new Date(instance.caughtUpTo.getTime() - options.overlapMs);
+    instance.caughtUpTo === null || options.allChats
+      ? null
+      : new Date(instance.caughtUpTo.getTime() - options.overlapMs);
   const result: CatchUp = {
     created: new Set(),
     updated: new Set(),
@@ -53,6 +56,10 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     const reading = readChatPage(items, context, Date.now(), since);
     return () => write('findChats', reading);
   });
+  if (isFirst || options.allChats) {
+    const reading = readNames(await options.api.contacts(), await options.api.groups(), context);
+    await write('findContacts', reading);
+  }
   await inPages(together(messagePages(options, since)), options.signal, (records) => {
     const reading = readMessagePage(records, context, Date.now());
     const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));

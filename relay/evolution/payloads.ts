@@ -53,13 +53,17 @@ function eventName(name: string): string {
 }
 
 export function readEnvelope({ event, data }: Envelope, context: Context): Reading {
+  const reader = READERS[event];
+  if (reader === undefined) return { facts: new Facts(), problems: [] };
+  return readItems(itemsOf(data, event), (facts, item) => reader(facts, item, context));
+}
+
+function readItems(items: readonly unknown[], read: (facts: Facts, item: unknown) => void): Reading {
   const facts = new Facts();
   const problems: Problem[] = [];
-  const reader = READERS[event];
-  if (reader === undefined) return { facts, problems };
-  for (const item of itemsOf(data, event)) {
+  for (const item of items) {
     try {
-      reader(facts, item, context);
+      read(facts, item);
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error;
       problems.push({ reason: error.message, item: scrub(item) ?? null });
@@ -68,7 +72,7 @@ export function readEnvelope({ event, data }: Envelope, context: Context): Readi
   return { facts, problems };
 }
 
-type Reader = (facts: Facts, item: unknown, context: Context) => void;
+type Reader = (facts: Facts, item: unknown, context: Context, news?: boolean) => void;
 
 const message =
   (telling: Telling): Reader =>
@@ -83,8 +87,8 @@ const READERS: Record<string, Reader | undefined> = {
   'send.message.update': readUpdate,
   'messages.edited': readEdited,
   'messages.delete': readDelete,
-  'chats.set': readChat,
-  'chats.upsert': readChat,
+  'chats.set': (facts, item, context) => readChat(facts, item, context, true),
+  'chats.upsert': (facts, item, context) => readChat(facts, item, context, true),
   'chats.update': (facts, item, context) => readChat(facts, item, context, false),
   'chats.delete': readChatDelete,
   'contacts.set': readContact,
@@ -109,7 +113,7 @@ function itemsOf(data: unknown, event: string): unknown[] {
   return [data];
 }
 
-function readChat(facts: Facts, item: unknown, context: Context, create = true): void {
+function readChat(facts: Facts, item: unknown, context: Context, create: boolean): void {
   const fields = fieldsOf(item, 'a chat');
   const lastKey = readObject(readObject(fields.lastMessage)?.key);
   const chat = readAddress(fields.remoteJid) ?? readAddress(fields.id) ?? readAddress(lastKey?.remoteJid);
@@ -142,7 +146,7 @@ function readChatDelete(facts: Facts, item: unknown, context: Context): void {
   if (!context.skip.has(chat.kind)) facts.removed.push(facts.address(chat));
 }
 
-function readContact(facts: Facts, item: unknown, context: Context): void {
+function readContact(facts: Facts, item: unknown, context: Context, news = true): void {
   const fields = fieldsOf(item, 'a contact');
   const contact = readAddress(fields.remoteJid) ?? readAddress(fields.id) ?? readAddress(fields.jid);
   // The Cloud API channel sends nearly every contact without one, and some rows have a cuid of Evolution's instead.
@@ -158,14 +162,15 @@ function readContact(facts: Facts, item: unknown, context: Context): void {
     context,
   );
   const name = readText(fields.pushName) ?? readText(fields.name) ?? readText(fields.notify);
-  if (name !== null && contact.alias !== context.own?.alias) facts.name(facts.address(contact), name, null);
+  if (name !== null && contact.alias !== context.own?.alias)
+    facts.name(facts.address(contact), name, null, news);
 }
 
-function readGroup(facts: Facts, item: unknown): void {
+function readGroup(facts: Facts, item: unknown, _context: Context, news = true): void {
   const fields = fieldsOf(item, 'a group');
   const group = readAddress(fields.remoteJid) ?? readAddress(fields.id);
   const subject = readText(fields.subject);
-  if (group?.kind === 'group' && subject !== null) facts.name(facts.address(group), subject, null);
+  if (group?.kind === 'group' && subject !== null) facts.name(facts.address(group), subject, null, news);
 }
 
 function readConnection(facts: Facts, item: unknown): void {
@@ -202,17 +207,15 @@ export function readChatPage(
   readAt: number,
   since: Date | null,
 ): Reading {
-  const facts = new Facts();
-  const problems: Problem[] = [];
-  for (const item of items) {
-    try {
-      readRestChat(facts, item, context, readAt, since);
-    } catch (error) {
-      if (!(error instanceof Unreadable)) throw error;
-      problems.push({ reason: error.message, item: scrub(item) ?? null });
-    }
-  }
-  return { facts, problems };
+  return readItems(items, (facts, item) => readRestChat(facts, item, context, readAt, since));
+}
+
+/** Reads what POST /chat/findContacts and GET /group/fetchAllGroups answer: names, old ones among them. */
+export function readNames(contacts: unknown[], groups: unknown[], context: Context): Reading {
+  const { facts, problems } = readItems(contacts, (into, item) => readContact(into, item, context, false));
+  const more = readItems(groups, (into, item) => readGroup(into, item, context, false));
+  facts.add(more.facts);
+  return { facts, problems: [...problems, ...more.problems] };
 }
 
 // A lastMessage that findMessages will bring is left to it: it comes in its place there, behind those that were missed
@@ -233,10 +236,15 @@ function readRestChat(
   if (context.skip.has(chat.kind)) return;
   const alias = facts.address(chat);
   learnPairs(facts, chat, lastKey ?? {}, fields, lastKey?.fromMe === true, context);
-  const name = readText(fields.name) ?? readText(fields.pushName) ?? readText(fields.subject);
-  // Older versions give a group the name of its last writer, and a person "Você" after a message of our own.
-  const isWriter = name === readText(last?.pushName) && (chat.kind === 'group' || lastKey?.fromMe === true);
-  if (name !== null && !isWriter) facts.name(alias, name, null, false);
+  const pushName = readText(fields.pushName);
+  // Older versions give a group the name of its last writer, and a person "Você" after a message of our own. 2.2.3 does
+  // so without saying what the last message was.
+  const isWriter =
+    chat.kind === 'group'
+      ? last === null || pushName === readText(last.pushName)
+      : pushName === readText(last?.pushName) && lastKey?.fromMe === true;
+  const name = readText(fields.name) ?? readText(fields.subject) ?? (isWriter ? null : pushName);
+  if (name !== null) facts.name(alias, name, null, false);
   const unread = readLong(fields.unreadCount);
   const lastAt = readTime(last?.messageTimestamp);
   facts.chats.push({
@@ -252,15 +260,5 @@ function readRestChat(
 
 /** Reads one page of POST /chat/findMessages. */
 export function readMessagePage(items: unknown[], context: Context, readAt: number): Reading {
-  const facts = new Facts();
-  const problems: Problem[] = [];
-  for (const item of items) {
-    try {
-      readMessage(facts, item, { as: 'rest', readAt }, context);
-    } catch (error) {
-      if (!(error instanceof Unreadable)) throw error;
-      problems.push({ reason: error.message, item: scrub(item) ?? null });
-    }
-  }
-  return { facts, problems };
+  return readItems(items, (facts, item) => readMessage(facts, item, { as: 'rest', readAt }, context));
 }

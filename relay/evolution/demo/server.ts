@@ -47,6 +47,8 @@ export interface FakeInstance {
   /** The code to be scanned; GET /instance/connect answers with it while the state is connecting. */
   qrCode: string | null;
   profileName: string | null;
+  readonly contacts: Fields[];
+  readonly groups: Fields[];
   /** WhatsApp's connection, as the last connection.update had it. */
   state: string;
 }
@@ -210,6 +212,10 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
           base64: 'data:image/png;base64,AAAA',
           count: 1,
         });
+      case 'POST /chat/findContacts':
+        return answer(200, instance.contacts);
+      case 'GET /group/fetchAllGroups':
+        return answer(200, instance.groups);
       case 'GET /websocket/find':
         // Never set: the server answers with nothing.
         return answer(200, instance.subscribed ? { enabled: true, events: instance.events } : 'null');
@@ -293,6 +299,8 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       events: [],
       qrCode: null,
       profileName: null,
+      contacts: [],
+      groups: [],
       state: 'open',
       emit(event, data) {
         if (event === 'connection.update') instance.state = String((data as Fields).state);

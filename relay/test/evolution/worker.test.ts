@@ -286,6 +286,47 @@ test('the code of an instance made before its row, and the name of its profile, 
   expect(row).toEqual({ qrCode: '2@first', profileName: 'Clínica Aurora' });
 });
 
+test('names that only the address book or the groups know are read over REST', async () => {
+  const evolution = await server();
+  const fake = addFake(evolution);
+  const [person, group] = ['5511999990001@s.whatsapp.net', '120363000000000009@g.us'];
+  fake.message({ text: 'oi', jid: person }, true);
+  fake.message(
+    { text: 'oi', jid: group, key: { id: 'G', remoteJid: group, fromMe: false, participant: person } },
+    true,
+  );
+  fake.contacts.push(
+    { remoteJid: person, pushName: 'Ana' },
+    { remoteJid: group, pushName: 'Bia, who wrote last' },
+  );
+  fake.groups.push({ id: group, subject: 'Recepção' });
+  await insert(fake, evolution.url);
+  await until(
+    async () =>
+      (
+        await world.rows<{ contactName: string }>(
+          'select "contactName" from public.chats where "instanceName" = $1 order by 1',
+          [fake.name],
+        )
+      ).map(({ contactName }) => contactName),
+    (names) => names.join() === 'Ana,Recepção',
+  );
+});
+
+test('a requested sync reads what is old and was never heard', async () => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  fake.message({ text: 'today' });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 1,
+  );
+  const tenDaysAgo = Math.floor(Date.now() / 1_000) - 10 * 86_400;
+  for (let n = 0; n < 5; n++) fake.message({ text: `old ${n}`, messageTimestamp: tenDaysAgo + n }, true);
+  await requestSync(world.pool, { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 10_000 });
+  expect(await contents(fake)).toHaveLength(6);
+});
+
 test('a message dated in the future moves nothing ahead of now', async () => {
   const evolution = await server();
   const fake = await connect(evolution);

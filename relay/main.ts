@@ -69,17 +69,15 @@ program
 
 program
   .command('migrate')
-  .description('installs or upgrades the schema and the contract')
-  .option(
-    '--without-clinic-tables',
-    'the application has its own tables: install the relay and the triggers alone',
-  )
-  .action(async ({ withoutClinicTables }: { withoutClinicTables?: boolean }) => {
+  .description('installs or upgrades the relay in the database, and the packs that are installed or named')
+  .option('--clinic', "with the clinic's events, on your tables of these names or on new ones")
+  .option('--whatsapp', 'with WhatsApp chats from Evolution servers, in the schema evolution')
+  .action(async (wanted: { clinic?: boolean; whatsapp?: boolean }) => {
     const { settings, log } = begin('migrate');
     const databaseUrl = await findDatabase(settings);
     await waitForDatabase({ url: databaseUrl, name: 'recado migrate', log });
-    const options = withoutClinicTables ? { appTables: false } : {};
-    const { migrations, sql } = await migrate({ databaseUrl, log, ...options });
+    const packs = (['clinic', 'whatsapp'] as const).filter((pack) => wanted[pack]);
+    const { migrations, sql } = await migrate({ databaseUrl, log, packs });
     const done = [...migrations, ...sql];
     print(done.length === 0 ? 'Nothing to do.' : done.map((name) => `applied ${name}`).join('\n'));
   });

@@ -12,7 +12,7 @@ psql=(psql --no-psqlrc --quiet --no-align --tuples-only --set ON_ERROR_STOP=1)
 "${psql[@]}" "$TEST_DATABASE_URL" --command "create database $database"
 trap '"${psql[@]}" "$TEST_DATABASE_URL" --command "drop database $database with (force)"' EXIT
 url="${TEST_DATABASE_URL%/*}/$database"
-DATABASE_URL="$url" JWT_SECRET="nothing is signed or verified here" node dist/relay/main.js migrate >/dev/null
+DATABASE_URL="$url" JWT_SECRET="nothing is signed or verified here" node dist/relay/main.js migrate --clinic --whatsapp >/dev/null
 
 # Let go:
 # - an initial value written as a literal ('{}'), which Postgres reads as the variable's type anyway

@@ -6,6 +6,8 @@ import type { Settings } from '../config.ts';
 import { createPool, waitForDatabase } from '../db/connect.ts';
 import { startEmbedded } from '../db/embedded.ts';
 import { migrate } from '../db/migrate.ts';
+import { RecadoError } from '../errors.ts';
+import { isWhatsAppInstalled } from '../evolution/overview.ts';
 import { startEvolutionWorker } from '../evolution/worker.ts';
 import type { Log } from '../log.ts';
 import { startRelay } from '../server/relay.ts';
@@ -29,8 +31,9 @@ export async function start(
   try {
     const databaseUrl = await findOrStartDatabase(settings, log, closers);
     await waitForDatabase({ url: databaseUrl, name: 'recado', log });
-    await migrate({ databaseUrl, log });
     const embedded = settings.database.kind === 'embedded';
+    // The demo is a clinic with WhatsApp. A database of somebody's own gets what is asked for with recado migrate.
+    await migrate({ databaseUrl, log, packs: embedded ? ['clinic', 'whatsapp'] : [] });
     if (embedded) {
       const pool = createPool({ url: databaseUrl, name: 'recado samples', log, max: 1 });
       await addSamples(pool).finally(() => pool.end());
@@ -40,7 +43,8 @@ export async function start(
     closers.push(() => relay.close());
     await relay.ready();
     if (demoWhatsApp) closers.push(await startWhatsApp(databaseUrl));
-    if (settings.evolution.worker !== 'off') {
+    const { worker } = settings.evolution;
+    if (worker === 'on' || (worker === 'auto' && embedded)) {
       closers.push((await startEvolution(databaseUrl, log)).close);
     }
     if (embedded) process.stdout.write(await welcome(relay.url, databaseUrl, jwt));
@@ -59,9 +63,19 @@ async function startWhatsApp(databaseUrl: string): Promise<() => Promise<void>> 
   return () => demo.close();
 }
 
-/** The worker; without instances it costs a look at a table now and then. */
+/**
+ * The worker; without instances it costs a look at a table now and then.
+ * @throws RecadoError `whatsapp_not_installed`
+ */
 export async function startEvolution(databaseUrl: string, log: Log): Promise<Started> {
   const pool = createPool({ url: databaseUrl, name: 'recado evolution', max: 4, log });
+  if (!(await isWhatsAppInstalled(pool))) {
+    await pool.end();
+    throw new RecadoError(
+      'whatsapp_not_installed',
+      'This database has no tables for WhatsApp: run "recado migrate --whatsapp" first, or set EVOLUTION_WORKER=off.',
+    );
+  }
   const worker = await startEvolutionWorker({ pool, connectionString: databaseUrl, log });
   return {
     async close() {

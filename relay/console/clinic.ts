@@ -24,9 +24,9 @@ export async function loadClinic(pool: pg.Pool, accountId: string): Promise<Clin
          coalesce((select jsonb_agg(jsonb_build_object('id', d.id, 'name', d.name, 'isBusy', d."isBusy") order by d.name, d.id)
            from public.doctors as d where d."accountId"::text = $1 and d."deletedAt" is null), '[]') as doctors,
          coalesce((select jsonb_agg(to_jsonb(c) || jsonb_build_object('lastMessage', (
-             select m.content from public.messages as m where m."chatId" = c.id order by m."sentAt" desc, m.id desc limit 1))
+             select m.content from evolution.messages as m where m."chatId" = c.id order by m."sentAt" desc, m.id desc limit 1))
              order by c."lastMessageAt" desc nulls last, c.id)
-           from public.chats as c where c."tenantId" = $1 and c.status = 'ACTIVE'), '[]') as chats`,
+           from evolution.chats as c where c."tenantId" = $1 and c.status = 'ACTIVE'), '[]') as chats`,
       [accountId],
     );
     return rows[0]!;
@@ -70,25 +70,25 @@ values ($1, $3)`,
 where id = $2 and "accountId" = $1`,
 
   message: `with message as (
-  insert into messages ("chatId", "tenantId", content, direction)
-  select id, "tenantId", $3, 'INCOMING' from chats
+  insert into evolution.messages ("chatId", "tenantId", content, direction)
+  select id, "tenantId", $3, 'INCOMING' from evolution.chats
   where id = $2 and "tenantId" = $1
   returning "chatId", "sentAt"
 )
-update chats set "unreadCount" = "unreadCount" + 1,
+update evolution.chats as c set "unreadCount" = "unreadCount" + 1,
   "lastMessageAt" = message."sentAt"
-from message where chats.id = message."chatId"`,
+from message where c.id = message."chatId"`,
 
-  read: `update chats set "unreadCount" = 0
+  read: `update evolution.chats set "unreadCount" = 0
 where id = $2 and "tenantId" = $1`,
 
-  sync: `insert into chats ("tenantId", "whatsappChatId",
+  sync: `insert into evolution.chats ("tenantId", "whatsappChatId",
   "contactName", "contactNumber", "lastMessageAt", "unreadCount")
 select $1, jid, name, number, now(), unread from (values
   ('5511999999999@s.whatsapp.net', 'João Silva', '5511999999999', 3),
   ('120363123456789012@g.us', 'Grupo de Vendas', '120363123456789012@g.us', 0)
 ) as found (jid, name, number, unread)
-where not exists (select from chats
+where not exists (select from evolution.chats
   where "tenantId" = $1 and "whatsappChatId" = jid)`,
 
   /** With an Evolution server there, its worker does it. */

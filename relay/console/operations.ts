@@ -1,6 +1,7 @@
 // How it goes, for the charts of an operator. Answers too while the database does not.
 import type pg from 'pg';
 import { describe } from '../errors.ts';
+import { type InstanceOverview, readInstances } from '../evolution/overview.ts';
 import { snapshotText } from '../feed/position.ts';
 import { type Context, metricsText, readChecks } from '../http/router.ts';
 
@@ -29,27 +30,18 @@ interface DatabaseNews {
   oldestTransaction: number;
   /** How full the notification queue is, 0 to 1. */
   notifyQueue: number;
-  instances: Instance[];
+  instances: InstanceOverview[];
   /** What relay.check() finds off, some seconds ago. */
   problems: Problem[];
 }
+
+type OutboxNews = Omit<DatabaseNews, 'instances' | 'problems'>;
 
 interface Problem {
   problem: string;
   object: string | null;
   detail: string | null;
   remedy: string | null;
-}
-
-interface Instance {
-  name: string;
-  account: string;
-  status: string;
-  reason: string | null;
-  state: string | null;
-  caughtUpTo: string | null;
-  parked: number;
-  rejected: number;
 }
 
 /** The page asks again every second, and an operator wants to read that the database is away. */
@@ -67,8 +59,12 @@ export class OperationsReader {
   }
 
   async read(context: Context): Promise<Operations> {
-    const asked = Promise.all([readDatabase(context, this.#pool), this.#problems()]).then(
-      ([database, problems]) => ({ database: { ...database, problems }, error: null }),
+    const asked = Promise.all([
+      readDatabase(context, this.#pool),
+      readInstances(this.#pool),
+      this.#problems(),
+    ]).then(
+      ([database, instances, problems]) => ({ database: { ...database, instances, problems }, error: null }),
       (error: unknown) => ({ database: null, error: describe(error) }),
     );
     const [{ ready, checks }, text, news] = await Promise.all([
@@ -102,8 +98,8 @@ async function withinReason<T>(asked: Promise<T>): Promise<T | { database: null;
   return Promise.race([asked, tooLate]).finally(() => clearTimeout(timer));
 }
 
-async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<Omit<DatabaseNews, 'problems'>> {
-  const { rows } = await pool.query<{ news: Omit<DatabaseNews, 'problems'> }>(
+async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<OutboxNews> {
+  const { rows } = await pool.query<{ news: OutboxNews }>(
     `select jsonb_build_object(
        'nodes', coalesce((select jsonb_agg(jsonb_build_object(
             'pid', a.pid, 'client', coalesce(host(a.client_addr), 'local'), 'since', a.backend_start) order by a.backend_start)
@@ -114,11 +110,7 @@ async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<Omit<Data
            limit 100000) as unread),
        'oldestTransaction', coalesce((select extract(epoch from max(clock_timestamp() - a.xact_start))
           from pg_stat_activity as a where a.backend_xid is not null), 0),
-       'notifyQueue', pg_notification_queue_usage(),
-       'instances', coalesce((select jsonb_agg(jsonb_build_object(
-            'name', o.name, 'account', o."tenantId", 'status', o.status, 'reason', o."statusReason", 'state', o.state,
-            'caughtUpTo', o.caught_up_to, 'parked', o.parked, 'rejected', o.rejected) order by o.name)
-          from evolution.overview as o), '[]')) as news`,
+       'notifyQueue', pg_notification_queue_usage()) as news`,
     [snapshotText(feed.seen)],
   );
   return rows[0]!.news;

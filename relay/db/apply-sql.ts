@@ -2,8 +2,7 @@
 // It is applied in units, each of them one short transaction:
 //
 //   relay/*.sql                     all of them, so that functions of two versions never meet
-//   clinic/x.sql, evolution/x.sql   a file
-//   clinic/x.sql: doctors.deleted   the calls of one event, where a file is a list of calls of relay.publish()
+//   clinic/x.sql, evolution/x.sql   a file: functions, or the calls of relay.publish() for one event
 //   republished: doctors.deleted    a published event, when relay/*.sql changed. From the catalogue, not from the
 //                                   files: what a DBA published or changed in psql stays as it is
 import { createHash } from 'node:crypto';
@@ -23,19 +22,19 @@ export interface Patience {
 export interface ApplyOptions extends Patience {
   /** The folder that holds sql/. */
   root: string;
+  /** Folders of sql/ besides relay/. */
+  folders: readonly string[];
 }
 
 interface Unit {
   readonly name: string;
   readonly hash: string;
   readonly parts: readonly Part[];
-  /** Whose calls these are, in a list of them. */
-  readonly event?: string;
 }
 
 interface Part {
   readonly text: string;
-  /** For messages; a call speaks for itself. */
+  /** For messages; absent for a call that is in no file. */
   readonly file?: string;
 }
 
@@ -74,13 +73,14 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
       // The application does without such a table, or does not have it yet: every run looks again.
       if (codeOf(error) === '42P01')
         options.log.say('migrate_skipped', { unit: unit.name, error: sentenceOf(error) });
-      else problems.push(unit.event === undefined ? sentenceOf(error) : `${unit.name}: ${sentenceOf(error)}`);
+      else problems.push(sentenceOf(error));
     }
   };
   const stranded = await eventsWithoutTable(session);
-  for (const folder of ['clinic', 'evolution']) {
+  for (const folder of options.folders) {
     for (const unit of await readUnits(options.root, folder, history)) {
-      if (isNew(unit) || (unit.event && stranded.has(unit.event))) await tryTo(unit);
+      const isStranded = stranded.some((event) => unit.parts[0]!.text.includes(`'${event}'`));
+      if (isNew(unit) || isStranded) await tryTo(unit);
     }
   }
   for (const unit of await republications(session, relay.hash)) if (isNew(unit)) await tryTo(unit);
@@ -101,7 +101,7 @@ async function apply(session: pg.Client, unit: Unit, patience: Patience): Promis
     const outcomes: unknown[] = [];
     try {
       await session.query('begin');
-      for (const part of unit.parts) outcomes.push(await runPart(session, part));
+      for (const part of unit.parts) outcomes.push(...(await runPart(session, part)));
       await session.query(
         `insert into relay.applied_sql (file, hash) values ($1, $2)
          on conflict (file) do update set hash = excluded.hash, applied_at = now()`,
@@ -116,11 +116,11 @@ async function apply(session: pg.Client, unit: Unit, patience: Patience): Promis
   });
 }
 
-/** The value that a single select returns; undefined for a text of several statements. */
-async function runPart(session: pg.Client, { file, text }: Part): Promise<unknown> {
+/** The value of the first row of each statement. */
+async function runPart(session: pg.Client, { file, text }: Part): Promise<unknown[]> {
   try {
-    const { rows } = await session.query<Record<string, unknown>>(text);
-    return rows?.[0] && Object.values(rows[0])[0];
+    const results: pg.QueryResult<Record<string, unknown>>[] = [await session.query(text)].flat();
+    return results.map(({ rows }) => rows[0] && Object.values(rows[0])[0]);
   } catch (error) {
     const { position } = error as { position?: string };
     if (error instanceof Error && file !== undefined) {
@@ -165,39 +165,15 @@ async function readUnits(root: string, folder: string, history: string): Promise
     })),
   );
   if (folder === 'relay') return [makeUnit(`${folder}/*.sql`, files, history)];
-  return files.flatMap(({ file, text }) =>
-    isListOfCalls(text) ? unitPerEvent(file, text) : [makeUnit(file, [{ file, text }], history)],
-  );
+  // Numbered files make what a migration may have dropped; the others are the calls of an event.
+  return files.map((part) => makeUnit(part.file, [part], /\/\d/.test(part.file) ? history : ''));
 }
 
 function makeUnit(name: string, parts: readonly Part[], history = ''): Unit {
   const hash = createHash('sha256').update(history);
-  for (const { text } of parts) hash.update('\0').update(text);
+  // A comment that changes is no reason to publish again over what a DBA changed.
+  for (const { text } of parts) hash.update('\0').update(text.replace(/^--.*\n/gm, ''));
   return { name, parts, hash: hash.digest('hex') };
-}
-
-/** Whether a file is nothing but comments and calls such as `select relay.publish(…);`, each from column one. */
-function isListOfCalls(text: string): boolean {
-  return /^(\s|--.*\n)*select relay\.(un)?publish\(/.test(text);
-}
-
-/** The calls of one event belong together: an event is installed for all its operations or for none. */
-function unitPerEvent(file: string, text: string): Unit[] {
-  // The first part is the file's own comment.
-  const calls = text.split(/^(?=select relay\.)/m).slice(1);
-  const events = new Map<string, Part[]>();
-  for (const call of calls) {
-    const lines = call.split('\n');
-    // A comment below a call belongs to the next one.
-    while (/^(\s*|--.*)$/.test(lines.at(-1)!)) lines.pop();
-    const event = eventOf(call);
-    events.set(event, [...(events.get(event) ?? []), { text: lines.join('\n') }]);
-  }
-  return [...events].map(([event, parts]) => ({ ...makeUnit(`${file}: ${event}`, parts), event }));
-}
-
-function eventOf(call: string): string {
-  return /\bevent\s*=>\s*'([^']+)'/.exec(call)?.[1] ?? /\(\s*'([^']+)'/.exec(call)?.[1] ?? call;
 }
 
 /** A published event as its catalogue rows describe it, in the words of this version of sql/relay. */
@@ -206,10 +182,7 @@ async function republications(session: pg.Client, version: string): Promise<Unit
     `select distinct event, format('select relay.republish(%L)', event) as call
        from relay.catalogue order by event`,
   );
-  return rows.map(({ event, call }) => ({
-    ...makeUnit(`republished: ${event}`, [{ text: call }], version),
-    event,
-  }));
+  return rows.map(({ event, call }) => makeUnit(`republished: ${event}`, [{ text: call }], version));
 }
 
 // ---------------------------------------------------------------------------------------------------------
@@ -224,18 +197,18 @@ async function hashesInForce(session: pg.Client): Promise<Map<string, string>> {
 
 async function migrationHistory(session: pg.Client): Promise<string> {
   const { rows } = await session.query<{ history: string }>(
-    "select string_agg(id || ' ' || name, ', ' order by id) as history from recado.migrations",
+    "select string_agg(id || ' ' || name, ', ' order by id) as history from relay.migrations",
   );
   return rows[0]!.history;
 }
 
 /** Events whose table was dropped: if it is there again, it has no triggers. */
-async function eventsWithoutTable(session: pg.Client): Promise<Set<string>> {
+async function eventsWithoutTable(session: pg.Client): Promise<string[]> {
   const { rows } = await session.query<{ event: string }>(
     `select event from relay.catalogue as c
       where on_table is not null and not exists (select from pg_class as t where t.oid = c.on_table)`,
   );
-  return new Set(rows.map(({ event }) => event));
+  return rows.map(({ event }) => event);
 }
 
 function codeOf(error: unknown): string {

@@ -1,7 +1,8 @@
 // Brings a database up to this version: migrations/ (the past, by node-pg-migrate), then sql/ (the present).
 //
-//   recado.migrations   which migrations ran; in a schema of its own, because it comes before and outlives `relay`
-//   recado.setup        one row: whether the application's tables are ours or its own (--without-clinic-tables)
+//   relay.migrations                which migrations of the core ran
+//   relay.packs                     which packs are installed, and whether their tables are ours
+//   relay.clinic_migrations, …      which migrations of a pack ran: a pack may be added to a core that is further on
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,14 +11,21 @@ import type pg from 'pg';
 import { packageRoot } from '../config.ts';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { type ApplyOptions, applySql, patiently, sentenceOf } from './apply-sql.ts';
+import { applySql, type Patience, patiently, sentenceOf } from './apply-sql.ts';
 import { openSession } from './connect.ts';
+import { upgradeFrom01 } from './upgrade-from-0-1.ts';
+
+/** What may be installed beside the relay itself. */
+export type Pack = 'clinic' | 'whatsapp';
+
+/** The folders of sql/ that a pack's functions and events are in. */
+const SQL_OF: Record<Pack, string> = { clinic: 'clinic', whatsapp: 'evolution' };
 
 export interface MigrateOptions {
   databaseUrl: string;
   log: Log;
-  /** false: the application has its own. Absent: as decided when this database was first migrated, where it is true. */
-  appTables?: boolean;
+  /** To be installed if they are not. Those that are installed are upgraded, whether named or not. */
+  packs?: readonly Pack[];
   /** How long a busy table is tried again. */
   patienceMs?: number;
   /** The folder that holds migrations/ and sql/: this package's, by default. */
@@ -25,6 +33,7 @@ export interface MigrateOptions {
 }
 
 export interface Migrated {
+  /** As folder/name. */
   migrations: string[];
   /** Files of sql/, and single events of the contract, that were applied. */
   sql: string[];
@@ -39,36 +48,26 @@ const PATIENCE_MS = 120_000;
  *
  * @throws RecadoError `migration_failed`, `sql_failed`: that migration or file changed nothing;
  *   `contract_incomplete`: everything else is installed, and the message says what is missing for each event that
- *   is not; `app_tables_exist`, `app_tables_chosen`: see --without-clinic-tables; `migration_forbidden`, `database_newer`
+ *   is not; `migration_forbidden`, `database_newer`
  */
 export async function migrate(options: MigrateOptions): Promise<Migrated> {
-  const { log, patienceMs = PATIENCE_MS, root = packageRoot } = options;
+  const { log, packs = [], patienceMs = PATIENCE_MS, root = packageRoot } = options;
   const how = { log, patienceMs, root };
   return alone(options, async (session) => {
-    await prepare(session);
+    await upgradeFrom01(session, how);
     await refuseNewer(session, root);
-    const setup = await rememberSetup(session, options.appTables);
-    const migrations = await run(session, { direction: 'up', setup }, how);
-    const sql = await applySql(session, how);
+    await prepare(session);
+    const migrations = await run(session, 'relay', 'migrations', how);
+    const installed = await rememberPacks(session, packs);
+    for (const { pack, makesTables } of installed) {
+      if (makesTables) migrations.push(...(await run(session, pack, `${pack}_migrations`, how)));
+    }
+    const sql = await applySql(session, { ...how, folders: installed.map(({ pack }) => SQL_OF[pack]) });
+    // The history of a pack that is new is a table, too.
+    if (migrations.length > 0) await session.query('select relay.secure()');
     if (migrations.length + sql.length > 0)
       log.say('migrated', { migrations: migrations.length, sql: sql.length });
     return { migrations, sql };
-  });
-}
-
-/** Takes the last `count` migrations back, data included; all by default. What sql/ added goes with its tables. */
-export async function migrateDown(
-  options: Pick<MigrateOptions, 'databaseUrl' | 'log'> & { count?: number },
-): Promise<string[]> {
-  return alone(options, async (session) => {
-    await prepare(session);
-    const setup = await rememberSetup(session, undefined);
-    const { log, count } = options;
-    return run(
-      session,
-      { direction: 'down', setup, count },
-      { log, patienceMs: PATIENCE_MS, root: packageRoot },
-    );
   });
 }
 
@@ -103,25 +102,7 @@ async function tryLock(session: pg.Client): Promise<boolean> {
 }
 
 async function prepare(session: pg.Client): Promise<void> {
-  const { rows } = await session.query<{ exists: boolean }>(
-    "select to_regclass('recado.setup') is not null as exists",
-  );
-  if (rows[0]!.exists) return;
-  const made = session.query(`
-    begin;
-    create schema if not exists recado;
-    comment on schema recado is 'Recado: which of its migrations ran here.';
-    create table recado.setup (
-      singleton boolean primary key default true,
-      clinic_tables boolean not null,
-      whatsapp_tables boolean not null,
-      constraint only_one_row check (singleton)
-    );
-    comment on table recado.setup is 'One row: whose tables the application''s are, as decided when this database was first migrated.';
-    comment on column recado.setup.clinic_tables is 'false: the application has its own (recado migrate --without-clinic-tables).';
-    comment on column recado.setup.whatsapp_tables is 'false: the application had its own public.chats besides.';
-    commit`);
-  await made.catch((error) => {
+  await session.query('create schema if not exists relay').catch((error) => {
     throw new RecadoError(
       'migration_forbidden',
       `Nothing could be made in this database (${sentenceOf(error)}): migrate as its owner, or as a role that was granted CREATE on it.`,
@@ -132,66 +113,58 @@ async function prepare(session: pg.Client): Promise<void> {
 
 /** An older Recado would put its older functions over the newer ones. */
 async function refuseNewer(session: pg.Client, root: string): Promise<void> {
-  const { rows } = await session.query<{ exists: boolean }>(
-    "select to_regclass('recado.migrations') is not null as exists",
-  );
-  if (!rows[0]!.exists) return;
-  const ours = await readdir(join(root, 'migrations'));
-  const { rows: unknown } = await session.query<{ name: string }>(
-    'select name from recado.migrations where name <> all ($1) order by id',
-    [ours.map((file) => file.replace(/\.sql$/, ''))],
-  );
-  if (unknown.length > 0) {
-    throw new RecadoError(
-      'database_newer',
-      `This database was migrated by a newer Recado (${unknown.map(({ name }) => name).join(', ')}): use that one, or a newer one still.`,
+  for (const [folder, table] of [
+    ['relay', 'migrations'],
+    ['clinic', 'clinic_migrations'],
+    ['whatsapp', 'whatsapp_migrations'],
+  ] as const) {
+    const { rows } = await session.query<{ exists: boolean }>(
+      'select to_regclass($1) is not null as exists',
+      [`relay.${table}`],
     );
-  }
-}
-
-interface Setup {
-  readonly clinicTables: boolean;
-  readonly whatsappTables: boolean;
-}
-
-/** What was decided when this database was first migrated, which is now if it never was. */
-async function rememberSetup(session: pg.Client, appTables: boolean | undefined): Promise<Setup> {
-  const { rows } = await session.query<{ clinic: boolean; whatsapp: boolean; migrated: boolean }>(
-    `select clinic_tables as clinic, whatsapp_tables as whatsapp, to_regclass('relay.events') is not null as migrated
-       from recado.setup`,
-  );
-  const known = rows[0];
-  if (known?.migrated) {
-    if (appTables !== undefined && appTables !== known.clinic) {
+    if (!rows[0]!.exists) continue;
+    const ours = await readdir(join(root, 'migrations', folder));
+    const { rows: unknown } = await session.query<{ name: string }>(
+      `select name from relay.${table} where name <> all ($1) order by id`,
+      [ours.map((file) => file.replace(/\.sql$/, ''))],
+    );
+    if (unknown.length > 0) {
       throw new RecadoError(
-        'app_tables_chosen',
-        `This database was installed ${known.clinic ? 'with' : 'without'} the clinic tables, and that stays so: leave the option out, or install into another database.`,
+        'database_newer',
+        `This database was migrated by a newer Recado (${unknown.map(({ name }) => name).join(', ')}): use that one, or a newer one still.`,
       );
     }
-    return { clinicTables: known.clinic, whatsappTables: known.whatsapp };
   }
-  const { rows: decided } = await session.query<Setup>(
-    `insert into recado.setup (clinic_tables, whatsapp_tables)
-     values ($1, $1 or to_regclass('public.chats') is null)
-     on conflict (singleton) do update
-       set clinic_tables = excluded.clinic_tables, whatsapp_tables = excluded.whatsapp_tables
-     returning clinic_tables as "clinicTables", whatsapp_tables as "whatsappTables"`,
-    [appTables ?? true],
-  );
-  return decided[0]!;
 }
 
-interface Run {
-  direction: 'up' | 'down';
-  setup: Setup;
-  /** All by default. */
-  count?: number | undefined;
+interface InstalledPack {
+  readonly pack: Pack;
+  readonly makesTables: boolean;
+}
+
+/** The clinic's tables are made where there is none of them; else they are the application's own. */
+async function rememberPacks(session: pg.Client, wanted: readonly Pack[]): Promise<InstalledPack[]> {
+  await session.query(
+    `insert into relay.packs (pack, makes_tables)
+     select wanted, wanted <> 'clinic' or not exists (
+              select from pg_class as c
+               where c.relnamespace = to_regnamespace('public') and c.relkind in ('r', 'p', 'v', 'm', 'f')
+                 and c.relname = any ('{accounts,doctors,patients,contacts,appointmentStatuses,appointments,procedures,appointmentProcedures}'))
+       from unnest($1::text[]) as wanted
+     on conflict (pack) do nothing`,
+    [wanted],
+  );
+  const { rows } = await session.query<InstalledPack>(
+    'select pack, makes_tables as "makesTables" from relay.packs order by pack',
+  );
+  return rows;
 }
 
 async function run(
   session: pg.Client,
-  { direction, setup, count }: Run,
-  options: ApplyOptions,
+  folder: string,
+  table: string,
+  options: Patience & { root: string },
 ): Promise<string[]> {
   let at = '';
   const logger = {
@@ -202,35 +175,28 @@ async function run(
     warn: () => undefined,
     error: () => undefined,
   };
-  const notOurs = [setup.clinicTables || 'clinic', setup.whatsappTables || 'whatsapp'].filter(
-    (x) => x !== true,
-  );
   try {
     const ran = await patiently('migrations', options, () =>
       runner({
         dbClient: session,
-        direction,
-        count: count ?? Number.POSITIVE_INFINITY,
-        dir: join(options.root, 'migrations'),
-        ignorePattern: `(.*_(${notOurs.join('|') || 'none'})_tables\\.sql|.*(?<!\\.sql))`,
-        migrationsSchema: 'recado',
-        migrationsTable: 'migrations',
+        direction: 'up',
+        count: Number.POSITIVE_INFINITY,
+        dir: join(options.root, 'migrations', folder),
+        migrationsSchema: 'relay',
+        migrationsTable: table,
         singleTransaction: true,
         noLock: true, // we hold our own
         logger,
       }),
     );
-    return ran.map(({ name }) => name);
-  } catch (error) {
-    const { code } = error as { code?: unknown };
-    if (code === '42P07' && /_(clinic|whatsapp)_tables$/.test(at)) {
-      throw new RecadoError(
-        'app_tables_exist',
-        `The application's tables are there already (${sentenceOf(error)}): run "recado migrate --without-clinic-tables" to install the relay and its triggers alone. Nothing was changed.`,
-        { cause: error },
+    if (ran.length > 0) {
+      await session.query(
+        `comment on table relay.${table} is 'Which files of migrations/${folder}/ ran here.'`,
       );
     }
-    const where = at === '' ? 'The migrations' : `Migration ${at}`;
+    return ran.map(({ name }) => `${folder}/${name}`);
+  } catch (error) {
+    const where = at === '' ? `The migrations of ${folder}` : `Migration ${folder}/${at}`;
     throw new RecadoError('migration_failed', `${where} failed: ${sentenceOf(error)}. Nothing was changed.`, {
       cause: error,
     });

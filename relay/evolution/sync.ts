@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { RecadoError } from '../errors.ts';
+import { isWhatsAppInstalled } from './overview.ts';
 
 export type SyncErrorCode =
   | 'sync_instance_unknown'
@@ -47,6 +48,7 @@ export async function requestSync(
   { accountId, instanceName, timeoutMs }: SyncOptions,
 ): Promise<{ created: number; updated: number }> {
   const deadline = Date.now() + timeoutMs;
+  if (!(await isWhatsAppInstalled(pool))) throw unknown(instanceName);
   const request = await ask(pool, accountId, instanceName);
   // Looking at one row by its key ten times a second costs less than a LISTEN connection per waiting request.
   for (;;) {

@@ -47,7 +47,7 @@ async function start() {
     const url = new URL(server.url);
     await run(server.url, `create database ${template}`);
     url.pathname = `/${template}`;
-    await migrate({ databaseUrl: url.href, log: createLog('warn', false) });
+    await migrate({ databaseUrl: url.href, log: createLog('warn', false), packs: ['clinic', 'whatsapp'] });
     return { url: server.url, template, stop: server.stop };
   } catch (error) {
     await server.stop();

@@ -1,10 +1,11 @@
 // A WhatsApp history over REST and a burst over the websocket, against the seed's findFirst-then-create loop on
 // the same tables. Usage: node --import tsx scripts/bench/ingest.ts [chats] [messages]
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbedded } from '../../relay/db/embedded.ts';
+import { migrate } from '../../relay/db/migrate.ts';
 import { type StoredMessage, startEvolutionServer } from '../../relay/evolution/demo/server.ts';
 import { startEvolutionWorker } from '../../relay/evolution/worker.ts';
 import { createLog } from '../../relay/log.ts';
@@ -15,7 +16,6 @@ const BURST = MESSAGES / 5;
 // The loop is measured on a part and scaled; the whole takes minutes and says the same.
 const LOOPED = Math.min(MESSAGES, 3_000);
 
-const root = join(import.meta.dirname, '..', '..');
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
 function jid(chat: number): string {
@@ -46,13 +46,7 @@ async function main(): Promise<void> {
   const pool = new pg.Pool({ connectionString: postgres.url, max: 10 });
   pool.on('error', () => undefined);
   try {
-    for (const file of ['001_relay.sql', '003_whatsapp_tables.sql', '004_evolution.sql']) {
-      await pool.query(readFileSync(join(root, 'migrations', file), 'utf8').split('-- Down Migration')[0]!);
-    }
-    for (const folder of ['relay', 'evolution']) {
-      for (const file of readdirSync(join(root, 'sql', folder)).sort())
-        await pool.query(readFileSync(join(root, 'sql', folder, file), 'utf8'));
-    }
+    await migrate({ databaseUrl: postgres.url, log: createLog('warn', false), packs: ['whatsapp'] });
 
     const looped = await seedLoop(pool);
     say(
@@ -79,7 +73,7 @@ async function main(): Promise<void> {
     const count = async () =>
       (
         await pool.query<{ n: number }>(
-          `select count(*)::int as n from public.messages where "instanceName" = 'historia'`,
+          `select count(*)::int as n from evolution.messages where "instanceName" = 'historia'`,
         )
       ).rows[0]!.n;
     const began = performance.now();
@@ -126,7 +120,7 @@ async function main(): Promise<void> {
     const countIn = async (name: string) =>
       (
         await pool.query<{ n: number }>(
-          `select count(*)::int as n from public.messages where "instanceName" = $1`,
+          `select count(*)::int as n from evolution.messages where "instanceName" = $1`,
           [name],
         )
       ).rows[0]!.n;
@@ -186,13 +180,13 @@ async function seedLoop(pool: pg.Pool): Promise<number> {
   const chats = Math.ceil((LOOPED * CHATS) / MESSAGES);
   const find = (address: string) =>
     pool.query<{ id: string; unreadCount: number }>(
-      'select * from public.chats where "whatsappChatId" = $1 and "tenantId" = $2 limit 1',
+      'select * from evolution.chats where "whatsappChatId" = $1 and "tenantId" = $2 limit 1',
       [address, 'seed'],
     );
   for (let c = 0; c < chats; c++) {
     if ((await find(jid(c))).rows.length > 0) continue;
     await pool.query(
-      'insert into public.chats ("whatsappChatId", "contactName", "contactNumber", status, "tenantId", "lastMessageAt", "unreadCount") values ($1, $2, $3, $4, $5, now(), $6) returning *',
+      'insert into evolution.chats ("whatsappChatId", "contactName", "contactNumber", status, "tenantId", "lastMessageAt", "unreadCount") values ($1, $2, $3, $4, $5, now(), $6) returning *',
       [jid(c), `Pessoa ${c}`, jid(c).replace('@s.whatsapp.net', ''), 'ACTIVE', 'seed', 0],
     );
   }
@@ -200,7 +194,7 @@ async function seedLoop(pool: pg.Pool): Promise<number> {
     const m = message(i, 1_790_000_000);
     const chat = (await find(jid(i % chats))).rows[0]!;
     await pool.query(
-      'insert into public.messages ("chatId", "whatsappMessageId", content, direction, status, "tenantId") values ($1, $2, $3, $4, $5, $6) returning *',
+      'insert into evolution.messages ("chatId", "whatsappMessageId", content, direction, status, "tenantId") values ($1, $2, $3, $4, $5, $6) returning *',
       [
         chat.id,
         m.key.id,
@@ -211,7 +205,7 @@ async function seedLoop(pool: pg.Pool): Promise<number> {
       ],
     );
     await pool.query(
-      'update public.chats set "lastMessageAt" = now(), "unreadCount" = $2 where id = $1 returning *',
+      'update evolution.chats set "lastMessageAt" = now(), "unreadCount" = $2 where id = $1 returning *',
       [chat.id, m.key.fromMe ? 0 : chat.unreadCount + 1],
     );
   }

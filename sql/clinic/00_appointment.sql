@@ -1,6 +1,7 @@
 -- What clients receive as an appointment.
 --
---   relay_clinic.appointment(id)   the appointment as it is now, with doctor, patient, status and procedures
+--   relay_clinic.appointment(id)         the appointment as it is now, with doctor, patient, status and procedures
+--   relay_clinic.appointment_schema()    its JSON Schema
 --
 -- In a schema of its own, since "clinic" may be the application's. Not a security definer: it runs with the rights
 -- of the capture function that calls it, which are those of the owner of public.appointments.
@@ -46,3 +47,37 @@ as $$
    where a.id = appointment.id
 $$;
 comment on function relay_clinic.appointment(bigint) is 'The appointment as clients of the clinic receive it; null where there is none.';
+
+create or replace function relay_clinic.appointment_schema() returns jsonb
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb '{
+    "type": "object",
+    "required": ["id", "date", "startTime", "endTime", "notes", "accountId", "createdAt", "updatedAt", "deletedAt", "doctor", "patient", "status", "appointmentProcedures"],
+    "properties": {
+      "id": {"type": "integer"},
+      "date": {"type": "string", "format": "date-time"},
+      "startTime": {"type": "string", "examples": ["09:00"]},
+      "endTime": {"type": "string", "examples": ["09:15"]},
+      "notes": {"type": ["string", "null"]},
+      "accountId": {"type": "integer"},
+      "createdAt": {"type": "string", "format": "date-time"},
+      "updatedAt": {"type": "string", "format": "date-time"},
+      "deletedAt": {"type": ["string", "null"], "format": "date-time"},
+      "doctor": {"type": ["object", "null"], "required": ["id", "name"], "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}},
+      "patient": {"type": ["object", "null"], "required": ["id", "name", "contact"], "properties": {"id": {"type": "integer"}, "name": {"type": "string"}, "contact": {"type": "object", "required": ["phone"], "properties": {"phone": {"type": ["string", "null"]}}}}},
+      "status": {"type": ["object", "null"], "required": ["id", "name", "color"], "properties": {"id": {"type": "integer"}, "name": {"type": "string"}, "color": {"type": "string"}}},
+      "appointmentProcedures": {
+        "type": "object",
+        "required": ["procedure"],
+        "properties": {
+          "procedure": {"type": ["object", "null"], "required": ["id", "name", "price"], "properties": {"id": {"type": "integer"}, "name": {"type": "string"}, "price": {"type": "string"}}},
+          "others": {"type": "array", "items": {"type": "object", "required": ["procedure"]}}
+        }
+      }
+    }
+  }'
+$$;
+comment on function relay_clinic.appointment_schema() is 'JSON Schema of relay_clinic.appointment().';
+revoke execute on function relay_clinic.appointment_schema() from public;

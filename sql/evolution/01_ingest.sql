@@ -56,12 +56,12 @@ begin
   loop
     gone := array_remove(merge.chats, merge.keep);
     insert into evolution.merges (source_id, "tenantId", chat_id, into_chat_id, "whatsappChatId")
-    select of_source, c."tenantId", c.id, merge.keep, c."whatsappChatId" from public.chats as c where c.id = any (gone);
-    update public.messages set "chatId" = merge.keep where "chatId" = any (gone);
-    update public.chats as c set
+    select of_source, c."tenantId", c.id, merge.keep, c."whatsappChatId" from evolution.chats as c where c.id = any (gone);
+    update evolution.messages set "chatId" = merge.keep where "chatId" = any (gone);
+    update evolution.chats as c set
       "lastMessageAt" = greatest(c."lastMessageAt", other.last_at),
       status = case when c.status = 'DELETED' and other.is_active then 'ACTIVE' else c.status end
-      from (select max(g."lastMessageAt") as last_at, bool_or(g.status = 'ACTIVE') as is_active from public.chats as g where g.id = any (gone)) as other
+      from (select max(g."lastMessageAt") as last_at, bool_or(g.status = 'ACTIVE') as is_active from evolution.chats as g where g.id = any (gone)) as other
      where c.id = merge.keep;
     insert into evolution.chat_state as known (chat_id, read_until, base, base_at, stated, stated_at)
     select merge.keep, max(s.read_until), sum(s.base), max(s.base_at), sum(s.stated), max(s.stated_at)
@@ -74,10 +74,10 @@ begin
       stated_at = greatest(known.stated_at, excluded.stated_at);
     update evolution.aliases set chat_id = merge.keep where source_id = of_source and chat_id = any (gone);
     begin
-      delete from public.chats where id = any (gone);
+      delete from evolution.chats where id = any (gone);
     exception when foreign_key_violation then
       -- A table of the application refers to it and does not cascade: it stays, empty.
-      update public.chats set status = 'MERGED', "unreadCount" = 0 where id = any (gone);
+      update evolution.chats set status = 'MERGED', "unreadCount" = 0 where id = any (gone);
     end;
     kept := kept || merge.keep;
   end loop;
@@ -171,7 +171,7 @@ begin
                 as f(alias, name, said, after, news, position)
              group by f.alias, f.name) as n
       join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
-      left join public.chats as c on c.id = a.chat_id
+      left join evolution.chats as c on c.id = a.chat_id
       left join evolution.names as k on k.source_id = of_source and k.alias = n.alias and k.name = n.name
      where k.alias is null or n.is_news and (k.said_at is null or n.said_at > k.said_at)
      order by n.position
@@ -194,15 +194,15 @@ begin
                      union select c.alias from jsonb_to_recordset(facts -> 'chats') as c(alias text, "create" boolean) where c."create");
   if found then
     update pg_temp.wanted_chats as w set chat_id = (
-      select min(c.id) from public.chats as c
+      select min(c.id) from evolution.chats as c
        where c."tenantId" = source."tenantId"
          and c."whatsappChatId" in (select a.jid from evolution.aliases as a where a.source_id = of_source and a.person = w.person)
          and coalesce(c."instanceName", source.name) = source.name
          and not exists (select from evolution.aliases as other where other.chat_id = c.id));
-    update public.chats as c set "instanceName" = source.name from pg_temp.wanted_chats as w
+    update evolution.chats as c set "instanceName" = source.name from pg_temp.wanted_chats as w
      where c.id = w.chat_id and c."instanceName" is null;
     with born as (
-      insert into public.chats ("tenantId", "instanceName", "whatsappChatId", "contactName", "contactNumber")
+      insert into evolution.chats ("tenantId", "instanceName", "whatsappChatId", "contactName", "contactNumber")
       select source."tenantId", source.name, w.jid, coalesce(evolution.best_name(of_source, w.person), 'Desconhecido'),
              replace(w.jid, '@s.whatsapp.net', '')
         from pg_temp.wanted_chats as w where w.chat_id is null
@@ -220,10 +220,10 @@ begin
   select coalesce(array_agg(distinct m.id), '{}') into told_ids from jsonb_to_recordset(facts -> 'messages') as m(id text);
   if told_ids <> '{}' then
     -- What the application stored itself when it sent the message.
-    update public.messages as m set "instanceName" = source.name
+    update evolution.messages as m set "instanceName" = source.name
      where m."tenantId" = source."tenantId" and m."instanceName" is null and m."whatsappMessageId" = any (told_ids)
        and m."chatId" in (select a.chat_id from evolution.aliases as a where a.source_id = of_source)
-       and not exists (select from public.messages as o where o."tenantId" = source."tenantId"
+       and not exists (select from evolution.messages as o where o."tenantId" = source."tenantId"
                           and o."instanceName" = source.name and o."whatsappMessageId" = m."whatsappMessageId");
     with told as materialized (
       select distinct on (m.id) m.id, a.chat_id, m."fromMe", m.kind, m.content, m.whatsapp,
@@ -241,9 +241,9 @@ begin
       select t.*, n.id as message_id, n."deletedAt" is null and
              (t.fullness, t.whatsapp::text collate "C") > (length(n.whatsapp::text), n.whatsapp::text collate "C") as fuller
         from told as t
-        join public.messages as n on n."tenantId" = source."tenantId" and n."instanceName" = source.name and n."whatsappMessageId" = t.id
+        join evolution.messages as n on n."tenantId" = source."tenantId" and n."instanceName" = source.name and n."whatsappMessageId" = t.id
     ), born as (
-      insert into public.messages ("chatId", "tenantId", "instanceName", "whatsappMessageId", content, direction, status, kind, "sentAt", live, whatsapp)
+      insert into evolution.messages ("chatId", "tenantId", "instanceName", "whatsappMessageId", content, direction, status, kind, "sentAt", live, whatsapp)
       select t.chat_id, source."tenantId", source.name, t.id, t.content, case when t."fromMe" then 'OUTGOING' else 'INCOMING' end,
              evolution.status_at(t.rank), t.kind, coalesce(t.sent_at, now()), t.live, t.whatsapp
         from told as t
@@ -252,7 +252,7 @@ begin
       on conflict on constraint a_message_of_an_instance_is_stored_once do nothing
       returning "chatId"
     ), told_again as (
-      update public.messages as m set
+      update evolution.messages as m set
         "sentAt" = least(m."sentAt", t.sent_at),
         live = m.live or t.live,
         status = evolution.status_at(greatest(t.rank, evolution.status_rank(m.status))),
@@ -279,7 +279,7 @@ begin
     select u."whatsappMessageId", u.kind, evolution.status_rank(u.status), u.content, u.at, false from unparked as u;
   end if;
   if exists (select from pg_temp.happened) then
-    update pg_temp.happened as h set message_id = m.id from public.messages as m
+    update pg_temp.happened as h set message_id = m.id from evolution.messages as m
      where m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = h.id;
     insert into evolution.parked as known (source_id, "whatsappMessageId", kind, status, content, at)
     select distinct on (h.id, h.kind) of_source, h.id, h.kind, evolution.status_at(h.rank), h.content, h.at
@@ -290,15 +290,15 @@ begin
       where case known.kind when 'status' then evolution.status_rank(excluded.status) > evolution.status_rank(known.status)
                             when 'edit' then coalesce(excluded.at, '-infinity') >= coalesce(known.at, '-infinity')
                             else false end;
-    update public.messages as m set "deletedAt" = now(), "editedAt" = null, content = '', kind = 'deleted',
+    update evolution.messages as m set "deletedAt" = now(), "editedAt" = null, content = '', kind = 'deleted',
            whatsapp = jsonb_build_object('key', jsonb_build_object('id', m."whatsappMessageId", 'fromMe', m.direction = 'OUTGOING'))
       from pg_temp.happened as h where h.message_id = m.id and h.kind = 'delete' and m."deletedAt" is null;
     delete from evolution.media as f using pg_temp.happened as h where f.message_id = h.message_id and h.kind = 'delete';
-    update public.messages as m set status = evolution.status_at(h.rank)
+    update evolution.messages as m set status = evolution.status_at(h.rank)
       from (select s.message_id, max(s.rank) as rank from pg_temp.happened as s
              where s.kind = 'status' and s.message_id is not null group by s.message_id) as h
      where m.id = h.message_id and h.rank > evolution.status_rank(m.status);
-    update public.messages as m set content = h.content, "editedAt" = coalesce(h.at, m."sentAt")
+    update evolution.messages as m set content = h.content, "editedAt" = coalesce(h.at, m."sentAt")
       from (select distinct on (e.message_id) e.* from pg_temp.happened as e where e.kind = 'edit' and e.message_id is not null
              order by e.message_id, e.at desc nulls last, e.content desc) as h
      where m.id = h.message_id and m."deletedAt" is null
@@ -321,7 +321,7 @@ begin
   if exists (select from evolution.reactions as r
               where r."whatsappMessageId" = any (told_ids) and r.source_id = of_source and r.message_id is null) then
     update evolution.reactions as r set message_id = m.id
-      from public.messages as m
+      from evolution.messages as m
      where r.source_id = of_source and r.message_id is null and r."whatsappMessageId" = any (told_ids)
        and m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = r."whatsappMessageId";
   end if;
@@ -329,7 +329,7 @@ begin
   select distinct on (m.id) m.id, f.kind, f.mimetype, f."fileName", f.bytes, f.seconds, f.width, f.height, f.voice, f."viewOnce", f.url
     from jsonb_to_recordset(facts -> 'messages') as t(id text, media jsonb)
    cross join lateral jsonb_to_record(t.media) as f(kind text, mimetype text, "fileName" text, bytes bigint, seconds bigint, width bigint, height bigint, voice boolean, "viewOnce" boolean, url text)
-    join public.messages as m on m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = t.id
+    join evolution.messages as m on m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = t.id
    where jsonb_typeof(t.media) = 'object' and m."deletedAt" is null
    order by m.id, t.media::text desc
   on conflict (message_id) do nothing;
@@ -337,7 +337,7 @@ begin
   -- 7. Times and unread counts of the chats concerned.
   insert into pg_temp.concerned
   select c.chat_id, max(c.last_at), max(c.stated)
-    from (select m."chatId" as chat_id, m."sentAt" as last_at, null::integer as stated from public.messages as m
+    from (select m."chatId" as chat_id, m."sentAt" as last_at, null::integer as stated from evolution.messages as m
            where m."tenantId" = source."tenantId" and m."instanceName" = source.name
              and m."whatsappMessageId" = any (told_ids || array(select h.id from pg_temp.happened as h where h.message_id is not null))
           union all
@@ -349,7 +349,7 @@ begin
 
   insert into evolution.chat_state as known (chat_id, read_until)
   select m."chatId", max(m."sentAt")
-    from public.messages as m
+    from evolution.messages as m
    where m."tenantId" = source."tenantId" and m."instanceName" = source.name
      and m."whatsappMessageId" = any (told_ids || array(select h.id from pg_temp.happened as h where h.message_id is not null))
      and (m.direction = 'OUTGOING' or m.status in ('READ', 'PLAYED'))
@@ -368,7 +368,7 @@ begin
   insert into evolution.chat_state as known (chat_id, read_until, stated, stated_at)
   select n.chat_id, n.at, n.stated, n.at
     from (select n.chat_id, n.stated, coalesce(greatest(n.last_at, c."lastMessageAt"), now()) as at
-            from pg_temp.concerned as n join public.chats as c on c.id = n.chat_id where n.stated is not null) as n
+            from pg_temp.concerned as n join evolution.chats as c on c.id = n.chat_id where n.stated is not null) as n
   on conflict (chat_id) do update
     set read_until = excluded.read_until, stated = excluded.stated, stated_at = excluded.stated_at
     where known.read_until is null or excluded.stated_at >= known.read_until;
@@ -380,15 +380,15 @@ begin
                -- Evolution's count stands for what we have not heard live, less what was read since.
                select least(greatest(s.base - count(*) filter (where k.live), 0),
                             count(*) filter (where not k.live and (s.read_until is null or k."sentAt" > s.read_until)) + greatest(s.base - count(*), 0))
-                 from public.messages as k where k."chatId" = n.chat_id and k.direction = 'INCOMING' and k."sentAt" <= s.base_at)
+                 from evolution.messages as k where k."chatId" = n.chat_id and k.direction = 'INCOMING' and k."sentAt" <= s.base_at)
              else 0 end as unread
       from pg_temp.concerned as n
       left join evolution.chat_state as s on s.chat_id = n.chat_id
      cross join lateral (
-       select count(*) as unread from public.messages as m
+       select count(*) as unread from evolution.messages as m
         where m."chatId" = n.chat_id and m.direction = 'INCOMING' and m.live and m."sentAt" > coalesce(s.read_until, '-infinity')) as live
   ), rewritten as (
-    update public.chats as c set
+    update evolution.chats as c set
       "unreadCount" = counted.unread,
       "lastMessageAt" = greatest(c."lastMessageAt", counted.last_at),
       status = case when c.status = 'DELETED' and c.id = any (spoken_in) then 'ACTIVE' else c.status end
@@ -408,7 +408,7 @@ begin
   ), better as (
     select c.id, case when best.replaces then best.name else c."contactName" end as name, coalesce(canonical.jid, c."whatsappChatId") as jid
       from called
-      join public.chats as c on c.id = called.chat_id
+      join evolution.chats as c on c.id = called.chat_id
       left join evolution.aliases as canonical on canonical.source_id = of_source and canonical.alias = called.person
      cross join lateral (
        select b.name, b.name is not null and (c."contactName" in ('', 'Desconhecido') or exists (
@@ -416,7 +416,7 @@ begin
                  where a.source_id = of_source and a.person = called.person and n.name = c."contactName")) as replaces
          from (select evolution.best_name(of_source, called.person) as name offset 0) as b) as best
   ), renamed as (
-    update public.chats as c set
+    update evolution.chats as c set
       "contactName" = better.name, "whatsappChatId" = better.jid, "contactNumber" = replace(better.jid, '@s.whatsapp.net', '')
       from better
      where c.id = better.id and (c."contactName" <> better.name or c."whatsappChatId" <> better.jid)
@@ -426,7 +426,7 @@ begin
 
   if jsonb_array_length(coalesce(facts -> 'removed', '[]')) > 0 then
     with removed as (
-      update public.chats as c set status = 'DELETED'
+      update evolution.chats as c set status = 'DELETED'
         from evolution.aliases as a
        where a.source_id = of_source and a.chat_id = c.id and c.status = 'ACTIVE'
          and a.alias in (select jsonb_array_elements_text(facts -> 'removed'))
@@ -449,17 +449,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into evolution.chat_state as known (chat_id, read_until, base)
-  select new.id, max(m."sentAt"), 0 from public.messages as m where m."chatId" = new.id
+  select new.id, max(m."sentAt"), 0 from evolution.messages as m where m."chatId" = new.id
   on conflict (chat_id) do update set read_until = greatest(known.read_until, excluded.read_until), stated = null, stated_at = null, base = 0;
   return null;
 end
 $$;
-comment on function evolution.mark_read() is 'Trigger of public.chats: an application that sets unreadCount to 0 has read the chat.';
+comment on function evolution.mark_read() is 'Trigger of evolution.chats: an application that sets unreadCount to 0 has read the chat.';
 
 do $$
 begin
-  if not exists (select from pg_trigger where tgrelid = 'public.chats'::regclass and tgname = 'read_by_the_application') then
-    create trigger read_by_the_application after update on public.chats for each row
+  if not exists (select from pg_trigger where tgrelid = 'evolution.chats'::regclass and tgname = 'read_by_the_application') then
+    create trigger read_by_the_application after update on evolution.chats for each row
       when (new."unreadCount" = 0 and old."unreadCount" <> 0 and coalesce(current_setting('evolution.ingesting', true), '') <> 'on')
       execute function evolution.mark_read();
   end if;

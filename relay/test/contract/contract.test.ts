@@ -30,13 +30,13 @@ const CHANGES = [
   setStatus('CHECKIN'),
   setStatus('EM_ATENDIMENTO'),
   setStatus('FINALIZADO'),
-  `insert into public.chats ("tenantId", "whatsappChatId") values ('1', '5581999999999@s.whatsapp.net')`,
-  `update public.chats set "contactName" = 'Ana', "unreadCount" = 1, status = 'DELETED'`,
-  `insert into public.messages ("chatId", "tenantId", "whatsappMessageId", direction, status, content)
-     select id, '1', 'M1', 'INCOMING', 'DELIVERED', 'oi' from public.chats`,
-  `update public.messages set status = 'READ'`,
-  `update public.messages set content = 'olá', "editedAt" = now()`,
-  `update public.messages set "deletedAt" = now()`,
+  `insert into evolution.chats ("tenantId", "whatsappChatId") values ('1', '5581999999999@s.whatsapp.net')`,
+  `update evolution.chats set "contactName" = 'Ana', "unreadCount" = 1, status = 'DELETED'`,
+  `insert into evolution.messages ("chatId", "tenantId", "whatsappMessageId", direction, status, content)
+     select id, '1', 'M1', 'INCOMING', 'DELIVERED', 'oi' from evolution.chats`,
+  `update evolution.messages set status = 'READ'`,
+  `update evolution.messages set content = 'olá', "editedAt" = now()`,
+  `update evolution.messages set "deletedAt" = now()`,
 ];
 
 describe('JSON Schema', () => {

@@ -214,7 +214,7 @@ describe('beside an application that has its own tables', () => {
       await open({ empty: true });
       await query(tables);
       const before = await inventory();
-      await migrate({ databaseUrl: database.url, log, appTables: false });
+      await migrate({ databaseUrl: database.url, log });
       expect(await inventory()).toEqual(before);
       await query(publish);
       expect(await query('select * from relay.check()')).toEqual([]);

@@ -40,7 +40,7 @@ function startWorker(): ChildProcess {
 }
 
 const count = async () =>
-  (await world.rows<{ n: number }>('select count(*)::int as n from public.messages'))[0]!.n;
+  (await world.rows<{ n: number }>('select count(*)::int as n from evolution.messages'))[0]!.n;
 const status = async () =>
   (await world.rows<{ status: string }>('select status from evolution.instances'))[0]!.status;
 
@@ -92,7 +92,7 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
   );
   expect(once_).toEqual({ events: BURST + 1, messages: BURST + 1 });
   const chats = await world.rows<{ unreadCount: number }>(
-    `select distinct "unreadCount" from public.chats where "contactName" like 'Pessoa %'`,
+    `select distinct "unreadCount" from evolution.chats where "contactName" like 'Pessoa %'`,
   );
   expect(chats).toEqual([{ unreadCount: BURST / 200 }]);
   expect(output).not.toContain(fake.token);

@@ -57,7 +57,7 @@ test('unread: counted after the last answer; an application that sets it to 0 ha
   const instance = await addInstance(world);
   await store().ingest(instance, [said('M1'), said('M2'), said('M3')]);
   expect(await unread(instance)).toBe(3);
-  await world.rows('update public.chats set "unreadCount" = 0 where "tenantId" = $1', [instance.tenantId]);
+  await world.rows('update evolution.chats set "unreadCount" = 0 where "tenantId" = $1', [instance.tenantId]);
   await store().ingest(instance, [said('M1'), said('M2'), said('M3')]);
   expect(await unread(instance)).toBe(0);
   await store().ingest(instance, [said('M4')]);
@@ -72,12 +72,12 @@ test('unread: counted after the last answer; an application that sets it to 0 ha
 test("the application's own chat, its message and its name for the contact are kept", async () => {
   const instance = await addInstance(world);
   await world.rows(
-    `insert into public.chats ("tenantId", "whatsappChatId", "contactName") values ($1, $2, 'Ana (VIP)')`,
+    `insert into evolution.chats ("tenantId", "whatsappChatId", "contactName") values ($1, $2, 'Ana (VIP)')`,
     [instance.tenantId, JID],
   );
   await world.rows(
-    `insert into public.messages ("chatId", "tenantId", "whatsappMessageId", content, direction, status)
-     select id, "tenantId", 'M9', 'nosso', 'OUTGOING', 'PENDING' from public.chats where "tenantId" = $1`,
+    `insert into evolution.messages ("chatId", "tenantId", "whatsappMessageId", content, direction, status)
+     select id, "tenantId", 'M9', 'nosso', 'OUTGOING', 'PENDING' from evolution.chats where "tenantId" = $1`,
     [instance.tenantId],
   );
   const named = said('M1');

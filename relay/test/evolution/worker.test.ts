@@ -92,7 +92,7 @@ const status = async (fake: FakeInstance) =>
 const contents = async (fake: FakeInstance) =>
   (
     await world.rows<{ content: string }>(
-      'select content from public.messages where "instanceName" = $1 order by id',
+      'select content from evolution.messages where "instanceName" = $1 order by id',
       [fake.name],
     )
   ).map((m) => m.content);
@@ -305,7 +305,7 @@ test('names that only the address book or the groups know are read over REST', a
     async () =>
       (
         await world.rows<{ contactName: string }>(
-          'select "contactName" from public.chats where "instanceName" = $1 order by 1',
+          'select "contactName" from evolution.chats where "instanceName" = $1 order by 1',
           [fake.name],
         )
       ).map(({ contactName }) => contactName),
@@ -346,8 +346,8 @@ test('a message dated in the future moves nothing ahead of now', async () => {
   );
   const [ahead] = await world.rows(
     `select c."lastMessageAt" > now() as chat, s.caught_up_to > now() as source, m."sentAt" > now() as message
-       from public.chats as c
-       join public.messages as m on m."chatId" = c.id
+       from evolution.chats as c
+       join evolution.messages as m on m."chatId" = c.id
        join evolution.sources as s on s."tenantId" = c."tenantId"
       where c."instanceName" = $1 order by m."sentAt" desc limit 1`,
     [fake.name],
@@ -439,14 +439,14 @@ test('a deleted instance that is added again finds its chats; another tenant get
     () => contents(fake),
     (c) => c.length === 2,
   );
-  expect(await world.rows('select id from public.chats where "instanceName" = $1', [fake.name])).toHaveLength(
-    1,
-  );
+  expect(
+    await world.rows('select id from evolution.chats where "instanceName" = $1', [fake.name]),
+  ).toHaveLength(1);
   await world.rows('update evolution.instances set "tenantId" = $2 where name = $1', [fake.name, 'another']);
   await until(
     () =>
       world.rows<{ tenantId: string; n: number }>(
-        'select "tenantId", count(*)::int as n from public.messages where "instanceName" = $1 group by 1 order by 1',
+        'select "tenantId", count(*)::int as n from evolution.messages where "instanceName" = $1 group by 1 order by 1',
         [fake.name],
       ),
     (rows) => rows.length === 2 && rows[0]!.tenantId === 'another' && rows[0]!.n === 2,
@@ -521,7 +521,7 @@ test('1.x: flat bodies, GET findChats, arrays', async () => {
   await until(
     async () => {
       fake.emit('chats.upsert', [{ id: '5511999991111@s.whatsapp.net' }]);
-      return world.rows('select 1 from public.chats where "instanceName" = $1', [fake.name]);
+      return world.rows('select 1 from evolution.chats where "instanceName" = $1', [fake.name]);
     },
     (rows) => rows.length === 6,
   );
@@ -541,9 +541,9 @@ test('catch-up reads page after page', async () => {
     () => contents(fake),
     (c) => c.length === 95,
   );
-  expect(await world.rows('select 1 from public.chats where "instanceName" = $1', [fake.name])).toHaveLength(
-    45,
-  );
+  expect(
+    await world.rows('select 1 from evolution.chats where "instanceName" = $1', [fake.name]),
+  ).toHaveLength(45);
 });
 
 test('what cannot be read is set aside with its reason, and nothing around it is lost', async () => {
@@ -731,7 +731,7 @@ test('no key is in any log line, event or row but the instance itself', async ()
     ...(await world.rows<{ all: string }>('select to_jsonb(e)::text as all from relay.events e')).map(
       (r) => r.all,
     ),
-    ...(await world.rows<{ all: string }>('select to_jsonb(m)::text as all from public.messages m')).map(
+    ...(await world.rows<{ all: string }>('select to_jsonb(m)::text as all from evolution.messages m')).map(
       (r) => r.all,
     ),
     ...(await world.rows<{ all: string }>('select to_jsonb(r)::text as all from evolution.rejected r')).map(

@@ -114,8 +114,8 @@ export async function stateOf(world: World, tenantId: string): Promise<ChatState
                 'live', m.live, 'whatsapp', m.whatsapp,
                 'media', (select to_jsonb(f) - 'message_id' from evolution.media f where f.message_id = m.id),
                 'reactions', (select json_agg(json_build_array(r.reactor, r.emoji, r."reactedAt") order by r.reactor) from evolution.reactions r where r.message_id = m.id))
-              order by m."sentAt", m."whatsappMessageId") from public.messages m where m."chatId" = c.id), '[]') as messages
-       from public.chats c where c."tenantId" = $1 order by c."whatsappChatId"`,
+              order by m."sentAt", m."whatsappMessageId") from evolution.messages m where m."chatId" = c.id), '[]') as messages
+       from evolution.chats c where c."tenantId" = $1 order by c."whatsappChatId"`,
     [tenantId],
   );
 }

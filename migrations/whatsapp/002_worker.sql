@@ -19,9 +19,6 @@
 -- In every key the most selective column comes first: these tables fill in seconds, long before they have
 -- statistics, and a plan made without them must not be able to read all of a source.
 
-create schema evolution;
-comment on schema evolution is 'WhatsApp through Evolution servers. Add a number with: insert into evolution.instances (name, "tenantId", host, "apiKey") values (...); see how it does with: select * from evolution.overview';
-
 create table evolution.instances (
   id bigint generated always as identity primary key,
   name text not null,
@@ -115,7 +112,7 @@ create table evolution.aliases (
   jid text not null,
   phone text,
   person text not null generated always as (coalesce(phone, alias)) stored,
-  chat_id bigint references public.chats (id) on delete cascade,
+  chat_id bigint references evolution.chats (id) on delete cascade,
   constraint an_address_belongs_to_one_chat primary key (alias, source_id)
 );
 create index aliases_by_person on evolution.aliases (person, source_id);
@@ -141,7 +138,7 @@ comment on column evolution.names.said_at is 'Latest message that carried the na
 comment on column evolution.names.heard_after is 'For a name without a message: the chat''s latest message when it was first heard.';
 
 create table evolution.chat_state (
-  chat_id bigint primary key references public.chats (id) on delete cascade,
+  chat_id bigint primary key references evolution.chats (id) on delete cascade,
   read_until timestamptz(3),
   base integer,
   base_at timestamptz(3),
@@ -165,7 +162,7 @@ create table evolution.merges (
 comment on table evolution.merges is 'Conversations that turned out to be one, when a LID and a phone number were found to be one person.';
 
 create table evolution.media (
-  message_id bigint primary key references public.messages (id) on delete cascade,
+  message_id bigint primary key references evolution.messages (id) on delete cascade,
   kind text not null,
   mimetype text,
   "fileName" text,
@@ -185,7 +182,7 @@ create table evolution.reactions (
   reactor text not null,
   emoji text not null,
   "reactedAt" timestamptz(3) not null,
-  message_id bigint references public.messages (id) on delete cascade,
+  message_id bigint references evolution.messages (id) on delete cascade,
   primary key ("whatsappMessageId", source_id, reactor)
 );
 create index reactions_by_message on evolution.reactions (message_id);
@@ -235,11 +232,6 @@ begin
   if exists (select from pg_roles where rolname = 'recado_evolution') then
     grant usage on schema evolution to recado_evolution;
     grant select, insert, update, delete on all tables in schema evolution to recado_evolution;
-    grant select, insert, update, delete on public.chats, public.messages to recado_evolution;
   end if;
 end
 $$;
-
--- Down Migration
-
-drop schema evolution cascade;

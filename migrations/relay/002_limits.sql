@@ -10,8 +10,3 @@ alter domain relay.payload drop constraint payload_has_at_most_4_mib;
 -- One without the other would read as if nothing had been emptied.
 alter table relay.installation drop constraint if exists emptied_through_and_in_go_together;
 alter table relay.installation add constraint emptied_through_and_in_go_together check ((emptied_through is null) = (emptied_in is null));
-
--- Down Migration
-alter table relay.installation drop constraint emptied_through_and_in_go_together;
-alter domain relay.account add constraint account_has_at_most_256_bytes check (octet_length(value) <= 256) not valid;
-alter domain relay.payload add constraint payload_has_at_most_4_mib check (pg_column_size(value) <= 4194304) not valid;

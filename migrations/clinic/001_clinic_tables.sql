@@ -1,7 +1,7 @@
 -- Up Migration
 --
 -- The clinic's tables, as its application reads and writes them: camelCase columns, so they need double quotes.
--- On a database that has the application's own, `recado migrate --without-clinic-tables` leaves this file out.
+-- On a database that has the application's own this file is left out.
 --
 --   public.accounts                 the tenants
 --   public.doctors                  isBusy, deletedAt (soft delete)
@@ -109,13 +109,3 @@ create table public."appointmentProcedures" (
 );
 create index "appointmentProcedures_procedureId" on public."appointmentProcedures" ("procedureId");
 comment on table public."appointmentProcedures" is 'The procedures of an appointment; the first one written is the one clients show.';
-
--- Down Migration
-drop table public."appointmentProcedures";
-drop table public.procedures;
-drop table public.appointments;
-drop table public."appointmentStatuses";
-drop table public.contacts;
-drop table public.patients;
-drop table public.doctors;
-drop table public.accounts;

@@ -1,0 +1,23 @@
+select relay.publish(
+  event => 'appointments.checkin',
+  on_table => 'public.appointments',
+  operation => 'UPDATE',
+  at => 'commit',
+  condition => $$new."statusId" is distinct from old."statusId"$$,
+  account => $$(select a."accountId" from public.appointments as a join public."appointmentStatuses" as s on s.id = a."statusId"
+    where a.id = new.id and a."statusId" = new."statusId" and a."deletedAt" is null and s.code = 'CHECKIN')$$,
+  payload => $$relay_clinic.appointment(new.id)$$,
+  description => 'A patient has arrived: the status became CHECKIN. Payload: the appointment.',
+  payload_schema => relay_clinic.appointment_schema()
+);
+
+-- A patient who comes without an appointment gets one that begins with the check-in.
+select relay.publish(
+  event => 'appointments.checkin',
+  on_table => 'public.appointments',
+  operation => 'INSERT',
+  at => 'commit',
+  account => $$(select a."accountId" from public.appointments as a join public."appointmentStatuses" as s on s.id = a."statusId"
+    where a.id = new.id and a."statusId" = new."statusId" and a."deletedAt" is null and s.code = 'CHECKIN')$$,
+  payload => $$relay_clinic.appointment(new.id)$$
+);

@@ -41,14 +41,17 @@ export class Revocations {
     }
   }
 
-  /** A token without `iat` counts as issued before everything. */
+  /**
+   * A token without `iat` counts as issued before everything. One of the same second may have been issued after the
+   * revocation, as by a change of password, and is good; unless it is the very one that is refused.
+   */
   refuses(identity: Identity): boolean {
     const revocations = this.#byAccount.get(identity.accountId) ?? [];
     return revocations.some(
       ({ subject, tokenId, before }) =>
         (subject === null || subject === identity.subject) &&
         (tokenId === null || tokenId === identity.tokenId) &&
-        (identity.issuedAt ?? 0) < before,
+        (identity.issuedAt ?? 0) < (tokenId === null ? Math.floor(before / 1000) * 1000 : before),
     );
   }
 }

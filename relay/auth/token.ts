@@ -95,9 +95,14 @@ function identityOf(payload: JWTPayload, jwt: VerifierSettings): Identity {
     expiresAt: exp * 1000,
     refusedFrom: (exp + jwt.clockTolerance) * 1000,
     issuedAt: iat === undefined ? null : iat * 1000,
-    subject: typeof sub === 'string' ? sub : null,
-    tokenId: typeof jti === 'string' ? jti : null,
+    subject: claimText(sub),
+    tokenId: claimText(jti),
   };
+}
+
+/** Some issuers write numbers, where the standard has texts. */
+function claimText(value: unknown): string | null {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : null;
 }
 
 /**

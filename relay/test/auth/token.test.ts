@@ -90,6 +90,11 @@ describe('a token signed with the shared secret', () => {
     expect(identity).toMatchObject({ issuedAt: null, subject: null, tokenId: null });
   });
 
+  test('takes sub and jti that are numbers for their text, as relay.revoke() names them', async () => {
+    const identity = await verifier().verify(await sign({ ...VALID, sub: 7, jti: 12 } as never));
+    expect(identity).toMatchObject({ subject: '7', tokenId: '12' });
+  });
+
   test.each([
     ['a text as it is', ' Ação/1 ', ' Ação/1 '],
     ['a number in decimal', 42, '42'],

@@ -48,7 +48,7 @@ test('delivers, empties old slots, resumes, revokes, counts and asks for syncs w
     expect((await get('/api/chats/sync/vendas', { method: 'POST', headers })).status).toBe(409);
     expect((await get('/api/chats/sync/other', { method: 'POST', headers })).status).toBe(404);
 
-    await pool.query(`select relay.revoke('1')`);
+    await pool.query(`select relay.revoke('1', before => clock_timestamp() + interval '1 minute')`);
     await new Promise<void>((resolve) => client.socket.once('connect_error', () => resolve()));
     expect(client.refusals.at(-1)?.code).toBe('token_revoked');
   } finally {

@@ -24,4 +24,4 @@ begin
   insert into relay.events (account_id, event) values (revoke.account, 'relay:revoke');
 end
 $$;
-comment on function relay.revoke(text, text, text, timestamptz) is 'Refuses the tokens of an account (of one subject, or one token id, where given) that were issued before `before`, and closes their sockets. A token without iat counts as issued before everything.';
+comment on function relay.revoke(text, text, text, timestamptz) is 'Refuses the tokens of an account (of one subject, or one token id, where given) that were issued before `before`, and closes their sockets. A token''s iat counts whole seconds: one of the same second stays good, unless its token id is given. A token without iat counts as issued before everything.';

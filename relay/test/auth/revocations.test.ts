@@ -1,0 +1,36 @@
+// Which tokens a revocation refuses: iat counts whole seconds, a revocation does not.
+import { Revocations } from '../../auth/revocations.ts';
+import type { Identity } from '../../auth/token.ts';
+import type { Session } from '../../feed/outbox.ts';
+
+const SECOND = 1_750_000_000_000;
+
+async function revoked(row: { subject?: string; token_id?: string; before: number }): Promise<Revocations> {
+  const revocations = new Revocations();
+  const rows = [{ account_id: 'a', subject: null, token_id: null, ...row }];
+  await revocations.read({ query: async () => ({ rows }) } as unknown as Session, null);
+  return revocations;
+}
+
+const token = (issuedAt: number | null, more: Partial<Identity> = {}): Identity => ({
+  accountId: 'a',
+  expiresAt: SECOND * 2,
+  refusedFrom: SECOND * 2,
+  issuedAt,
+  subject: '7',
+  tokenId: 't',
+  ...more,
+});
+
+test('a token issued in the second of the revocation may have been issued after it, and is good', async () => {
+  const revocations = await revoked({ before: SECOND + 400 });
+  expect(revocations.refuses(token(SECOND))).toBe(false);
+  expect(revocations.refuses(token(SECOND - 1_000))).toBe(true);
+  expect(revocations.refuses(token(null))).toBe(true);
+});
+
+test('the very token that is refused has no such second', async () => {
+  const revocations = await revoked({ token_id: 't', before: SECOND + 400 });
+  expect(revocations.refuses(token(SECOND))).toBe(true);
+  expect(revocations.refuses(token(SECOND, { tokenId: 'other' }))).toBe(false);
+});

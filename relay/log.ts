@@ -41,6 +41,15 @@ const observations = {
     level: 'warn',
     text: (o: { error: string }) => `old events could not be emptied, the table grows: ${o.error}`,
   },
+  table_replaced: {
+    level: 'warn',
+    text: (o: { table: string }) =>
+      `another table has the name ${o.table} now, and is not captured: as its owner, select relay.republish(event); relay.check() names the events`,
+  },
+  table_watch_failed: {
+    level: 'warn',
+    text: (o: { error: string }) => `swapped tables cannot be noticed: ${o.error}`,
+  },
   gate_changed: {
     level: 'info',
     text: (o: { state: string }) =>

@@ -81,6 +81,9 @@ export interface OwnEvent {
 const reasons: Record<ResyncReason, string> = {
   capture_failed: 'the account or payload of an event could not be computed',
   truncated: 'a watched table was truncated',
+  table_replaced: 'another table has taken the name of a watched one',
+  overtaken: 'the row was changed again before its event was recorded',
+  forgotten: 'what was recorded was erased',
   event_too_large: 'an event is larger than may be sent',
   retention: 'the position is older than the events that are kept',
   epoch: 'the position is of another database: restored, copied or failed over',

@@ -17,6 +17,12 @@ export type ResyncReason =
   | 'capture_failed'
   /** A watched table was truncated. */
   | 'truncated'
+  /** Another table has taken the name of a watched one, or was made again under it. */
+  | 'table_replaced'
+  /** A trigger of the application changed the row again before the event was recorded. */
+  | 'overtaken'
+  /** What was recorded for the account was erased. */
+  | 'forgotten'
   /** An event larger than may be sent. */
   | 'event_too_large'
   /** The position is older than the events that are kept. */
@@ -85,11 +91,32 @@ export function resyncPayload(reason: ResyncReason, cause?: string): string {
   return JSON.stringify(cause === undefined ? { reason } : { reason, event: cause });
 }
 
+const RECORDED: readonly unknown[] = [
+  'truncated',
+  'table_replaced',
+  'overtaken',
+  'forgotten',
+] satisfies ResyncReason[];
+
+/** Whether an event says that those before it are erased. */
+export function isErasure({ event, payload }: OutboxEvent): boolean {
+  return event === RESYNC && payload !== null && resyncOfCapture(payload) === resyncPayload('forgotten');
+}
+
+/** The event without what it said. */
+export function erase(event: OutboxEvent): OutboxEvent {
+  if (event.event === REVOKE) return event;
+  return { ...event, event: RESYNC, payload: resyncPayload('forgotten') };
+}
+
 /** The record of a failed capture holds an error text and a table name: not for clients. */
 function resyncOfCapture(payload: string | null): string {
   const record: unknown = payload === null ? null : JSON.parse(payload);
   const fields = typeof record === 'object' && record !== null ? record : {};
-  const reason = 'reason' in fields && fields.reason === 'truncated' ? 'truncated' : 'capture_failed';
+  const reason =
+    'reason' in fields && RECORDED.includes(fields.reason)
+      ? (fields.reason as ResyncReason)
+      : 'capture_failed';
   const cause = 'event' in fields && typeof fields.event === 'string' ? fields.event : undefined;
   return resyncPayload(reason, cause);
 }

@@ -14,7 +14,15 @@ import type { OutboxEvent, Session } from '../feed/outbox.ts';
 import { covers, formatPosition, horizon, type Position, parsePosition, sees } from '../feed/position.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import { type Delivery, REVOKE, type ResyncReason, resyncPayload, toDeliveries } from './deliveries.ts';
+import {
+  type Delivery,
+  erase,
+  isErasure,
+  REVOKE,
+  type ResyncReason,
+  resyncPayload,
+  toDeliveries,
+} from './deliveries.ts';
 import { Encoded } from './encode.ts';
 import type { Trace } from './recent-emits.ts';
 import type { Replay, ReplayPage } from './replay.ts';
@@ -121,6 +129,7 @@ export class Subscribers implements FeedListener {
     const forAll: OutboxEvent[] = [];
     for (const event of batch.events) {
       if (!event.known && !event.event.startsWith('relay:')) this.#reportUnknown(event.event);
+      if (isErasure(event) && event.account !== null) this.#forget(event.account);
       if (event.account === null) {
         forAll.push(event);
         continue;
@@ -192,6 +201,16 @@ export class Subscribers implements FeedListener {
     this.#told.delete(account);
     // Not where the last of them was sent away just now.
     if (members.size > 0) this.#told.set(account, feed.window.newest);
+  }
+
+  /** What is held in memory of an account is blanked. Who is being sent it comes back, and reads what is left. */
+  #forget(account: string): void {
+    this.#options.feed.window.forget(account, erase);
+    const live = this.#live.get(account);
+    for (const subscriber of this.#all) {
+      if (subscriber.identity.accountId !== account || live?.has(subscriber)) continue;
+      subscriber.connection.close(true);
+    }
   }
 
   /** More than a connection should hold at once: each member reads it at its own pace, as if it came back. */

@@ -47,6 +47,12 @@ class Queue<T> {
     this.#first = 0;
   }
 
+  replace(change: (item: T) => T): void {
+    for (let place = this.#first; place < this.#items.length; place += 1) {
+      this.#items[place] = change(this.#items[place] as T);
+    }
+  }
+
   toArray(): T[] {
     return this.#items.slice(this.#first) as T[];
   }
@@ -125,6 +131,11 @@ export class Window {
     this.#bytes = 0;
     this.#events = 0;
     this.#from = bound;
+  }
+
+  /** Puts `blank` in the place of each event of an account. They stay in number and size: what is counted stays so. */
+  forget(account: string, blank: (event: OutboxEvent) => OutboxEvent): void {
+    this.#byAccount.get(account)?.replace(blank);
   }
 
   /** Whether all that `seen` has not seen is here. */

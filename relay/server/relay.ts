@@ -13,6 +13,7 @@ import { syncRoutes } from '../evolution/route.ts';
 import { Feed } from '../feed/feed.ts';
 import type { PageLimits } from '../feed/outbox.ts';
 import { startRetention } from '../feed/retention.ts';
+import { watchTableSwaps } from '../feed/table-swaps.ts';
 import { startWakeup } from '../feed/wakeup.ts';
 import { answer, gaugeProcess, listen } from '../http/router.ts';
 import type { Log } from '../log.ts';
@@ -178,6 +179,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   });
 
   const retention = startRetention({ pool, feed, log, metrics });
+  const swaps = watchTableSwaps({ pool, log });
 
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
@@ -190,7 +192,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     link?.leave();
   }
   async function closeDatabase(): Promise<void> {
-    await Promise.all([retention.close(), wakeup.close(), feed.close()]);
+    await Promise.all([retention.close(), swaps.close(), wakeup.close(), feed.close()]);
     await Promise.all([pool.end(), gatePool.end(), replayPool.end(), consolePool.end()]);
   }
   return {

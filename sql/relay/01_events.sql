@@ -98,6 +98,10 @@ begin
     raise exception 'payload: received % bytes, expected at most 4 MiB', pg_column_size(emit.payload #> '{}')
       using errcode = 'program_limit_exceeded', hint = 'Send what changed, or an id by which the client loads the rest.';
   end if;
+  if not exists (select from relay.catalogue as c where c.event = emit.event) then
+    raise warning 'relay.emit(%): the event is not in the contract, so nobody hears it', quote_literal(emit.event)
+      using hint = format('select relay.publish(event => %L)', emit.event);
+  end if;
   insert into relay.events (account_id, event, payload)
   values (emit.account, emit.event, coalesce(emit.payload, 'null'));
 end

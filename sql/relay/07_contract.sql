@@ -4,6 +4,7 @@
 --   relay.preview(event, new)    what would be sent for a row:
 --                                select * from relay.preview('doctors.created', (select d from public.doctors as d where id = 123))
 --   relay.preview(event, new, old)   the same for an UPDATE
+--   relay.publish_call(catalogue)    the call that makes an event, and relay.quote_text() for its texts
 --   and the parts of the view:
 --   relay.fires_when(catalogue)  the trigger in words
 --   relay.schema_of(catalogue)   JSON Schema of the payload: the given one, or what the table's columns tell
@@ -45,8 +46,11 @@ begin
   schema := case
     when found.typname in ('json', 'jsonb') then '{}'
     when found.typname = 'bool' then '{"type": "boolean"}'
-    when found.typname in ('int2', 'int4', 'int8') then '{"type": "integer"}'
-    when found.typname in ('float4', 'float8', 'numeric') then '{"type": "number"}'
+    when found.typname in ('int2', 'int4') then '{"type": "integer"}'
+    -- JavaScript rounds what is larger than 2^53.
+    when found.typname = 'int8' then '{"type": "integer", "format": "int64"}'
+    -- JSON has no NaN and no Infinity; Postgres writes them as text.
+    when found.typname in ('float4', 'float8', 'numeric') then '{"type": ["number", "string"]}'
     when found.typname = 'uuid' then '{"type": "string", "format": "uuid"}'
     when found.typname = 'date' then '{"type": "string", "format": "date"}'
     when found.typname = 'timestamptz' then '{"type": "string", "format": "date-time"}'
@@ -59,7 +63,7 @@ begin
   end;
   return case
     when not may_be_null or schema = '{}' then schema
-    when schema ? 'type' then jsonb_set(schema, '{type}', jsonb_build_array(schema -> 'type', 'null'))
+    when schema ? 'type' then jsonb_set(schema, '{type}', (schema -> 'type') || '["null"]'::jsonb)
     else jsonb_set(schema, '{enum}', (schema -> 'enum') || 'null')
   end;
 end
@@ -152,6 +156,34 @@ end
 $$;
 comment on function relay.sample(jsonb) is 'A value that fits a JSON Schema, made up; its examples, constants and defaults are used where it has them.';
 
+create or replace function relay.quote_text(text text) returns text
+language sql immutable strict
+set search_path = pg_catalog, pg_temp
+as $$ select case when text !~ '[''\\]' or text ~ '[$]' then quote_literal(text) else concat('$', '$', text, '$', '$') end $$;
+comment on function relay.quote_text(text) is 'A text as a literal; within $$ where it has quotes.';
+
+create or replace function relay.publish_call(published relay.catalogue) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
+as $$
+  select format(E'select relay.publish(\n%s);', string_agg(format('  %s => %s', name, value), E',\n' order by place))
+    from (values
+      (1, 'event', quote_literal(published.event)),
+      (2, 'on_table', quote_literal(coalesce(published.table_name, published.on_table::text))),
+      (3, 'operation', case when published.operation <> 'EMIT' then quote_literal(published.operation) end),
+      (4, 'level', case when published.level = 'statement' and published.operation <> 'TRUNCATE' then '''statement''' end),
+      (5, 'at', case when published.fires_at = 'commit' then '''commit''' end),
+      (6, 'key', quote_literal(published.key)),
+      (7, 'condition', relay.quote_text(published.condition)),
+      (8, 'account', relay.quote_text(published.account)),
+      (9, 'payload', relay.quote_text(published.payload)),
+      (10, 'description', relay.quote_text(published.description)),
+      (11, 'payload_schema', relay.quote_text(published.payload_schema::text))
+    ) as argument(place, name, value)
+   where value is not null
+$$;
+comment on function relay.publish_call(relay.catalogue) is 'The call of relay.publish() that makes a published event.';
+
 -- What a JSON Schema column is worth depends on its reader; recado contract makes types of it.
 -- A room's prefix is a setting of the relay (ROOM_PREFIX). Where it is not the default, let the database know:
 -- alter database ... set relay.room_prefix = '...'.
@@ -171,7 +203,8 @@ select c.event,
        c.payload,
        c.suspended,
        c.published_by,
-       c.published_at
+       c.published_at,
+       relay.publish_call(c) as call
   from relay.catalogue as c
   left join pg_catalog.pg_trigger as t
     on t.tgrelid = c.on_table and t.tgname = relay.trigger_name(c.event, c.operation)::name
@@ -180,7 +213,8 @@ select c.event,
  order by c.event, c.operation;
 comment on view relay.contract is 'Every event clients may hear: its room, what makes it, and what it carries. relay.check() says what is off.';
 comment on column relay.contract.room is 'Who hears it: {...} is the column that holds the account, or {account} where it takes an expression (see account).';
-comment on column relay.contract.trigger is 'Trigger on on_table, and function in relay_capture, of this name; null: relay.emit().';
+comment on column relay.contract.trigger is 'Trigger on on_table of this name, and function in relay_capture of the same without the !; null: relay.emit().';
+comment on column relay.contract.call is 'The call of relay.publish() that makes this event, to be kept in a file or changed.';
 comment on column relay.contract.enabled is 'Whether it is recorded now: the trigger exists and is not switched off, the event is not suspended.';
 comment on column relay.contract.payload_schema is 'JSON Schema of what clients receive; {} is anything. Where none was published it comes from the table''s columns.';
 comment on column relay.contract.sample is 'Made up from the schema; relay.preview() shows what a real row gives.';
@@ -228,12 +262,14 @@ begin
          from unnest(array[$1]) as new cross join unnest(array[$2]) as old',
       published.operation, coalesce(published.condition, 'true'), published.account, published.payload)
       into operation, fires, account, payload
-      -- A deleted row is old; it may be given as either. An UPDATE of which only new is given is one that changed nothing.
+      -- A deleted row is old; it may be given as either.
       using coalesce(preview.new, preview.old),
             case when published.operation = 'DELETE' then coalesce(preview.new, preview.old) else coalesce(preview.old, preview.new) end;
-    fires := fires and account is not null;
+    -- Nobody knows what an UPDATE has changed of which only one row is given.
+    fires := case when published.operation = 'UPDATE' and published.condition is not null and (preview.new is null or preview.old is null) then null
+                  else fires and account is not null end;
     return next;
   end loop;
 end
 $$;
-comment on function relay.preview(text, anyelement, anyelement) is 'What would be sent for a row, one line per operation that makes the event: select * from relay.preview(''doctors.created'', (select d from public.doctors as d where id = 123)). For an UPDATE give the new and the old row. Runs the event''s expressions with your rights.';
+comment on function relay.preview(text, anyelement, anyelement) is 'What would be sent for a row, one line per operation that makes the event: select * from relay.preview(''doctors.created'', (select d from public.doctors as d where id = 123)). For an UPDATE give the new and the old row; without the old one, fires is null. Runs the event''s expressions with your rights.';

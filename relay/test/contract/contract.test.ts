@@ -233,7 +233,7 @@ test('the command ends with 1 when there is something to say', async () => {
   try {
     expect((await recado()).stdout).toContain('Nothing');
     await clinic.writer.query(`select relay.unpublish('doctors.busy');
-      alter table public.doctors disable trigger "doctors.created/insert"`);
+      alter table public.doctors disable trigger "!doctors.created/insert"`);
     await expect(recado()).rejects.toMatchObject({
       code: 1,
       stdout: expect.stringMatching(/^trigger_disabled: doctors\.created[\s\S]*doctors\.busy is gone\.\n$/),

@@ -13,6 +13,7 @@ const ALL = [
   'relay/002_limits',
   'relay/003_ascii',
   'relay/004_packs',
+  'relay/005_capture',
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',
@@ -103,7 +104,7 @@ async function describeContract({ pool }: TestDatabase): Promise<unknown[]> {
 describe('fresh equals upgraded', () => {
   test('from an older release, with other functions, privileges, triggers and a contract that grew', async () => {
     const root = await release({
-      'sql/relay/03_publish.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
+      'sql/relay/03_capture.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
       'sql/relay/02_position.sql': (text) => text.replace("'Whose transaction ids these are", "'Once:"),
       'sql/relay/90_privileges.sql': (text) => text.replace('{position, iso,', '{position, revoke, iso,'),
       'sql/clinic/01_rules.sql': () => '',
@@ -180,7 +181,7 @@ describe('what of sql/ is applied', () => {
              relay.publish('doctors.busy', 'public.doctors', account => 'new."accountId"', payload => 'to_jsonb(new.id)')`);
     const before = await describeContract(database);
     const root = await release({
-      'sql/relay/03_publish.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
+      'sql/relay/03_capture.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
     });
     const { sql } = await run(database, { root });
     expect(sql).toContain('republished: doctors.busy');
@@ -207,12 +208,12 @@ describe('what of sql/ is applied', () => {
     const before = await describeSchema(database);
     const root = await release({
       'sql/relay/01_events.sql': (text) => text.replace('8242561920741', '1'),
-      'sql/relay/04_revoke.sql': (text) => `${text}\nselect nonsense;`,
+      'sql/relay/05_revoke.sql': (text) => `${text}\nselect nonsense;`,
     });
     await expect(run(database, { root })).rejects.toMatchObject({
       code: 'sql_failed',
       message: expect.stringMatching(
-        /^sql\/relay was not applied: relay\/04_revoke\.sql line \d+: column "nonsense" does not exist\. Nothing was changed\.$/,
+        /^sql\/relay was not applied: relay\/05_revoke\.sql line \d+: column "nonsense" does not exist\. Nothing was changed\.$/,
       ),
     });
     expect(await describeSchema(database)).toEqual(before);
@@ -220,7 +221,7 @@ describe('what of sql/ is applied', () => {
 
   test('a busy table is tried again until its writer is done, or until patience ends', async () => {
     const database = await open('migrated');
-    await database.pool.query(`alter table public.doctors disable trigger "doctors.busy/update";
+    await database.pool.query(`alter table public.doctors disable trigger "!doctors.busy/update";
       delete from relay.applied_sql where file like '%doctors.busy%'`);
     const writer = new pg.Client({ connectionString: database.url });
     await writer.connect();
@@ -500,7 +501,7 @@ describe('as a role that is no superuser', () => {
     expect(await owners(database)).toEqual(['relay_owner']);
     await check(database);
     const root = await release({
-      'sql/relay/03_publish.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
+      'sql/relay/03_capture.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
       'sql/relay/05_views.sql': (text) =>
         `${text}\ncreate function relay.extra() returns int language sql as 'select 1';`,
     });

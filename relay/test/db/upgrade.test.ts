@@ -58,7 +58,7 @@ describe('the contract, changed from psql while a relay runs', () => {
         room: 'orders.account.{tenant}',
         on_table: 'orders',
         fires_when: 'after INSERT of a row',
-        trigger: 'orders.placed/insert',
+        trigger: '!orders.placed/insert',
         enabled: true,
       },
     ]);
@@ -67,7 +67,7 @@ describe('the contract, changed from psql while a relay runs', () => {
 export type OrdersPlaced = {
   id: number;
   tenant: string;
-  total: number;
+  total: number | string;
   note: string | null;
 };`);
     expect(types).toContain('"orders.placed": (payload: OrdersPlaced, position: Position) => void;');

@@ -1,0 +1,41 @@
+// A watched table may be swapped for another, or be made again under its name: by a migration, or by a restore. Its
+// triggers are gone then, and only its owner can make new ones; but every account can be told to refetch.
+import type pg from 'pg';
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
+
+const LOOK_EVERY_MS = 1_000;
+
+/** @returns how to stop it */
+export function watchTableSwaps({ pool, log }: { pool: pg.Pool; log: Log }): { close(): Promise<void> } {
+  let closed = false;
+  let looking: Promise<void> = Promise.resolve();
+  let failed = false;
+
+  async function look(): Promise<void> {
+    try {
+      const { rows } = await pool.query<{ table_name: string }>(
+        'select table_name from relay.notice_swaps() as table_name',
+      );
+      for (const { table_name: table } of rows) log.say('table_replaced', { table });
+      failed = false;
+    } catch (error) {
+      // Once for a database that is away, not once a second.
+      if (!closed && !failed) log.say('table_watch_failed', { error: describe(error) });
+      failed = true;
+    }
+    if (!closed) timer = setTimeout(begin, LOOK_EVERY_MS);
+  }
+  function begin(): void {
+    looking = look();
+  }
+  let timer = setTimeout(begin, LOOK_EVERY_MS);
+
+  return {
+    async close() {
+      closed = true;
+      clearTimeout(timer);
+      await looking;
+    },
+  };
+}

@@ -1,0 +1,310 @@
+// What happens to an application in years: its own triggers, its migrations, its settings, and somebody's DROP TABLE.
+import { once } from 'node:events';
+import { type Clinic, openClinic, resync } from '../clinic.ts';
+
+let clinic: Clinic;
+
+beforeEach(async () => {
+  clinic = await openClinic();
+  await clinic.writer.query(
+    'create table public.orders (id int primary key, account text, code text, data jsonb)',
+  );
+});
+afterEach(() => clinic.close());
+
+const publish = (args: string) => clinic.writer.query(`select relay.publish(${args})`);
+const problems = async () =>
+  (await clinic.database.pool.query<{ problem: string; remedy: string }>('select * from relay.check()')).rows;
+const codes = async () => (await problems()).map(({ problem }) => problem);
+const created = (more = '') =>
+  publish(
+    `'o.created', 'public.orders', 'INSERT', account => 'new.account', payload => 'to_jsonb(new.code)'${more}`,
+  );
+const updated = (more = '') =>
+  publish(
+    `'o.updated', 'public.orders', 'UPDATE', account => 'new.account', payload => 'to_jsonb(new.code)'${more}`,
+  );
+
+/** The first warning of a call. */
+async function warned(call: () => Promise<unknown>): Promise<string> {
+  const notice = once(clinic.writer, 'notice') as Promise<[{ message: string }]>;
+  await call();
+  return (await notice)[0].message;
+}
+
+test.each(['row', 'statement'])(
+  '%s level: a condition that raises does not fail the write',
+  async (level) => {
+    const condition = `condition => $$(new.data ->> 'amount')::numeric > 100$$`;
+    await created(`, level => '${level}', ${condition}`);
+    const insert = (id: number, amount: string) =>
+      `insert into public.orders values (${id}, 'a', 'c${id}', '{"amount": "${amount}"}')`;
+    expect(await clinic.heard(insert(1, '150,00'), insert(2, '150.00'), insert(3, '99'))).toEqual([
+      resync('o.created', 'a', { sqlstate: '22P02' }),
+      { event: 'o.created', account: 'a', payload: 'c2' },
+    ]);
+    expect(await clinic.value(`select count(*)::int from public.orders`)).toBe(3);
+    expect(await codes()).toEqual(['captures_failed']);
+    await created(`, level => '${level}', condition => 'true'`);
+    expect(await codes()).toEqual([]);
+  },
+);
+
+describe('the last word', () => {
+  const own = (body: string, when = 'after insert', name = 'a_code') => `
+    create function public.${name}() returns trigger language plpgsql as $$ begin ${body}; return null; end $$;
+    create trigger ${name} ${when} on public.orders for each row execute function public.${name}()`;
+
+  test("the application's own trigger changes the same row: its event comes after", async () => {
+    await created();
+    await updated();
+    await clinic.writer.query(own(`update public.orders set code = 'X' where id = new.id`));
+    expect(await clinic.heard(`insert into public.orders values (1, 'a')`)).toEqual([
+      { event: 'o.created', account: 'a', payload: null },
+      { event: 'o.updated', account: 'a', payload: 'X' },
+    ]);
+  });
+
+  test('it changes another row of the statement: the account refetches, and check() says what to do', async () => {
+    await created();
+    await updated();
+    await clinic.writer.query(own(`update public.orders set code = 'X' where id = new.id + 1`));
+    const heard = await clinic.heard(
+      `insert into public.orders select n, 'a' from generate_series(1, 2) as n`,
+    );
+    expect(
+      heard.map(({ event, payload }) => [event, (payload as { reason?: string } | null)?.reason]),
+    ).toEqual([
+      ['o.created', undefined],
+      ['o.updated', undefined],
+      ['relay:resync', 'overtaken'],
+    ]);
+    expect(await problems()).toMatchObject([
+      { problem: 'event_overtaken', remedy: expect.stringContaining(`at => 'commit'`) },
+    ]);
+    await created(`, at => 'commit'`);
+    expect(await codes()).toEqual([]);
+  });
+
+  test('a lock of a row, as a foreign key takes it, is no change', async () => {
+    await created();
+    await clinic.writer.query(own(`perform from public.orders where id = new.id for update`));
+    expect(await clinic.heard(`insert into public.orders values (1, 'a', 'c')`)).toEqual([
+      { event: 'o.created', account: 'a', payload: 'c' },
+    ]);
+  });
+
+  test('statement level: a warning at publish and in check()', async () => {
+    await clinic.writer.query(own(`update public.orders set code = 'X' where id = new.id`));
+    const warning = await warned(() => created(`, level => 'statement'`));
+    expect(warning).toContain(`trigger a_code may change the same rows again`);
+    expect(warning).toContain(`at => 'commit'`);
+    expect(await codes()).toEqual(['event_overtaken']);
+  });
+});
+
+describe('the table is another one', () => {
+  beforeEach(async () => {
+    await created();
+    await clinic.writer.query('truncate relay.events');
+  });
+  const insert = (id: number) => `insert into public.orders values (${id}, 'a', 'c${id}')`;
+  const replaced = resync('o.created', null, { reason: 'table_replaced' });
+
+  test.each([
+    [
+      'swapped',
+      `create table public.orders_new (like public.orders including all);
+       begin; alter table public.orders rename to orders_old; alter table public.orders_new rename to orders; commit`,
+    ],
+    [
+      'dropped and made again',
+      `drop table public.orders; create table public.orders (id int primary key, account text, code text)`,
+    ],
+  ])('%s: told once, named by check(), attached by republish()', async (_, change) => {
+    await clinic.writer.query(change);
+    expect(await clinic.heard('select relay.notice_swaps()', 'select relay.notice_swaps()')).toEqual([
+      replaced,
+    ]);
+    expect(await clinic.heard(insert(1))).toEqual([]);
+    const found = await problems();
+    expect(found).toMatchObject([
+      { problem: 'table_replaced', remedy: `select relay.republish('o.created')` },
+    ]);
+    expect(await clinic.heard(found[0]!.remedy)).toEqual([replaced]);
+    expect(await clinic.heard(insert(2))).toMatchObject([{ event: 'o.created', payload: 'c2' }]);
+    expect(await codes()).toEqual([]);
+    expect(await clinic.heard('select relay.notice_swaps()')).toEqual([]);
+  });
+
+  test('swapped: publishing it again attaches it too, and the old one is let go', async () => {
+    await clinic.writer.query(`
+      create table public.orders_new (like public.orders including all);
+      alter table public.orders rename to orders_old; alter table public.orders_new rename to orders`);
+    expect(
+      await clinic.heard(
+        `select relay.publish('o.created', 'public.orders', 'INSERT', account => 'new.account')`,
+      ),
+    ).toEqual([replaced]);
+    expect(await clinic.heard(insert(1).replace('orders', 'orders_old'))).toEqual([]);
+    expect(await clinic.heard(insert(1))).toHaveLength(1);
+  });
+
+  test('renamed: it goes on, and check() knows it for that', async () => {
+    await clinic.writer.query('alter table public.orders rename to purchases');
+    expect(
+      await clinic.heard('select relay.notice_swaps()', insert(1).replace('orders', 'purchases')),
+    ).toEqual([{ event: 'o.created', account: 'a', payload: 'c1' }]);
+    expect(await codes()).toEqual(['table_renamed']);
+    await clinic.writer.query(`select relay.republish('o.created')`);
+    expect(await codes()).toEqual([]);
+    // Afterwards the old name is free for something else.
+    await clinic.writer.query('create table public.orders (id int)');
+    expect(await codes()).toEqual([]);
+  });
+
+  test('dropped: it is missing, and back when it is', async () => {
+    await clinic.writer.query('drop table public.orders');
+    expect(await codes()).toEqual(['table_missing']);
+  });
+});
+
+test.each([
+  ['INSERT', 'row'],
+  ['UPDATE', 'row'],
+  ['DELETE', 'row'],
+  ['UPDATE', 'statement'],
+  ['INSERT', 'row at commit'],
+])('a column is retyped: sessions of a pool go on with %s, level %s', async (operation, level) => {
+  const row = operation === 'DELETE' ? 'old' : 'new';
+  await clinic.writer.query('alter table public.orders add n int default 1');
+  await publish(`'o', 'public.orders', '${operation}', account => '${row}.account', condition => '${row}.n < 100',
+    payload => 'to_jsonb(${row}) - ''data''', level => '${level.split(' ')[0]}'${level.includes('commit') ? `, at => 'commit'` : ''}`);
+  const write = (id: number) =>
+    operation === 'INSERT'
+      ? `insert into public.orders (id, account, n) values (${id}, 'a', ${id})`
+      : operation === 'UPDATE'
+        ? `insert into public.orders (id, account, n) values (${id}, 'a', 1); update public.orders set n = id where id = ${id}`
+        : `insert into public.orders (id, account, n) values (${id}, 'a', ${id}); delete from public.orders where id = ${id}`;
+  expect(await clinic.heard(write(1))).toHaveLength(1);
+  await clinic.database.pool.query('alter table public.orders alter n type bigint');
+  const heard = await clinic.heard(write(2), write(3), write(200));
+  expect(heard).toEqual(
+    [2, 3].map((n) => ({ event: 'o', account: 'a', payload: { id: n, account: 'a', code: null, n } })),
+  );
+});
+
+test("the settings of the writer's session do not show", async () => {
+  await publish(
+    `'o', 'public.orders', 'INSERT', account => 'new.account', payload => $$jsonb_build_array(
+       interval '1 mon 2 days', '\\xde00'::bytea, (date '2025-01-23')::text, (0.1::float8 + 0.2)::text, timestamptz '2025-01-23 12:00Z')$$`,
+  );
+  const insert = (id: number) => `insert into public.orders values (${id}, 'a')`;
+  const plain = await clinic.heard(insert(1));
+  await clinic.writer.query(`
+    set intervalstyle = iso_8601; set bytea_output = escape; set datestyle = 'German'; set extra_float_digits = 0; set timezone = 'Asia/Tokyo'`);
+  expect(await clinic.heard(insert(2))).toEqual(plain);
+});
+
+describe('check() is green after the cure', () => {
+  test('an event unpublished leaves nothing; one inserted afterwards does', async () => {
+    await created();
+    await clinic.writer.query(`insert into public.orders values (1, 'a')`);
+    await clinic.writer.query(`select relay.unpublish('o.created')`);
+    expect(await codes()).toEqual([]);
+    await clinic.writer.query(`insert into relay.events (account_id, event) values ('a', 'o.created')`);
+    expect(await codes()).toEqual(['event_unknown']);
+  });
+
+  test('quote_all_identifiers is a matter of taste', async () => {
+    const dba = await clinic.connect();
+    try {
+      await dba.query('set quote_all_identifiers = on');
+      expect((await dba.query('select * from relay.check()')).rows).toEqual([]);
+      expect(
+        (await dba.query(`select distinct relay.republish(event) as o from relay.catalogue`)).rows,
+      ).toEqual([{ o: 'unchanged' }]);
+    } finally {
+      await dba.end();
+    }
+  });
+});
+
+describe('the contract', () => {
+  test('a later call leaves description and schema as they are; empty ones remove them', async () => {
+    await created(`, description => 'An order', payload_schema => '{"type": "string"}'`);
+    await created(`, condition => 'true'`);
+    const kept = `select description, payload_schema from relay.catalogue where event = 'o.created'`;
+    const read = async () => (await clinic.database.pool.query(kept)).rows[0];
+    expect(await read()).toEqual({ description: 'An order', payload_schema: { type: 'string' } });
+    await created(`, description => '', payload_schema => '{}'`);
+    expect(await read()).toEqual({ description: null, payload_schema: null });
+  });
+
+  test('prints the calls that make it', async () => {
+    const { pool } = clinic.database;
+    const contract = `select event, call, fires_when, description, payload_schema from relay.contract order by event, operation`;
+    const { rows } = await pool.query<{ event: string; call: string }>(contract);
+    await pool.query(`select relay.unpublish(event) from (select distinct event from relay.catalogue) as e`);
+    for (const { call } of rows) await pool.query(call);
+    expect((await pool.query(contract)).rows).toEqual(rows);
+    expect(await codes()).toEqual([]);
+  });
+
+  test('relay.emit() of an unpublished name warns', async () => {
+    expect(await warned(() => clinic.writer.query(`select relay.emit('a', 'o.unknown')`))).toContain(
+      'not in the contract',
+    );
+  });
+
+  test('relay_admin and the ownership of the table are enough to publish, suspend and unpublish', async () => {
+    await clinic.writeAs(
+      (role) =>
+        `grant relay_admin to ${role}; alter table public.orders owner to ${role}; grant usage on schema public to ${role}`,
+    );
+    await created();
+    await clinic.writer.query(
+      `select relay.suspend('o.created'); select relay.resume('o.created'); select relay.republish('o.created')`,
+    );
+    expect(await clinic.heard(`insert into public.orders values (1, 'a', 'c')`)).toHaveLength(1);
+    await clinic.writer.query(`select relay.unpublish('o.created')`);
+  });
+});
+
+test('an account by join that a cascade has deleted before: a warning, and check() counts it', async () => {
+  await clinic.writer.query(`
+    create table public.lines (id int, "orderId" int references public.orders on delete cascade);
+    insert into public.orders values (1, 'a'); insert into public.lines values (1, 1)`);
+  const warning = await warned(() =>
+    publish(
+      `'line.gone', 'public.lines', 'DELETE', account => '(select o.account from public.orders as o where o.id = old."orderId")'`,
+    ),
+  );
+  expect(warning).toContain('its row of public.orders went');
+  await clinic.heard('delete from public.orders');
+  expect(await codes()).toEqual(['account_unknown']);
+});
+
+test('tables that inherit are captured; one that comes later is named', async () => {
+  await clinic.writer.query('create table public.orders_abroad (country text) inherits (public.orders)');
+  await created();
+  await publish(`'o.created', 'public.orders', 'TRUNCATE'`);
+  expect(await clinic.heard(`insert into public.orders_abroad values (1, 'a', 'c')`)).toEqual([
+    { event: 'o.created', account: 'a', payload: 'c' },
+  ]);
+  await clinic.writer.query('create table public.orders_far () inherits (public.orders_abroad)');
+  expect([...new Set(await codes())]).toEqual(['child_uncaptured']);
+  await clinic.writer.query(`select relay.republish('o.created')`);
+  expect(await codes()).toEqual([]);
+  expect(await clinic.heard(`insert into public.orders_far values (2, 'a', 'd')`)).toHaveLength(1);
+  expect(await clinic.heard('truncate public.orders_far')).toEqual([
+    resync('o.created', null, { reason: 'truncated' }),
+  ]);
+});
+
+test('infinity is an instant too', async () => {
+  const { rows } = await clinic.writer.query(
+    `select relay.iso('infinity'::timestamptz) as a, relay.iso('-infinity'::timestamp) as b, relay.iso('infinity'::date) as c`,
+  );
+  expect(rows).toEqual([{ a: 'infinity', b: '-infinity', c: 'infinity' }]);
+});

@@ -1,0 +1,51 @@
+-- Expressions of the contract, looked at before they are used.
+--
+--   relay.expression_failure(text, target, table, operation)   why one cannot work on its table
+--   relay.try_expression(argument, ...)                        raises it
+
+-- Parses the expression with old and new as rows of the table, under the search_path the trigger function will have,
+-- so that what passes here passes there. In a WHERE: there, an expression is of one row; an aggregate would be of all
+-- rows, and give the wrong account.
+-- As a cursor over EXPLAIN that is never fetched: Postgres refuses it where the text is more than one statement, and
+-- plans nothing. Planning calls functions declared immutable, and others than the publisher come here too: migrating
+-- superusers, and whoever calls relay.check().
+create or replace function relay.expression_failure(expression text, target text, on_table regclass, operation text) returns text
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parsed refcursor;
+  failure text;
+begin
+  open parsed for execute format('explain select from %s where %s', concat_ws(' cross join ',
+    case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
+    case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end),
+    -- A trigger's WHEN casts nothing.
+    format(case target when 'boolean' then '(%s)' else '(%s)::%s is not null' end, expression, target));
+  close parsed;
+  return null;
+exception when others then
+  get stacked diagnostics failure = message_text;
+  return failure;
+end
+$$;
+comment on function relay.expression_failure(text, text, regclass, text) is 'Why an expression of the contract cannot work on its table; null: it can. Parses it, and runs none of it.';
+
+create or replace function relay.try_expression(argument text, expression text, target text, on_table regclass, operation text)
+returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  failure text := relay.expression_failure(expression, target, on_table, operation);
+begin
+  if failure is not null then
+    raise exception 'relay.publish(% => ...): %', argument, failure
+      using errcode = 'invalid_parameter_value',
+            detail = format('Received: %s', expression),
+            hint = format('Expected an SQL expression over %s of %s that can be cast to %s. Qualify tables and functions with their schema; camelCase columns need double quotes.',
+              case operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new and old' end, on_table, target);
+  end if;
+end
+$$;
+comment on function relay.try_expression(text, text, text, regclass, text) is 'Raises, naming the argument, where an expression given to relay.publish() cannot work.';

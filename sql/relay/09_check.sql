@@ -1,0 +1,120 @@
+-- What the events themselves tell, and all that is off.
+--
+--   relay.check_events()         failures, unknown names, slots that grow
+--   relay.check()                everything that is off, with what to do about it; no row: all is well
+
+create or replace function relay.check_events(
+  out problem text, out event text, out object text, out detail text, out remedy text
+) returns setof record
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found record;
+begin
+  for found in
+    select f.event, f.on_table, count(*) as times, max(f.failed_at) as latest, (array_agg(f.error order by f.event_id desc))[1] as error
+      from relay.failures as f
+     -- Published again since, it may be cured.
+     where exists (select from relay.catalogue as c where c.event = f.event and c.published_at < f.failed_at)
+     group by f.event, f.on_table order by 1, 2
+  loop
+    problem := 'captures_failed';
+    event := found.event;
+    object := found.on_table;
+    detail := format('%s times, last at %s: %s', found.times, to_char(found.latest at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), found.error);
+    remedy := 'Publish the event again with expressions that cannot fail; select * from relay.failures.';
+    return next;
+  end loop;
+
+  for found in
+    select e.event, count(*) as times
+      -- The newest are enough for a name that somebody misspelt.
+      from (select n.event, n.created_at from relay.events as n order by n.xid desc limit 100000) as e
+     where e.event not like 'relay:%' and not exists (select from relay.catalogue as c where c.event = e.event)
+       and not exists (select from relay.unpublished as u where u.event = e.event and u.unpublished_at > e.created_at)
+     group by e.event order by e.event
+  loop
+    problem := 'event_unknown';
+    event := found.event;
+    object := 'relay.events';
+    detail := format('%s of the newest events have this name, which the contract does not know: they are not sent.', found.times);
+    remedy := format('select relay.publish(event => %L), if clients shall hear it', event);
+    return next;
+  end loop;
+
+  for found in
+    select e.payload ->> 'event' as event, e.payload ->> 'table' as on_table,
+           case when e.event = 'relay:unheard' then 'account_unknown' else 'event_overtaken' end as problem, count(*) as times
+      from (select n.event, n.payload, n.created_at from relay.events as n order by n.xid desc limit 100000) as e
+     where (e.event = 'relay:unheard' or e.event = 'relay:resync' and e.payload ->> 'reason' = 'overtaken')
+       and exists (select from relay.catalogue as c where c.event = e.payload ->> 'event' and c.published_at < e.created_at)
+     group by 1, 2, 3 order by 1, 2, 3
+  loop
+    problem := found.problem;
+    event := found.event;
+    object := found.on_table;
+    if problem = 'account_unknown' then
+      detail := format('%s rows were deleted whose account could not be found, probably because a cascade had deleted the row it is looked up in: nobody was told.', found.times);
+      remedy := 'Keep the account in a column of the table, and publish the event again with it.';
+    else
+      detail := format('%s times a trigger of the application had changed the row again before the event was recorded: the account was told to refetch instead.', found.times);
+      remedy := 'Publish the event again with at => ''commit''.';
+    end if;
+    return next;
+  end loop;
+
+  -- As stored: to find those that compress well it would have to read them all.
+  for found in
+    select e.event, count(*) filter (where octet_length(e.account_id) > 256) as accounts, count(*) as times
+      from (select n.event, n.account_id, n.payload from relay.events as n order by n.xid desc limit 100000) as e
+     where (octet_length(e.account_id) > 256 or pg_column_size(e.payload) > 4194304) and e.event <> 'relay:resync'
+     group by e.event order by e.event
+  loop
+    problem := 'event_too_large';
+    event := found.event;
+    object := 'relay.events';
+    detail := format('%s of the newest events were inserted with an account of more than 256 bytes, which nobody hears, and %s with a payload of more than 4 MiB, in whose place clients are told to refetch.',
+      found.accounts, found.times - found.accounts);
+    remedy := 'Insert with relay.emit(), which refuses them.';
+    return next;
+  end loop;
+
+  for found in select * from relay.slots() as s where s.overdue is not null loop
+    problem := 'slot_overdue';
+    event := null;
+    object := format('relay.events_%s', found.slot);
+    detail := found.overdue;
+    remedy := 'Look for a transaction that keeps it locked (select * from relay.status), and whether a relay is connected: relays empty the slots.';
+    return next;
+  end loop;
+
+  if pg_notification_queue_usage() > 0.5 then
+    problem := 'notification_queue';
+    event := null;
+    object := 'pg_notification_queue_usage()';
+    detail := format('%s %% full: a session that listens has been in a transaction for long. When it is full, commits that ring fail.', round((pg_notification_queue_usage() * 100)::numeric));
+    remedy := 'End that session: the server''s log names it.';
+    return next;
+  end if;
+end
+$$;
+comment on function relay.check_events() is 'Part of relay.check(): what the events themselves tell.';
+
+create or replace function relay.check(
+  out problem text, out event text, out object text, out detail text, out remedy text
+) returns setof record
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with broken as materialized (select * from relay.check_expressions())
+  select * from relay.check_outbox()
+  union all
+  -- A column that was renamed changes the trigger that names it.
+  select * from relay.check_triggers() as t where t.problem <> 'trigger_altered' or not exists (select from broken where broken.event = t.event)
+  union all
+  select * from broken
+  union all
+  select * from relay.check_events()
+$$;
+comment on function relay.check() is 'Everything that is off, each with a code, what it is about, and what to do. No row: all is well.';

@@ -3,7 +3,7 @@
 // print that table, so they cannot drift from it.
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { RecadoError } from './errors.ts';
@@ -414,20 +414,40 @@ const table = Object.entries(variables) as [VariableName, Variable][];
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+const OF_EVERY_COMMAND: readonly VariableName[] = [
+  ...(['DATABASE_URL', 'DATA_DIR', 'EMBEDDED_PORT', 'LOG_LEVEL', 'LOG_FORMAT'] as const),
+];
+
+/** What a command reads besides. A command that is not here reads everything. */
+const OF_COMMAND: Readonly<Record<string, readonly VariableName[]>> = {
+  migrate: [],
+  uninstall: [],
+  sql: [],
+  evolution: [],
+  contract: ['ROOM_PREFIX'],
+  tail: ['SAFETY_READ_MS', 'PACE_MS'],
+  trace: ['PORT', 'OPERATOR_TOKEN'],
+};
+
 /**
  * Reads the settings from the environment. An empty variable counts as absent, as Compose files pass them.
  *
  * @param terminal whether standard output is one; decides LOG_FORMAT=auto
+ * @param command whose settings: what it does not use may be missing or wrong
  * @returns settings, frozen all the way down
  * @throws RecadoError `config_invalid`: one sentence (and line) per problem; no secret's value is in it
  */
 export function readSettings(
   env: Environment = process.env,
   terminal: boolean = process.stdout.isTTY === true,
+  command = 'relay',
 ): Settings {
   const problems: string[] = [];
-  const values = readValues(env, problems);
-  problems.push(...contradictions(env));
+  const needed = OF_COMMAND[command];
+  const used = needed && new Set<string>([...OF_EVERY_COMMAND, ...needed]);
+  const read = used ? Object.fromEntries(Object.entries(env).filter(([name]) => used.has(name))) : env;
+  const values = readValues(read, problems);
+  if (!used) problems.push(...contradictions(env));
   if (problems.length > 0) throw new RecadoError('config_invalid', problems.join('\n'));
   return deepFreeze(assemble(values, terminal));
 }
@@ -593,6 +613,16 @@ function wrap(text: string, width: number, indent: string): string {
 
 /** Absolute path of the folder that holds our package.json, migrations/ and sql/. Found by walking up, since this file runs from relay/ and from dist/relay/. */
 export const packageRoot: string = findPackageRoot(dirname(fileURLToPath(import.meta.url)));
+
+/**
+ * How a command of ours is typed here: in this repository as an npm script, in a project that depends on it by npx.
+ * @param options of the command, such as `--whatsapp`
+ */
+export function commandLine(command: string, ...options: string[]): string {
+  const installed = packageRoot.split(sep).includes('node_modules');
+  if (installed) return ['npx recado', command, ...options].join(' ');
+  return ['npm run', command, ...(options.length > 0 ? ['--'] : []), ...options].join(' ');
+}
 
 /** Our version, from package.json. */
 export const version: string = manifestIn(packageRoot)?.version ?? 'unknown';

@@ -10,7 +10,9 @@ import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
 import { createPool, waitForDatabase } from './db/connect.ts';
+import { requireInstalled } from './db/installed.ts';
 import { migrate } from './db/migrate.ts';
+import { refusePooler } from './db/pooler.ts';
 import { traceEvent } from './delivery/recent-emits.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
@@ -44,8 +46,7 @@ program
       await until(log, processes);
       return;
     }
-    const databaseUrl = await findDatabase(settings);
-    await waitForDatabase({ url: databaseUrl, name: 'recado', log });
+    const databaseUrl = await openDatabase(settings, log, 'recado');
     const jwt = await findSecret(settings);
     const relay = await startRelay({ databaseUrl, jwt, settings, log });
     if (!isWorker) log.say('relay_listening', { url: relay.url });
@@ -62,8 +63,7 @@ program
   .description('the Evolution worker alone: WhatsApp chats into tables')
   .action(async () => {
     const { settings, log } = begin('evolution');
-    const databaseUrl = await findDatabase(settings);
-    await waitForDatabase({ url: databaseUrl, name: 'recado evolution', log });
+    const databaseUrl = await openDatabase(settings, log, 'recado evolution');
     await until(log, await startEvolution(databaseUrl, log));
   });
 
@@ -74,8 +74,10 @@ program
   .option('--whatsapp', 'with WhatsApp chats from Evolution servers, in the schema evolution')
   .action(async (wanted: { clinic?: boolean; whatsapp?: boolean }) => {
     const { settings, log } = begin('migrate');
-    const databaseUrl = await findDatabase(settings);
-    await waitForDatabase({ url: databaseUrl, name: 'recado migrate', log });
+    const databaseUrl = await openDatabase(settings, log, 'recado migrate', {
+      patienceMs: PIPELINE_WAITS_MS,
+      installed: false,
+    });
     const packs = (['clinic', 'whatsapp'] as const).filter((pack) => wanted[pack]);
     const { migrations, sql } = await migrate({ databaseUrl, log, packs });
     const done = [...migrations, ...sql];
@@ -88,7 +90,12 @@ program
   .argument('<statement>', 'for example: update doctors set "deletedAt" = now() where id = 123')
   .action(async (statement: string) => {
     const { settings, log } = begin('sql');
-    const pool = createPool({ url: await findDatabase(settings), name: 'recado sql', log, max: 1 });
+    const url = await openDatabase(settings, log, 'recado sql', {
+      patienceMs: PERSON_WAITS_MS,
+      installed: false,
+      direct: false,
+    });
+    const pool = createPool({ url, name: 'recado sql', log, max: 1 });
     try {
       print(await runSql(pool, statement));
     } finally {
@@ -124,8 +131,7 @@ program
   .option('--json', 'one JSON object a line')
   .action(async (options: { account?: string; json?: boolean }) => {
     const { settings, log } = begin('tail');
-    const databaseUrl = await findDatabase(settings);
-    await waitForDatabase({ url: databaseUrl, name: 'recado tail', log });
+    const databaseUrl = await openDatabase(settings, log, 'recado tail', { patienceMs: PERSON_WAITS_MS });
     await until(log, await tail({ databaseUrl, settings, log, ...options, print }));
   });
 
@@ -142,7 +148,11 @@ program
   )
   .action(async (options: { format: string; check?: boolean; diff?: string }) => {
     const { settings, log } = begin('contract');
-    const pool = createPool({ url: await findDatabase(settings), name: 'recado contract', log, max: 1 });
+    const url = await openDatabase(settings, log, 'recado contract', {
+      patienceMs: PERSON_WAITS_MS,
+      direct: false,
+    });
+    const pool = createPool({ url, name: 'recado contract', log, max: 1 });
     try {
       const { check, diff } = options;
       const findings = [
@@ -176,7 +186,11 @@ program
   .option('--relay <url>', 'the relay that is asked; the one on this machine by default')
   .action(async (id: string, options: { relay?: string }) => {
     const { settings, log } = begin('trace');
-    const pool = createPool({ url: await findDatabase(settings), name: 'recado trace', log, max: 1 });
+    const url = await openDatabase(settings, log, 'recado trace', {
+      patienceMs: PERSON_WAITS_MS,
+      direct: false,
+    });
+    const pool = createPool({ url, name: 'recado trace', log, max: 1 });
     const { operatorToken, port } = settings.http;
     try {
       print(
@@ -187,9 +201,32 @@ program
     }
   });
 
+/** A container may be started together with its database. */
+const PIPELINE_WAITS_MS = 60_000;
+const PERSON_WAITS_MS = 10_000;
+
+interface Needs {
+  /** Absent: a service, which waits as long as it takes. */
+  patienceMs?: number;
+  /** false: also where Recado was never migrated. */
+  installed?: boolean;
+  /** false: nothing outlives a transaction of this command, so a transaction pooler is no harm. */
+  direct?: boolean;
+}
+
+/** The address of the database, once it is known to serve this command. */
+async function openDatabase(settings: Settings, log: Log, name: string, needs: Needs = {}): Promise<string> {
+  const { patienceMs, installed = true, direct = true } = needs;
+  const url = await findDatabase(settings);
+  await waitForDatabase({ url, name, log, ...(patienceMs !== undefined && { patienceMs }) });
+  if (direct) await refusePooler({ url, name });
+  if (installed) await requireInstalled({ url, name });
+  return url;
+}
+
 /** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
 function begin(role: string): { settings: Settings; log: Log } {
-  const settings = readSettings();
+  const settings = readSettings(process.env, process.stdout.isTTY === true, role);
   const quiet =
     ['sql', 'trace', 'contract'].includes(role) || role === 'token' || role === 'tail' || role === 'migrate';
   const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;

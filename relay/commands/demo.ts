@@ -5,7 +5,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import type { VerifierSettings } from '../auth/token.ts';
-import { packageRoot, type Settings } from '../config.ts';
+import { commandLine, packageRoot, type Settings } from '../config.ts';
 import { RecadoError } from '../errors.ts';
 
 /** DATABASE_URL, or the embedded Postgres of a `recado start` that runs. @throws RecadoError `database_not_running` */
@@ -16,7 +16,7 @@ export async function findDatabase(settings: Settings): Promise<string> {
   if (url !== null) return url;
   throw new RecadoError(
     'database_not_running',
-    `There is no DATABASE_URL, and no embedded Postgres runs in ${database.dataDir}: set the one, or start the other with "npm start" in another terminal.`,
+    `There is no DATABASE_URL, and no embedded Postgres runs in ${database.dataDir}: set the one, or start the other with "${commandLine('start')}" in another terminal.`,
   );
 }
 

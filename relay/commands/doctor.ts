@@ -1,8 +1,8 @@
 // recado doctor: looks at everything a relay needs, and says what to do.
 import pg from 'pg';
-import { readSettings, type Settings } from '../config.ts';
+import { commandLine, readSettings, type Settings } from '../config.ts';
 import { waitForDatabase } from '../db/connect.ts';
-import { describe, RecadoError } from '../errors.ts';
+import { describe } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { findDatabase, findSecret } from './demo.ts';
 
@@ -58,14 +58,7 @@ export async function examine(environment: NodeJS.ProcessEnv): Promise<Finding[]
 
 async function connect(url: string): Promise<pg.Client> {
   const log = createLog('silent', false);
-  const signal = AbortSignal.timeout(5_000);
-  await waitForDatabase({ url, name: 'recado doctor', log, signal }).catch((error: unknown) => {
-    if (error instanceof RecadoError) throw error;
-    throw new RecadoError(
-      'database_unreachable',
-      'It did not answer for five seconds: check host and port in DATABASE_URL, the firewall, and that Postgres runs.',
-    );
-  });
+  await waitForDatabase({ url, name: 'recado doctor', log, patienceMs: 5_000 });
   const session = new pg.Client({ connectionString: url, application_name: 'recado doctor' });
   session.on('error', () => undefined);
   await session.connect();
@@ -105,7 +98,7 @@ async function schema({ session }: Context): Promise<Finding[]> {
   );
   return rows[0]!.installed
     ? [ok('schema', 'relay is installed')]
-    : [broken('schema', 'there is no schema relay here: run "recado migrate".')];
+    : [broken('schema', `there is no schema relay here: run "${commandLine('migrate')}".`)];
 }
 
 /** What the relay process reads and calls, tried as the role it runs as. */
@@ -178,7 +171,10 @@ async function activity({ session }: Context): Promise<Finding[]> {
   const findings = [
     relays > 0
       ? ok('relays', `${relays} read events`)
-      : warning('relays', 'none reads events of this database at the moment: start "recado relay".'),
+      : warning(
+          'relays',
+          `none reads events of this database at the moment: start "${commandLine('relay')}".`,
+        ),
   ];
   if (queue > 0.5) {
     const percent = Math.round(queue * 100);

@@ -2,10 +2,11 @@
 
 import { mintToken } from '../auth/sign.ts';
 import type { VerifierSettings } from '../auth/token.ts';
-import type { Settings } from '../config.ts';
+import { commandLine, type Settings } from '../config.ts';
 import { createPool, waitForDatabase } from '../db/connect.ts';
 import { startEmbedded } from '../db/embedded.ts';
 import { migrate } from '../db/migrate.ts';
+import { refusePooler } from '../db/pooler.ts';
 import { RecadoError } from '../errors.ts';
 import { isWhatsAppInstalled } from '../evolution/overview.ts';
 import { startEvolutionWorker } from '../evolution/worker.ts';
@@ -31,6 +32,7 @@ export async function start(
   try {
     const databaseUrl = await findOrStartDatabase(settings, log, closers);
     await waitForDatabase({ url: databaseUrl, name: 'recado', log });
+    await refusePooler({ url: databaseUrl, name: 'recado' });
     const embedded = settings.database.kind === 'embedded';
     // The demo is a clinic with WhatsApp. A database of somebody's own gets what is asked for with recado migrate.
     await migrate({ databaseUrl, log, packs: embedded ? ['clinic', 'whatsapp'] : [] });
@@ -73,7 +75,7 @@ export async function startEvolution(databaseUrl: string, log: Log): Promise<Sta
     await pool.end();
     throw new RecadoError(
       'whatsapp_not_installed',
-      'This database has no tables for WhatsApp: run "recado migrate --whatsapp" first, or set EVOLUTION_WORKER=off.',
+      `This database has no tables for WhatsApp: run "${commandLine('migrate', '--whatsapp')}" first, or set EVOLUTION_WORKER=off.`,
     );
   }
   const worker = await startEvolutionWorker({ pool, connectionString: databaseUrl, log });

@@ -10,6 +10,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { commandLine } from '../config.ts';
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 
@@ -89,7 +90,7 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
     const list = problems.map((problem) => `\n  ${problem}`).join('');
     throw new RecadoError(
       'contract_incomplete',
-      `All is installed but the following, of which nothing was changed:${list}\nCorrect the tables or the files, then run "recado migrate" again.`,
+      `All is installed but the following, of which nothing was changed:${list}\nCorrect the tables or the files, then run "${commandLine('migrate')}" again.`,
     );
   }
   return applied;

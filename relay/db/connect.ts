@@ -139,19 +139,21 @@ export async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient
 
 /**
  * Resolves when the database answers and is new enough to be used. A database that is down, starting or not yet in
- * the DNS is tried again, as long as it takes.
+ * the DNS is tried again.
  *
+ * @param patienceMs how long; absent: as long as it takes, for what nobody waits in front of
  * @throws RecadoError where waiting cannot help: `database_authentication_failed`, `database_access_refused`,
- *   `database_missing`, `database_tls_failed`, `postgres_too_old`; the signal's reason when aborted
+ *   `database_missing`, `database_tls_failed`, `postgres_too_old`; when patience ended: `database_unreachable`; the
+ *   signal's reason when aborted
  */
 export async function waitForDatabase(
-  options: ConnectOptions & { log: Log; signal?: AbortSignal },
+  options: ConnectOptions & { log: Log; signal?: AbortSignal; patienceMs?: number },
 ): Promise<void> {
-  const { log, signal } = options;
+  const { log, signal, patienceMs = Number.POSITIVE_INFINITY } = options;
   const began = Date.now();
   for (let attempt = 1; ; attempt += 1) {
     signal?.throwIfAborted();
-    const client = new pg.Client(clientConfig(options));
+    const client = newClient(options);
     client.on('error', () => undefined);
     try {
       await client.connect();
@@ -163,6 +165,14 @@ export async function waitForDatabase(
       const final = whyWaitingIsVain(error, placeOf(client));
       if (final) throw final;
       const pause = Math.min(5_000, 125 * 2 ** attempt) * (0.8 + Math.random() * 0.4);
+      if (Date.now() + pause > began + patienceMs) {
+        const { host, port } = placeOf(client);
+        throw new RecadoError(
+          'database_unreachable',
+          `Postgres on ${host}:${port} did not answer within ${Math.round(patienceMs / 1_000)} seconds (${describe(error)}): check host and port in DATABASE_URL, the firewall, and that Postgres runs.`,
+          { cause: error },
+        );
+      }
       log.say('database_unreachable', {
         ...placeOf(client),
         error: describe(error),
@@ -173,6 +183,21 @@ export async function waitForDatabase(
     } finally {
       await client.end().catch(() => undefined);
     }
+  }
+}
+
+/** @throws RecadoError `database_tls_failed`: the driver reads the certificates when it reads the address */
+function newClient(options: ConnectOptions): pg.Client {
+  try {
+    return new pg.Client(clientConfig(options));
+  } catch (error) {
+    const { syscall, path } = error as NodeJS.ErrnoException;
+    if (syscall === undefined) throw error;
+    throw new RecadoError(
+      'database_tls_failed',
+      `DATABASE_URL names the certificate file ${path ?? ''}, which cannot be read (${describe(error)}): correct sslrootcert, sslcert or sslkey, or give this process the file.`,
+      { cause: error },
+    );
   }
 }
 
@@ -231,7 +256,9 @@ function whyWaitingIsVain(error: unknown, { host, port, database, user }: Place)
   if (tls) {
     return refuse(
       'database_tls_failed',
-      `No encrypted connection to Postgres on ${host}:${port} came about (${said}): correct sslmode and sslrootcert in DATABASE_URL.`,
+      said === 'The server does not support SSL connections'
+        ? `Postgres on ${host}:${port} does not speak TLS: take sslmode out of DATABASE_URL, or switch ssl on in the server.`
+        : `The certificate of Postgres on ${host}:${port} was not accepted (${said}). sslmode=require checks it here. Name the authority in DATABASE_URL with sslrootcert=/path/to/ca.crt; or add uselibpqcompat=true, with which sslmode=require encrypts and checks nothing, as in psql; or say sslmode=no-verify, which does the same.`,
     );
   }
   return null;

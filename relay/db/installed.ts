@@ -1,0 +1,22 @@
+// Whether Recado is in a database, for the commands that need it.
+import { commandLine } from '../config.ts';
+import { RecadoError } from '../errors.ts';
+import { type ConnectOptions, openSession } from './connect.ts';
+
+/** @throws RecadoError `not_migrated` */
+export async function requireInstalled(options: ConnectOptions): Promise<void> {
+  const session = await openSession(options);
+  try {
+    const { rows } = await session.query<{ database: string; installed: boolean }>(
+      "select current_database() as database, to_regclass('relay.events') is not null as installed",
+    );
+    const { database, installed } = rows[0]!;
+    if (installed) return;
+    throw new RecadoError(
+      'not_migrated',
+      `There is no Recado in database "${database}": run "${commandLine('migrate')}" first, or correct DATABASE_URL.`,
+    );
+  } finally {
+    await session.end();
+  }
+}

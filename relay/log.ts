@@ -208,6 +208,11 @@ const observations = {
     text: (o: { instance: string }) =>
       `${o.instance}: the server had stopped to emit its events (the instance was made anew, or its settings were changed); subscribed again`,
   },
+  evolution_send_failed: {
+    level: 'warn',
+    text: (o: { instance: string; error: string }) =>
+      `${o.instance}: messages wait to be sent, or chats to be marked read: ${o.error}`,
+  },
   evolution_overflowed: {
     level: 'warn',
     text: (o: { instance: string }) =>

@@ -25,7 +25,7 @@ export async function upgradeFrom01(session: pg.Client, how: Patience & { root: 
   const move = await read('migrations/from-0.1/move-chats.sql');
   const startOver = await read('migrations/from-0.1/own-chats.sql');
   const tables = (await read('migrations/whatsapp/001_chats.sql')).replace('create schema evolution;', '');
-  const ingest = await read('sql/evolution/01_ingest.sql');
+  const functions = await read('migrations/from-0.1/functions.sql');
   await patiently('the upgrade from 0.1', how, async () => {
     try {
       await session.query('begin');
@@ -35,8 +35,7 @@ export async function upgradeFrom01(session: pg.Client, how: Patience & { root: 
       await session.query(rename);
       if (rows[0]!.whatsappTables) await session.query(move);
       else await session.query(`${tables};\n${startOver}`);
-      // The functions that name the tables change together with them.
-      await session.query(ingest);
+      await session.query(functions);
       await session.query('commit');
     } catch (error) {
       await session.query('rollback').catch(() => undefined);

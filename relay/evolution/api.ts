@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { RecadoError } from '../errors.ts';
 import { readAddress } from './jid.ts';
+import type { Outgoing, Receipt } from './outgoing.ts';
 import { readObject, readText } from './scrub.ts';
 
 export type EvolutionErrorCode =
@@ -19,12 +20,26 @@ export class EvolutionError extends RecadoError {
   declare readonly code: EvolutionErrorCode;
   /** Status of the answer; null where there was none. */
   readonly status: number | null;
+  /** No connection was made, so the server cannot have done what was asked. */
+  readonly neverArrived: boolean;
 
   constructor(code: EvolutionErrorCode, message: string, status: number | null, options?: ErrorOptions) {
     super(code, message, options);
     this.status = status;
+    const { code: reason } = (options?.cause as { cause?: { code?: unknown } } | undefined)?.cause ?? {};
+    this.neverArrived = NEVER_ARRIVED.has(String(reason));
   }
 }
+
+/** What the operating system and fetch say when no connection could be made. */
+const NEVER_ARRIVED = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
 
 export interface MessagePage {
   records: unknown[];
@@ -42,6 +57,11 @@ export interface Api {
   chats(skip: number, take: number): Promise<unknown[]>;
   /** Newest first. `from` null: from the beginning. */
   messages(from: Date | null, page: number, size: number): Promise<MessagePage>;
+  /** Sends a message, and answers with it. Asked once: a request that broke off may have been sent. */
+  send(message: Pick<Outgoing, 'to' | 'text' | 'media' | 'quotedMessageId'>): Promise<unknown>;
+  markRead(receipt: Pick<Receipt, 'jid' | 'messageIds'>): Promise<void>;
+  /** How many messages are dated up to a time; null where the server does not count. */
+  countUntil(until: Date): Promise<number | null>;
   /** Every contact the server knows; empty where it does not tell. */
   contacts(): Promise<unknown[]>;
   /** Every group with its subject; empty where the server does not tell. It asks WhatsApp: not to be called often. */
@@ -213,6 +233,42 @@ export function createApi(options: ApiOptions): Api {
         pages: typeof pages === 'number' ? pages : null,
         total: typeof total === 'number' ? total : 0,
       };
+    },
+
+    async send({ to: number, text, media, quotedMessageId }) {
+      const quoted = quotedMessageId === null ? {} : { quoted: { key: { id: quotedMessageId } } };
+      if (media !== null) {
+        const { kind, url, mimetype, fileName } = media;
+        const file = { mediatype: kind, media: url, mimetype, fileName, caption: text };
+        return once('POST', `/message/sendMedia/${name}`, { number, ...file, ...quoted });
+      }
+      try {
+        return await once('POST', `/message/sendText/${name}`, { number, text, ...quoted });
+      } catch (error) {
+        // 1.x wants the text wrapped. What was refused was not sent.
+        if (!(error instanceof EvolutionError) || error.status !== 400) throw error;
+        return await once('POST', `/message/sendText/${name}`, { number, textMessage: { text } }).catch(
+          () => {
+            throw error;
+          },
+        );
+      }
+    },
+
+    async markRead({ jid, messageIds }) {
+      const readMessages = messageIds.map((id) => ({ remoteJid: jid, fromMe: false, id }));
+      await request('POST', `/chat/markMessageAsRead/${name}`, { readMessages });
+    },
+
+    async countUntil(until) {
+      const range = { gte: new Date(0).toISOString(), lte: until.toISOString() };
+      const answer = await request('POST', `/chat/findMessages/${name}`, {
+        where: { messageTimestamp: range },
+        page: 1,
+        offset: 1,
+      });
+      const total = readObject(readObject(answer)?.messages)?.total;
+      return typeof total === 'number' ? total : null;
     },
 
     async contacts() {

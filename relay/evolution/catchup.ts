@@ -26,50 +26,64 @@ export interface CatchUp {
   messages: number;
   /** Newest message seen; the point from which the next catch-up counts. */
   caughtUpTo: Date | null;
+  older: Instance['older'];
+}
+
+async function hasMoreHistory({ api, instance: { older } }: CatchUpOptions): Promise<boolean> {
+  if (older === null) return false;
+  const total = await api.countUntil(older.until);
+  return total !== null && total > older.total;
 }
 
 export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const { store, instance, own } = options;
   const isFirst = !instance.synced;
-  // A reading that somebody asked for reads everything: history can reach the server years after its date.
-  const since =
-    instance.caughtUpTo === null || options.allChats
-      ? null
-      : new Date(instance.caughtUpTo.getTime() - options.overlapMs);
+  const from = (to: Date | null) => (to === null ? null : new Date(to.getTime() - options.overlapMs));
+  // History can reach the server years after its date, and while nobody listens: then there are more old messages than
+  // before, and everything is read. Also when somebody asks for a reading.
+  const readsAll = options.allChats || (await hasMoreHistory(options));
+  const since = readsAll ? null : from(instance.caughtUpTo);
   const result: CatchUp = {
     created: new Set(),
     updated: new Set(),
     messages: 0,
     caughtUpTo: instance.caughtUpTo,
+    older: null,
   };
   const context = { own, skip: new Set(instance.skip) };
 
-  async function write(event: string, { facts, problems }: Reading): Promise<void> {
-    for (const { reason, item } of problems) await store.reject(instance, event, reason, item);
-    const { created, updated, messages } = await store.ingest(instance, [{ event, facts }], isFirst);
+  // A reading for each item: one that the database refuses is set aside alone.
+  async function write(event: string, readings: readonly Reading[]): Promise<void> {
+    for (const { reason, item } of readings.flatMap(({ problems }) => problems))
+      await store.reject(instance, event, reason, item);
+    const units = readings.map(({ facts }) => ({ event, facts }));
+    const { created, updated, messages } = await store.ingest(instance, units, isFirst);
     for (const chat of created) result.created.add(chat);
     for (const chat of updated) result.updated.add(chat);
     result.messages += messages;
   }
 
   await inPages(chatPages(options, since, isFirst), options.signal, (items) => {
-    const reading = readChatPage(items, context, Date.now(), since);
-    return () => write('findChats', reading);
+    const readings = items.map((item) => readChatPage([item], context, Date.now(), since));
+    return () => write('findChats', readings);
   });
   if (isFirst || options.allChats) {
     const reading = readNames(await options.api.contacts(), await options.api.groups(), context);
-    await write('findContacts', reading);
+    await write('findContacts', [reading]);
   }
   await inPages(together(messagePages(options, since)), options.signal, (records) => {
-    const reading = readMessagePage(records, context, Date.now());
+    const readings = records.map((record) => readMessagePage([record], context, Date.now()));
     const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
     return async () => {
-      await write('findMessages', reading);
+      await write('findMessages', readings);
       if (newest > (result.caughtUpTo?.getTime() ?? 0)) result.caughtUpTo = new Date(newest);
     };
   });
 
-  await store.caughtUp(instance, result.caughtUpTo, true);
+  const until = from(result.caughtUpTo);
+  const total = until === null ? null : await options.api.countUntil(until);
+  result.older = until === null || total === null ? null : { until, total };
+  await store.caughtUp(instance, result.caughtUpTo, result.older);
   for (const chat of result.created) result.updated.delete(chat);
   return result;
 }

@@ -7,6 +7,8 @@ import { createApi, EvolutionError } from './api.ts';
 import { type CatchUp, catchUp } from './catchup.ts';
 import { createIntake } from './intake.ts';
 import { readAddress } from './jid.ts';
+import type { OutgoingStore } from './outgoing.ts';
+import { createSender } from './sender.ts';
 import type { Instance, Status, Store } from './store.ts';
 
 export interface Pace {
@@ -26,6 +28,8 @@ export interface Pace {
   overlapMs: number;
   pageSize: number;
   requestMs: number;
+  /** After this the server's history decides whether a message was sent whose request broke off. */
+  unsureMs: number;
 }
 
 export const PACE: Pace = {
@@ -39,6 +43,7 @@ export const PACE: Pace = {
   overlapMs: 3_600_000,
   pageSize: 1000,
   requestMs: 30_000,
+  unsureMs: 60_000,
 };
 
 const SLOWEST_NAMESPACE_MS = 5_000;
@@ -47,17 +52,21 @@ export interface Connection {
   readonly instance: Instance;
   /** Reads everything over REST and writes the outcome to the request. */
   sync(request: string): void;
+  /** Sends what waits, and marks read what was read. */
+  send(may: Pick<Instance, 'maySend' | 'mayMarkRead' | 'sendsPerMinute'>): void;
   close(): Promise<void>;
 }
 
 export interface ConnectionOptions {
   instance: Instance;
   store: Store;
+  outgoing: OutgoingStore;
   log: Log;
   pace?: Partial<Pace>;
 }
 
-export function openConnection({ instance: held, store, log, pace: given }: ConnectionOptions): Connection {
+export function openConnection(options: ConnectionOptions): Connection {
+  const { instance: held, store, outgoing, log, pace: given } = options;
   const pace = { ...PACE, ...given };
   const instance = { ...held };
   // Two ways to end: hang up (hear no more), then abort (write no more).
@@ -77,6 +86,15 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   let reading: Promise<CatchUp> | null = null;
   let readAgain = false;
 
+  const sender = createSender({
+    instance,
+    api,
+    store,
+    outgoing,
+    unsureMs: pace.unsureMs,
+    log,
+    signal: hangUp.signal,
+  });
   const intake = createIntake({ instance, store, log, signal, overflowed: () => void readGap() });
 
   /** Shows the status in the log and on the row. Written one after another, or an older one could come last. */
@@ -116,6 +134,7 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
       const { overlapMs, pageSize } = pace;
       const done = await catchUp({ api, store, instance, own, signal, allChats, overlapMs, pageSize });
       instance.caughtUpTo = done.caughtUpTo;
+      instance.older = done.older;
       instance.synced = true;
       log.say('evolution_caught_up', {
         instance: instance.name,
@@ -314,7 +333,9 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
   async function sync(request: string): Promise<void> {
     if (!(await store.startSync(request))) return;
     try {
-      const joined = reading === null ? null : await reading.catch(() => null);
+      // One that is under way reads only what changed.
+      let joined: CatchUp | null = null;
+      while (reading !== null) joined = await reading.catch(() => null);
       const { created, updated } = await read(true);
       for (const chat of joined?.updated ?? []) updated.add(chat);
       for (const chat of joined?.created ?? []) {
@@ -342,10 +363,12 @@ export function openConnection({ instance: held, store, log, pace: given }: Conn
           syncing = null;
         });
     },
+    send: (may) => sender.wake(may),
     async close() {
       hangUp.abort();
       // What was heard is written first; what cannot be within the time is read again at the next catch-up.
-      await Promise.race([intake.drained(), delay(3_000, undefined, { signal })]);
+      const done = Promise.all([intake.drained(), sender.idle()]);
+      await Promise.race([done, delay(3_000, undefined, { signal })]);
       abort.abort();
       intake.close();
       await running;

@@ -54,6 +54,8 @@ export interface NameFact {
   after: number | null;
   /** False: worth knowing only if it was never heard before (a REST answer repeats old names). */
   news: boolean;
+  /** The name in the phone's address book, which wins over what people call themselves. */
+  book: boolean;
 }
 
 export interface ChatFact {
@@ -119,10 +121,10 @@ export class Facts {
     }
   }
 
-  name(alias: string, name: string, said: number | null, news = true): void {
+  name(alias: string, name: string, said: number | null, news = true, book = false): void {
     if (isAddress(name)) return;
     const after = said === null ? (this.#newest.get(alias) ?? null) : null;
-    this.names.push({ alias, name: name.slice(0, 200), said, after, news });
+    this.names.push({ alias, name: name.slice(0, 200), said, after, news, book });
   }
 
   get empty(): boolean {

@@ -60,7 +60,8 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
   }
 
   const statuses = [fields.status, ...updatesOf(fields).map((update) => update.status)].map(readStatus);
-  const status = furthest(statuses) ?? (fromMe ? 'SENT' : 'DELIVERED');
+  const status =
+    furthest(statuses) ?? (!fromMe ? 'DELIVERED' : isOnItsWay(telling, sentAt) ? 'PENDING' : 'SENT');
   facts.message({
     chat: alias,
     id,
@@ -74,6 +75,11 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
     media: reading.media,
   });
   if (telling.as === 'rest') readTraces(facts, fields, key, id, reading.content, telling.readAt);
+}
+
+/** REST records carry no status until the first acknowledgement. One that is minutes old has had it, or was missed. */
+function isOnItsWay(telling: Telling, sentAt: number | null): boolean {
+  return telling.as === 'rest' && sentAt !== null && telling.readAt - sentAt < 300_000;
 }
 
 // A REST record says in MessageUpdate that the message was edited, and its `message` is what it says now, or

@@ -55,7 +55,9 @@ function eventName(name: string): string {
 export function readEnvelope({ event, data }: Envelope, context: Context): Reading {
   const reader = READERS[event];
   if (reader === undefined) return { facts: new Facts(), problems: [] };
-  return readItems(itemsOf(data, event), (facts, item) => reader(facts, item, context));
+  return readItems(itemsOf(data, event), (facts, item) =>
+    reader(facts, item, context, { isList: Array.isArray(data) }),
+  );
 }
 
 function readItems(items: readonly unknown[], read: (facts: Facts, item: unknown) => void): Reading {
@@ -72,7 +74,13 @@ function readItems(items: readonly unknown[], read: (facts: Facts, item: unknown
   return { facts, problems };
 }
 
-type Reader = (facts: Facts, item: unknown, context: Context, news?: boolean) => void;
+/** isList: the item came in a list. */
+type Reader = (
+  facts: Facts,
+  item: unknown,
+  context: Context,
+  how: { isList: boolean; news?: boolean },
+) => void;
 
 const message =
   (telling: Telling): Reader =>
@@ -146,7 +154,12 @@ function readChatDelete(facts: Facts, item: unknown, context: Context): void {
   if (!context.skip.has(chat.kind)) facts.removed.push(facts.address(chat));
 }
 
-function readContact(facts: Facts, item: unknown, context: Context, news = true): void {
+function readContact(
+  facts: Facts,
+  item: unknown,
+  context: Context,
+  { isList, news = true }: { isList: boolean; news?: boolean },
+): void {
   const fields = fieldsOf(item, 'a contact');
   const contact = readAddress(fields.remoteJid) ?? readAddress(fields.id) ?? readAddress(fields.jid);
   // The Cloud API channel sends nearly every contact without one, and some rows have a cuid of Evolution's instead.
@@ -161,12 +174,20 @@ function readContact(facts: Facts, item: unknown, context: Context, news = true)
     true,
     context,
   );
-  const name = readText(fields.pushName) ?? readText(fields.name) ?? readText(fields.notify);
-  if (name !== null && contact.alias !== context.own?.alias)
-    facts.name(facts.address(contact), name, null, news);
+  // The phone's own list says what its owner calls people: a list of contacts does, or a field called name. A single
+  // contact has what somebody calls himself in a message.
+  const called = readText(fields.name);
+  const name = called ?? readText(fields.pushName) ?? readText(fields.notify);
+  if (name === null || contact.alias === context.own?.alias) return;
+  facts.name(facts.address(contact), name, null, news, called !== null || isList);
 }
 
-function readGroup(facts: Facts, item: unknown, _context: Context, news = true): void {
+function readGroup(
+  facts: Facts,
+  item: unknown,
+  _context: Context,
+  { news = true }: { news?: boolean } = {},
+): void {
   const fields = fieldsOf(item, 'a group');
   const group = readAddress(fields.remoteJid) ?? readAddress(fields.id);
   const subject = readText(fields.subject);
@@ -212,8 +233,10 @@ export function readChatPage(
 
 /** Reads what POST /chat/findContacts and GET /group/fetchAllGroups answer: names, old ones among them. */
 export function readNames(contacts: unknown[], groups: unknown[], context: Context): Reading {
-  const { facts, problems } = readItems(contacts, (into, item) => readContact(into, item, context, false));
-  const more = readItems(groups, (into, item) => readGroup(into, item, context, false));
+  const { facts, problems } = readItems(contacts, (into, item) =>
+    readContact(into, item, context, { isList: false, news: false }),
+  );
+  const more = readItems(groups, (into, item) => readGroup(into, item, context, { news: false }));
   facts.add(more.facts);
   return { facts, problems: [...problems, ...more.problems] };
 }

@@ -16,6 +16,14 @@ export interface Instance {
   sourceId: string;
   caughtUpTo: Date | null;
   synced: boolean;
+  /** How many messages up to a time the server had when it was last asked; null: it was not, or does not count. */
+  older: { until: Date; total: number } | null;
+  maySend: boolean;
+  mayMarkRead: boolean;
+  sendsPerMinute: number;
+  /** Rows of evolution.outgoing wait, or were being sent when a worker ended. */
+  hasOutgoing: boolean;
+  hasReceipts: boolean;
   syncRequest: string | null;
 }
 
@@ -57,7 +65,7 @@ export interface Store {
   setDisconnected(instance: Instance): Promise<void>;
   setSession(instance: Instance, session: SessionFact): Promise<void>;
   setQr(instance: Instance, qr: QrFact): Promise<void>;
-  caughtUp(instance: Instance, to: Date | null, synced: boolean): Promise<void>;
+  caughtUp(instance: Instance, to: Date | null, older: Instance['older']): Promise<void>;
   /** False when another worker was faster or the request was withdrawn. */
   startSync(request: string): Promise<boolean>;
   finishSync(
@@ -87,12 +95,22 @@ interface ClaimRow {
   source_id: string;
   caught_up_to_ms: string | null;
   synced: boolean;
+  older_until_ms: string | null;
+  older_total: string | null;
+  maySend: boolean;
+  mayMarkRead: boolean;
+  sendsPerMinute: number;
+  hasOutgoing: boolean;
+  hasReceipts: boolean;
   sync_request: string | null;
 }
 
 const CLAIM = `
   select id::text, name, "tenantId", host, "apiKey", mode, to_json(skip) as skip, "ownJid", source_id::text,
-         (extract(epoch from caught_up_to) * 1000)::bigint::text as caught_up_to_ms, synced, sync_request::text
+         (extract(epoch from caught_up_to) * 1000)::bigint::text as caught_up_to_ms, synced,
+         (extract(epoch from older_until) * 1000)::bigint::text as older_until_ms, older_total::text,
+         may_send as "maySend", may_mark_read as "mayMarkRead", sends_per_minute as "sendsPerMinute",
+         has_outgoing as "hasOutgoing", has_receipts as "hasReceipts", sync_request::text
     from evolution.claim($1, $2, $3)`;
 
 export function createStore(pool: pg.Pool, me: Identity): Store {
@@ -111,12 +129,18 @@ export function createStore(pool: pg.Pool, me: Identity): Store {
   const store: Store = {
     async claim() {
       const rows = await query<ClaimRow>(CLAIM, [me.id, me.host, me.pid]);
-      return rows.map(({ source_id, caught_up_to_ms, sync_request, ...row }) => ({
-        ...row,
-        sourceId: source_id,
-        caughtUpTo: caught_up_to_ms === null ? null : new Date(Number(caught_up_to_ms)),
-        syncRequest: sync_request,
-      }));
+      return rows.map(
+        ({ source_id, caught_up_to_ms, older_until_ms, older_total, sync_request, ...row }) => ({
+          ...row,
+          sourceId: source_id,
+          caughtUpTo: caught_up_to_ms === null ? null : new Date(Number(caught_up_to_ms)),
+          older:
+            older_until_ms === null || older_total === null
+              ? null
+              : { until: new Date(Number(older_until_ms)), total: Number(older_total) },
+          syncRequest: sync_request,
+        }),
+      );
     },
 
     async leave() {
@@ -205,11 +229,16 @@ export function createStore(pool: pg.Pool, me: Identity): Store {
       );
     },
 
-    async caughtUp(instance, to, synced) {
+    async caughtUp(instance, to, older) {
       await query(
         `update evolution.sources set caught_up_to = greatest(caught_up_to, $2::timestamptz),
-                synced_at = coalesce(synced_at, case when $3 then now() end) where id = $1`,
-        [instance.sourceId, to?.toISOString() ?? null, synced],
+                synced_at = coalesce(synced_at, now()), older_until = $3, older_total = $4 where id = $1`,
+        [
+          instance.sourceId,
+          to?.toISOString() ?? null,
+          older?.until.toISOString() ?? null,
+          older?.total ?? null,
+        ],
       );
     },
 

@@ -88,10 +88,10 @@ interface Row {
 
 async function ask(pool: pg.Pool, accountId: string, instanceName: string): Promise<string> {
   try {
-    const { rows } = await pool.query<{ id: string }>(
-      'select evolution.request_sync(i.name)::text as id from evolution.instances as i where i.name = $1 and i."tenantId" = $2',
-      [instanceName, accountId],
-    );
+    const { rows } = await pool.query<{ id: string }>('select evolution.request_sync($1, $2)::text as id', [
+      instanceName,
+      accountId,
+    ]);
     const row = rows[0];
     if (row === undefined) throw unknown(instanceName);
     return row.id;

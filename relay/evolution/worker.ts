@@ -7,6 +7,7 @@ import { startDoorbell } from '../db/listen.ts';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type Connection, openConnection, type Pace } from './connection.ts';
+import { OutgoingStore } from './outgoing.ts';
 import { createStore, type Instance } from './store.ts';
 
 export interface EvolutionWorkerOptions {
@@ -33,6 +34,7 @@ export async function startEvolutionWorker({
   pace,
 }: EvolutionWorkerOptions): Promise<EvolutionWorker> {
   const store = createStore(pool, { id: randomUUID(), host: hostname(), pid: process.pid });
+  const outgoing = new OutgoingStore(pool);
   const connections = new Map<string, Connection>();
   let closed = false;
   let rung = false;
@@ -65,10 +67,11 @@ export async function startEvolutionWorker({
       let connection = connections.get(id);
       if (connection === undefined) {
         log.say('evolution_held', { instance: instance.name });
-        connection = openConnection({ instance, store, log, ...(pace && { pace }) });
+        connection = openConnection({ instance, store, outgoing, log, ...(pace && { pace }) });
         connections.set(id, connection);
       }
       if (instance.syncRequest !== null) connection.sync(instance.syncRequest);
+      if (instance.hasOutgoing || instance.hasReceipts) connection.send(instance);
     }
   }
 

@@ -5,7 +5,7 @@
 --   evolution.merge_chats(source, people) makes one conversation of those whose addresses turned out to be one
 --   evolution.ingest(source, facts, first)  takes in what one or thousands of envelopes told
 --     1 addresses and pairs   2 names   3 chats   4 messages   5 what happened to them
---     6 reactions and media   7 times and unread counts   8 names and addresses of chats
+--     6 reactions and media   7 times and unread counts   8 names and addresses of chats   9 what the team sent
 --   evolution.mark_read()                 trigger: an application that sets unreadCount to 0 has read the chat
 --
 -- Everything is written so that facts can be told again and in any order: each column is a maximum, a minimum, a
@@ -32,10 +32,10 @@ as $$
     from evolution.aliases as a
     join evolution.names as n on n.source_id = a.source_id and n.alias = a.alias
    where a.source_id = of_source and a.person = of_person
-   order by coalesce(n.said_at, n.heard_after, '-infinity') desc, (n.said_at is null) desc, n.heard_no desc
+   order by n.in_address_book desc, coalesce(n.said_at, n.heard_after, '-infinity') desc, (n.said_at is null) desc, n.heard_no desc
    limit 1
 $$;
-comment on function evolution.best_name(bigint, text) is 'The name with the latest time. One that came in no message yet is newer than the message before it.';
+comment on function evolution.best_name(bigint, text) is 'The name in the address book, else the one with the latest time. One that came in no message yet is newer than the message before it.';
 
 create or replace function evolution.merge_chats(of_source bigint, people text[]) returns bigint[]
 language plpgsql volatile
@@ -109,6 +109,8 @@ declare
 begin
   perform pg_advisory_xact_lock(hashtext('evolution.ingest'), of_source::integer);
   perform set_config('evolution.ingesting', 'on', true);
+  -- The history of an instance is told as one event, chat:synced, not as one for each of its messages.
+  perform set_config('evolution.first_reading', case when is_first_reading then 'on' else 'off' end, true);
   select s.* into strict source from evolution.sources as s where s.id = of_source;
   create temporary table if not exists wanted_chats (person text, jid text, chat_id bigint) on commit delete rows;
   create temporary table if not exists happened
@@ -162,23 +164,24 @@ begin
 
   -- 2. Names. Most are known: those cost a look and no write.
   with heard as (
-    insert into evolution.names as known (source_id, alias, name, said_at, heard_after)
-    select of_source, n.alias, n.name, n.said_at, greatest(n.after, c."lastMessageAt")
-      from (select f.alias, f.name, to_timestamp(max(f.said) / 1000.0) as said_at, to_timestamp(max(f.after) / 1000.0) as after,
+    insert into evolution.names as known (source_id, alias, name, said_at, heard_after, in_address_book)
+    select of_source, n.alias, n.name, n.said_at, greatest(n.after, c."lastMessageAt"), n.in_address_book
+      from (select f.alias, f.name, bool_or(coalesce(f.book, false)) as in_address_book, to_timestamp(max(f.said) / 1000.0) as said_at, to_timestamp(max(f.after) / 1000.0) as after,
                    bool_or(f.said is not null or f.news) as is_news, max(f.position) as position
               from rows from (jsonb_to_recordset(facts -> 'names')
-                     as (alias text, name text, said double precision, after double precision, news boolean)) with ordinality
-                as f(alias, name, said, after, news, position)
+                     as (alias text, name text, said double precision, after double precision, news boolean, book boolean)) with ordinality
+                as f(alias, name, said, after, news, book, position)
              group by f.alias, f.name) as n
       join evolution.aliases as a on a.source_id = of_source and a.alias = n.alias
       left join evolution.chats as c on c.id = a.chat_id
       left join evolution.names as k on k.source_id = of_source and k.alias = n.alias and k.name = n.name
-     where k.alias is null or n.is_news and (k.said_at is null or n.said_at > k.said_at)
+     where k.alias is null or n.is_news and (k.said_at is null or n.said_at > k.said_at) or n.in_address_book and not k.in_address_book
      order by n.position
     on conflict (source_id, alias, name) do update set
       said_at = greatest(known.said_at, excluded.said_at),
       heard_after = case when excluded.said_at is null then greatest(known.heard_after, excluded.heard_after) else known.heard_after end,
-      heard_no = case when excluded.said_at is null then excluded.heard_no else known.heard_no end
+      heard_no = case when excluded.said_at is null then excluded.heard_no else known.heard_no end,
+      in_address_book = known.in_address_book or excluded.in_address_book
     returning known.alias
   )
   select coalesce(array_agg(heard.alias), '{}') into renamed from heard;
@@ -202,9 +205,16 @@ begin
     update evolution.chats as c set "instanceName" = source.name from pg_temp.wanted_chats as w
      where c.id = w.chat_id and c."instanceName" is null;
     with born as (
-      insert into evolution.chats ("tenantId", "instanceName", "whatsappChatId", "contactName", "contactNumber")
+      insert into evolution.chats ("tenantId", "instanceName", "whatsappChatId", "contactName", "contactNumber", "lastMessageAt")
       select source."tenantId", source.name, w.jid, coalesce(evolution.best_name(of_source, w.person), 'Desconhecido'),
-             replace(w.jid, '@s.whatsapp.net', '')
+             replace(w.jid, '@s.whatsapp.net', ''),
+             (select to_timestamp(max(t.at) / 1000.0)
+                from evolution.aliases as a
+                join (select m.chat as alias, m."sentAt" as at from jsonb_to_recordset(facts -> 'messages') as m(chat text, "sentAt" double precision)
+                      union all
+                      select c.alias, c."lastAt" from jsonb_to_recordset(facts -> 'chats') as c(alias text, "lastAt" double precision)) as t
+                  on t.alias = a.alias
+               where a.source_id = of_source and a.person = w.person)
         from pg_temp.wanted_chats as w where w.chat_id is null
        order by w.jid
       returning id, "whatsappChatId"
@@ -348,7 +358,8 @@ begin
    group by c.chat_id;
 
   insert into evolution.chat_state as known (chat_id, read_until)
-  select m."chatId", max(m."sentAt")
+  -- What comes in within the second of an answer is not read by it.
+  select m."chatId", max(m."sentAt" + case m.direction when 'OUTGOING' then interval '0' else interval '1 millisecond' end)
     from evolution.messages as m
    where m."tenantId" = source."tenantId" and m."instanceName" = source.name
      and m."whatsappMessageId" = any (told_ids || array(select h.id from pg_temp.happened as h where h.message_id is not null))
@@ -367,7 +378,7 @@ begin
   end if;
   insert into evolution.chat_state as known (chat_id, read_until, stated, stated_at)
   select n.chat_id, n.at, n.stated, n.at
-    from (select n.chat_id, n.stated, coalesce(greatest(n.last_at, c."lastMessageAt"), now()) as at
+    from (select n.chat_id, n.stated, coalesce(greatest(n.last_at, c."lastMessageAt"), now()) + interval '1 millisecond' as at
             from pg_temp.concerned as n join evolution.chats as c on c.id = n.chat_id where n.stated is not null) as n
   on conflict (chat_id) do update
     set read_until = excluded.read_until, stated = excluded.stated, stated_at = excluded.stated_at
@@ -379,14 +390,15 @@ begin
            + case when s.base > 0 and (s.read_until is null or s.read_until <= s.base_at) then (
                -- Evolution's count stands for what we have not heard live, less what was read since.
                select least(greatest(s.base - count(*) filter (where k.live), 0),
-                            count(*) filter (where not k.live and (s.read_until is null or k."sentAt" > s.read_until)) + greatest(s.base - count(*), 0))
+                            count(*) filter (where not k.live and (s.read_until is null or k."sentAt" >= s.read_until)) + greatest(s.base - count(*), 0))
                  from evolution.messages as k where k."chatId" = n.chat_id and k.direction = 'INCOMING' and k."sentAt" <= s.base_at)
              else 0 end as unread
       from pg_temp.concerned as n
       left join evolution.chat_state as s on s.chat_id = n.chat_id
      cross join lateral (
        select count(*) as unread from evolution.messages as m
-        where m."chatId" = n.chat_id and m.direction = 'INCOMING' and m.live and m."sentAt" > coalesce(s.read_until, '-infinity')) as live
+        where m."chatId" = n.chat_id and m.direction = 'INCOMING' and m.live and m."sentAt" >= coalesce(s.read_until, '-infinity')
+           and m.status not in ('READ', 'PLAYED')) as live
   ), rewritten as (
     update evolution.chats as c set
       "unreadCount" = counted.unread,
@@ -435,6 +447,14 @@ begin
     select updated || coalesce(array_agg(removed.id), '{}') into updated from removed;
   end if;
 
+  -- 9. What the team sent, as the message goes its way.
+  update evolution.outgoing as o set status = m.status
+    from evolution.messages as m
+   where m."tenantId" = source."tenantId" and m."instanceName" = source.name
+     and m."whatsappMessageId" = any (told_ids || array(select h.id from pg_temp.happened as h where h.message_id is not null))
+     and o."whatsappMessageId" = m."whatsappMessageId" and o."instanceName" = m."instanceName" and o."tenantId" = m."tenantId"
+     and o.status <> m.status;
+
   return jsonb_build_object(
     'created', to_jsonb(created),
     'updated', (select coalesce(jsonb_agg(distinct u), '[]') from unnest(updated || merged) as u where u <> all (created)),
@@ -449,12 +469,16 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into evolution.chat_state as known (chat_id, read_until, base)
-  select new.id, max(m."sentAt"), 0 from evolution.messages as m where m."chatId" = new.id
+  select new.id, max(m."sentAt") + interval '1 millisecond', 0 from evolution.messages as m where m."chatId" = new.id
   on conflict (chat_id) do update set read_until = greatest(known.read_until, excluded.read_until), stated = null, stated_at = null, base = 0;
+  insert into evolution.receipts (chat_id)
+  select new.id from evolution.instances as i
+   where i."tenantId" = new."tenantId" and i.name = new."instanceName" and i."mayMarkRead"
+  on conflict (chat_id) do update set asked_at = excluded.asked_at;
   return null;
 end
 $$;
-comment on function evolution.mark_read() is 'Trigger of evolution.chats: an application that sets unreadCount to 0 has read the chat.';
+comment on function evolution.mark_read() is 'Trigger of evolution.chats: an application that sets unreadCount to 0 has read the chat, and WhatsApp is told so where the instance may.';
 
 do $$
 begin

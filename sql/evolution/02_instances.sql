@@ -3,7 +3,7 @@
 --   evolution.ring()                        trigger: tells the workers that something is to be done
 --   evolution.claim(worker, host, pid, ...)   a worker's turn: says it is alive, keeps, takes and gives up instances
 --   evolution.leave(worker)                 gives up everything
---   evolution.request_sync(name)            asks for an instance to be read again
+--   evolution.request_sync(name, tenant)    asks for an instance to be read again
 --   evolution.overview                      instances without their keys
 --
 -- NOTIFY is only a doorbell: workers look once a second anyway.
@@ -28,6 +28,10 @@ begin
             is distinct from (new.name, new."tenantId", new.host, new."apiKey", new.desired, new.mode, new.skip))
       execute function evolution.ring();
   end if;
+  if not exists (select from pg_trigger where tgrelid = 'evolution.outgoing'::regclass and tgname = 'ring') then
+    create trigger ring after insert on evolution.outgoing for each statement execute function evolution.ring();
+    create trigger ring after insert or update on evolution.receipts for each statement execute function evolution.ring();
+  end if;
   if not exists (select from pg_trigger where tgrelid = 'evolution.sync_requests'::regclass and tgname = 'ring') then
     create trigger ring after insert on evolution.sync_requests for each row execute function evolution.ring();
   end if;
@@ -37,7 +41,8 @@ $$;
 create or replace function evolution.claim(me uuid, my_host text, my_pid integer, lease interval default '6 seconds')
 returns table (
   id bigint, name text, "tenantId" text, host text, "apiKey" text, mode text, skip text[], "ownJid" text,
-  source_id bigint, caught_up_to timestamptz, synced boolean, sync_request bigint)
+  source_id bigint, caught_up_to timestamptz, synced boolean, older_until timestamptz, older_total bigint,
+  may_send boolean, may_mark_read boolean, sends_per_minute integer, has_outgoing boolean, has_receipts boolean, sync_request bigint)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -82,7 +87,12 @@ begin
 
   return query
     select i.id, i.name, i."tenantId", i.host, i."apiKey", i.mode, i.skip, i."ownJid",
-           s.id, s.caught_up_to, s.synced_at is not null, r.id
+           s.id, s.caught_up_to, s.synced_at is not null, s.older_until, s.older_total, i."maySend", i."mayMarkRead", i."sendsPerMinute",
+           exists (select from evolution.outgoing as o
+                    where o."tenantId" = i."tenantId" and o."instanceName" = i.name and o.status in ('QUEUED', 'SENDING')),
+           exists (select from evolution.receipts as p join evolution.chats as c on c.id = p.chat_id
+                    where c."tenantId" = i."tenantId" and c."instanceName" = i.name),
+           r.id
       from evolution.leases as l
       join evolution.instances as i on i.id = l.instance_id
       join evolution.sources as s on s."tenantId" = i."tenantId" and s.name = i.name
@@ -108,7 +118,7 @@ $$;
 comment on function evolution.leave(uuid) is 'Gives up everything a worker holds, so that others take it at once.';
 
 -- A request nobody took within five minutes has nobody waiting for it either.
-create or replace function evolution.request_sync(instance text) returns bigint
+create or replace function evolution.request_sync(instance text, tenant text default null) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -116,7 +126,15 @@ declare
   wanted evolution.instances;
   request bigint;
 begin
-  select i.* into wanted from evolution.instances as i where i.name = request_sync.instance;
+  begin
+    select i.* into strict wanted from evolution.instances as i
+     where i.name = request_sync.instance and i."tenantId" = coalesce(request_sync.tenant, i."tenantId");
+  exception
+    when no_data_found then null;
+    when too_many_rows then
+      raise exception 'several tenants have an instance %', quote_literal(instance)
+        using errcode = 'cardinality_violation', hint = 'select evolution.request_sync(name, tenant)';
+  end;
   if wanted.id is null then
     raise exception 'there is no instance %', quote_nullable(instance)
       using errcode = 'no_data_found', hint = 'select name from evolution.overview lists them; case counts.';
@@ -138,7 +156,7 @@ begin
   return request;
 end
 $$;
-comment on function evolution.request_sync(text) is 'Asks the workers to read an instance''s chats and messages again; the result appears in evolution.sync_requests under the number returned.';
+comment on function evolution.request_sync(text, text) is 'Asks the workers to read an instance''s chats and messages again; the result appears in evolution.sync_requests under the number returned. The tenant is needed only where several have an instance of that name.';
 
 create or replace view evolution.overview as
 select i.id, i.name, i."tenantId", i.host, i.desired,

@@ -19,8 +19,8 @@ begin
   if not has_table_privilege('relay_reader', 'evolution.sync_requests', 'update') then
     grant select, update on evolution.sync_requests to relay_reader;
   end if;
-  if not has_function_privilege('relay_reader', 'evolution.request_sync(text)', 'execute') then
-    grant execute on function evolution.request_sync(text) to relay_reader;
+  if not has_function_privilege('relay_reader', 'evolution.request_sync(text,text)', 'execute') then
+    grant execute on function evolution.request_sync(text,text) to relay_reader;
   end if;
 end
 $$;

@@ -47,6 +47,10 @@ export interface FakeInstance {
   /** The code to be scanned; GET /instance/connect answers with it while the state is connecting. */
   qrCode: string | null;
   profileName: string | null;
+  /** What a request to send meets: the connection breaks before or after the message is stored; null: nothing. */
+  sendFault: (() => 'before' | 'after' | null) | null;
+  /** Ids of messages that were marked read. */
+  readonly markedRead: string[];
   readonly contacts: Fields[];
   readonly groups: Fields[];
   /** WhatsApp's connection, as the last connection.update had it. */
@@ -212,6 +216,54 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
           base64: 'data:image/png;base64,AAAA',
           count: 1,
         });
+      case 'POST /message/sendText':
+      case 'POST /message/sendMedia': {
+        const number = String(body.number ?? '');
+        const text = body.text ?? (body.textMessage as Fields | undefined)?.text;
+        if (version === '1' && body.text !== undefined)
+          return answer(400, {
+            status: 400,
+            error: 'Bad Request',
+            response: { message: [['instance requires property "textMessage"']] },
+          });
+        if (!/^\d{8,}|@/.test(number))
+          return answer(400, {
+            status: 400,
+            error: 'Bad Request',
+            response: { message: [{ exists: false, jid: `${number}@s.whatsapp.net`, number }] },
+          });
+        const fault = instance.sendFault?.() ?? null;
+        if (fault === 'before') return void response.destroy();
+        const jid = number.includes('@') ? number : `${number}@s.whatsapp.net`;
+        const content =
+          action === 'sendMedia'
+            ? {
+                [`${String(body.mediatype)}Message`]: {
+                  caption: body.caption,
+                  url: body.media,
+                  mimetype: body.mimetype,
+                },
+              }
+            : { conversation: text };
+        const id = randomBytes(10).toString('hex').toUpperCase();
+        const sent = instance.message(
+          {
+            key: { id, remoteJid: jid, fromMe: true },
+            message: content,
+            status: 'PENDING',
+            source: 'unknown',
+          },
+          true,
+        );
+        emit(instance, 'send.message', sent);
+        if (fault === 'after') return void response.destroy();
+        return answer(201, sent);
+      }
+      case 'POST /chat/markMessageAsRead': {
+        const read = Array.isArray(body.readMessages) ? (body.readMessages as Fields[]) : [];
+        instance.markedRead.push(...read.map(({ id }) => String(id)));
+        return answer(201, { message: 'Read messages', read: 'success' });
+      }
       case 'POST /chat/findContacts':
         return answer(200, instance.contacts);
       case 'GET /group/fetchAllGroups':
@@ -299,6 +351,8 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       events: [],
       qrCode: null,
       profileName: null,
+      sendFault: null,
+      markedRead: [],
       contacts: [],
       groups: [],
       state: 'open',

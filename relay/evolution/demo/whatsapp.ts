@@ -59,7 +59,7 @@ export async function startWhatsAppDemo(
     await client.connect();
     await client.query(
       `insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)
-       on conflict (name) do update set "tenantId" = excluded."tenantId", host = excluded.host, "apiKey" = excluded."apiKey", desired = 'connected'`,
+       on conflict ("tenantId", name) do update set host = excluded.host, "apiKey" = excluded."apiKey", desired = 'connected'`,
       [INSTANCE, accountId, server.url, instance.token],
     );
   } catch (error) {

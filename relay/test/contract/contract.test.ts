@@ -37,6 +37,10 @@ const CHANGES = [
   `update evolution.messages set status = 'READ'`,
   `update evolution.messages set content = 'olá', "editedAt" = now()`,
   `update evolution.messages set "deletedAt" = now()`,
+  `insert into evolution.sources ("tenantId", name) values ('1', 'vendas')`,
+  `update evolution.sources set synced_at = now()`,
+  `insert into evolution.outgoing ("tenantId", "instanceName", "chatId", text) select '1', 'vendas', id, 'oi' from evolution.chats`,
+  `update evolution.outgoing set status = 'SENDING'`,
 ];
 
 describe('JSON Schema', () => {

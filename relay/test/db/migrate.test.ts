@@ -17,6 +17,7 @@ const ALL = [
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',
+  'whatsapp/003_live_servers',
 ];
 const ends: (() => unknown)[] = [];
 
@@ -372,7 +373,12 @@ describe('a database of version 0.1', () => {
   test('becomes what a fresh one is; chats and messages are kept, and read under their old names', async () => {
     const upgraded = await openOld();
     const { migrations } = await run(upgraded, { packs: [] });
-    expect(migrations).toEqual(['relay/003_ascii', 'relay/004_packs', 'relay/005_capture']);
+    expect(migrations).toEqual([
+      'relay/003_ascii',
+      'relay/004_packs',
+      'relay/005_capture',
+      'whatsapp/003_live_servers',
+    ]);
     const { rows: kept } = await upgraded.pool.query(
       `select c."contactName", m.content from evolution.chats as c left join evolution.messages as m on m."chatId" = c.id order by c.id`,
     );

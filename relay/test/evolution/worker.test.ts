@@ -106,6 +106,12 @@ async function connect(to: EvolutionServer): Promise<FakeInstance> {
     () => status(fake),
     (s) => s.status === 'connected',
   );
+  // What comes before that is history, and not told message by message.
+  await until(
+    () =>
+      world.rows('select 1 from evolution.sources where name = $1 and synced_at is not null', [fake.name]),
+    (rows) => rows.length === 1,
+  );
   return fake;
 }
 
@@ -343,6 +349,11 @@ test('a message dated in the future moves nothing ahead of now', async () => {
   await until(
     () => contents(fake),
     (c) => c.length === 2,
+  );
+  await until(
+    () =>
+      world.rows('select 1 from evolution.sources where name = $1 and caught_up_to is not null', [fake.name]),
+    (rows) => rows.length === 1,
   );
   const [ahead] = await world.rows(
     `select c."lastMessageAt" > now() as chat, s.caught_up_to > now() as source, m."sentAt" > now() as message

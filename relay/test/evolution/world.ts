@@ -86,6 +86,12 @@ export async function addInstance(world: World, fields: Partial<Instance> = {}):
     sourceId: row!.source_id,
     caughtUpTo: null,
     synced: false,
+    older: null,
+    maySend: false,
+    mayMarkRead: false,
+    sendsPerMinute: 20,
+    hasOutgoing: false,
+    hasReceipts: false,
     syncRequest: null,
     ...fields,
   };

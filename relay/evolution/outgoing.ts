@@ -1,0 +1,124 @@
+// What the database knows of messages that the team sends and of chats that were read here.
+import type pg from 'pg';
+import type { Instance } from './store.ts';
+
+/** A row of evolution.outgoing. */
+export interface Outgoing {
+  readonly id: string;
+  /** Where it goes: an address of WhatsApp, or a phone number. */
+  readonly to: string;
+  readonly text: string;
+  readonly media: OutgoingMedia | null;
+  readonly quotedMessageId: string | null;
+  /** When a worker began to send it, in ms since 1970. */
+  readonly startedAt: number;
+}
+
+export interface OutgoingMedia {
+  readonly kind: 'image' | 'video' | 'audio' | 'document';
+  readonly url: string;
+  readonly mimetype?: string;
+  readonly fileName?: string;
+}
+
+/** A chat that was read here, with its newest messages from the other side. */
+export interface Receipt {
+  readonly chatId: string;
+  readonly askedAt: string;
+  readonly jid: string;
+  readonly messageIds: readonly string[];
+}
+
+/** Read receipts go up to the newest message anyway; older ones follow from it. */
+const MESSAGES_PER_RECEIPT = 50;
+
+const COLUMNS = `o.id::text, coalesce((select c."whatsappChatId" from evolution.chats as c where c.id = o."chatId"), o."whatsappChatId") as to,
+  coalesce(o.text, '') as text, o.media, o."quotedMessageId", (extract(epoch from o."startedAt") * 1000)::float8 as "startedAt"`;
+
+export class OutgoingStore {
+  readonly #pool: pg.Pool;
+
+  constructor(pool: pg.Pool) {
+    this.#pool = pool;
+  }
+
+  /** Takes the oldest row that waits; null: none does. */
+  async take({ tenantId, name }: Instance): Promise<Outgoing | null> {
+    const { rows } = await this.#pool.query<Outgoing>(
+      `update evolution.outgoing as o set status = 'SENDING', "startedAt" = clock_timestamp()
+        where o.id = (select q.id from evolution.outgoing as q
+                       where q."tenantId" = $1 and q."instanceName" = $2 and q.status = 'QUEUED'
+                       order by q.id limit 1 for update skip locked)
+       returning ${COLUMNS}`,
+      [tenantId, name],
+    );
+    return rows[0] ?? null;
+  }
+
+  /** Rows that were being sent when a worker or the database ended: whether they were sent is not known. */
+  async unsure({ tenantId, name }: Instance): Promise<Outgoing[]> {
+    const { rows } = await this.#pool.query<Outgoing>(
+      `select ${COLUMNS} from evolution.outgoing as o
+        where o."tenantId" = $1 and o."instanceName" = $2 and o.status = 'SENDING' order by o.id`,
+      [tenantId, name],
+    );
+    return rows;
+  }
+
+  /** The message has this id; its status follows from the message from now on. */
+  async sent({ id }: Outgoing, whatsappMessageId: string): Promise<void> {
+    await this.#pool.query(
+      `update evolution.outgoing set status = 'PENDING', reason = null, "whatsappMessageId" = $2, "finishedAt" = clock_timestamp()
+        where id = $1 and status = 'SENDING'`,
+      [id, whatsappMessageId],
+    );
+  }
+
+  async failed({ id }: Outgoing, reason: string): Promise<void> {
+    await this.#pool.query(
+      `update evolution.outgoing set status = 'FAILED', reason = $2, "finishedAt" = clock_timestamp()
+        where id = $1 and status = 'SENDING'`,
+      [id, reason],
+    );
+  }
+
+  /** It never reached the server: it waits again. */
+  async putBack({ id }: Outgoing): Promise<void> {
+    await this.#pool.query(
+      `update evolution.outgoing set status = 'QUEUED', "startedAt" = null where id = $1 and status = 'SENDING'`,
+      [id],
+    );
+  }
+
+  /** Which of these messages are not the outcome of another row. */
+  async unclaimed({ tenantId, name }: Instance, messageIds: readonly string[]): Promise<Set<string>> {
+    const { rows } = await this.#pool.query<{ id: string }>(
+      `select told.id from unnest($3::text[]) as told(id)
+        where not exists (select from evolution.outgoing as o
+                           where o."tenantId" = $1 and o."instanceName" = $2 and o."whatsappMessageId" = told.id)`,
+      [tenantId, name, messageIds],
+    );
+    return new Set(rows.map(({ id }) => id));
+  }
+
+  async receipts({ tenantId, name }: Instance): Promise<Receipt[]> {
+    const { rows } = await this.#pool.query<Receipt>(
+      `select c.id::text as "chatId", r.asked_at::text as "askedAt", c."whatsappChatId" as jid,
+              array(select m."whatsappMessageId" from evolution.messages as m
+                     where m."chatId" = c.id and m.direction = 'INCOMING' and m.status not in ('READ', 'PLAYED') and m."whatsappMessageId" is not null
+                     order by m."sentAt" desc, m.id desc limit ${MESSAGES_PER_RECEIPT}) as "messageIds"
+         from evolution.receipts as r join evolution.chats as c on c.id = r.chat_id
+        where c."tenantId" = $1 and c."instanceName" = $2`,
+      [tenantId, name],
+    );
+    return rows;
+  }
+
+  /** Unless it was asked for again meanwhile. */
+  async receiptDone({ chatId, askedAt }: Receipt): Promise<void> {
+    await this.#pool.query('delete from evolution.receipts where chat_id = $1 and asked_at = $2', [
+      chatId,
+      askedAt,
+    ]);
+  }
+}

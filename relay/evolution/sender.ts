@@ -1,0 +1,183 @@
+// Sends the rows of evolution.outgoing, and tells WhatsApp which chats were read here.
+//
+// Once as far as the server allows. Evolution takes no id from its callers, so a request that broke off may have been
+// sent or not. Then the server's own history decides, a while later: if it has the message, the row gets its id; if
+// not, the row fails and says so, and a person decides. Nothing is sent twice by itself.
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { type Api, EvolutionError } from './api.ts';
+import { textOf } from './content.ts';
+import { Facts } from './facts.ts';
+import { type Address, readAddress } from './jid.ts';
+import { readMessage, type Telling } from './message.ts';
+import type { Outgoing, OutgoingStore } from './outgoing.ts';
+import { readObject, readText } from './scrub.ts';
+import type { Instance, Store } from './store.ts';
+
+export interface SenderOptions {
+  instance: Instance;
+  api: Api;
+  store: Store;
+  outgoing: OutgoingStore;
+  /** After this the server's history decides whether a request that broke off was sent. */
+  unsureMs: number;
+  log: Log;
+  signal: AbortSignal;
+}
+
+export interface Sender {
+  /** There is something to send, or to mark read. Any number of calls during a run are one. */
+  wake(may: Pick<Instance, 'maySend' | 'mayMarkRead' | 'sendsPerMinute'>): void;
+  /** Resolves when nothing is being sent. */
+  idle(): Promise<void>;
+}
+
+const NOT_ALLOWED =
+  'Sending is switched off for this instance: update evolution.instances set "maySend" = true where name = …, then insert the message again.';
+const UNSURE =
+  "The connection broke off while it was sent, and the server's history does not have it. Look at the phone; insert the message again if it is missing.";
+const LOOK_PAGE = 100;
+/** How far the clocks of database and server may differ. */
+const CLOCKS_MS = 10_000;
+
+export function createSender(options: SenderOptions): Sender {
+  const { instance, api, store, outgoing, unsureMs, log, signal } = options;
+  let may: Pick<Instance, 'maySend' | 'mayMarkRead' | 'sendsPerMinute'> = instance;
+  let running: Promise<void> | null = null;
+  let again = false;
+  let lastSentAt = 0;
+  let failures = 0;
+  let notBefore = 0;
+
+  async function run(): Promise<void> {
+    try {
+      do {
+        again = false;
+        await sendAll();
+        await markAllRead();
+        failures = 0;
+      } while (again && !signal.aborted);
+    } catch (error) {
+      if (signal.aborted) return;
+      notBefore = Date.now() + Math.min(30_000, 500 * 2 ** Math.min(failures, 8));
+      failures += 1;
+      if (failures === 1 || failures % 20 === 0)
+        log.say('evolution_send_failed', { instance: instance.name, error: describe(error) });
+    }
+  }
+
+  async function sendAll(): Promise<void> {
+    for (const row of await outgoing.unsure(instance)) await settle(row);
+    while (!signal.aborted) {
+      const row = await outgoing.take(instance);
+      if (row === null) return;
+      if (may.maySend) await send(row);
+      else await outgoing.failed(row, NOT_ALLOWED);
+    }
+  }
+
+  async function send(row: Outgoing): Promise<void> {
+    const rest = lastSentAt + 60_000 / may.sendsPerMinute - Date.now();
+    if (rest > 0) {
+      try {
+        await delay(rest, undefined, { signal });
+      } catch (error) {
+        await outgoing.putBack(row);
+        throw error;
+      }
+    }
+    lastSentAt = Date.now();
+    let answer: unknown;
+    try {
+      answer = await api.send(row);
+    } catch (error) {
+      if (!(error instanceof EvolutionError)) throw error;
+      if (error.neverArrived) {
+        await outgoing.putBack(row);
+        throw error;
+      }
+      if (error.code === 'evolution_unreachable') await settle(row);
+      else await outgoing.failed(row, error.message);
+      return;
+    }
+    await take(row, answer, { as: 'live' });
+  }
+
+  /** The message as the server has it becomes a row, whether or not its event is heard. */
+  async function take(row: Outgoing, message: unknown, telling: Telling): Promise<void> {
+    const id = readText(readObject(readObject(message)?.key)?.id);
+    if (id === null) {
+      await outgoing.failed(row, 'The server took it and answered without an id. Look at the phone.');
+      return;
+    }
+    await outgoing.sent(row, id);
+    const facts = new Facts();
+    const context = { own: readAddress(instance.ownJid), skip: new Set(instance.skip) };
+    readMessage(facts, message, telling, context);
+    await store.ingest(instance, [{ event: 'send.message', facts }]);
+  }
+
+  /** Whether a request that broke off was sent: what the server's history says when it has had time to write it. */
+  async function settle(row: Outgoing): Promise<void> {
+    const rest = row.startedAt + unsureMs - Date.now();
+    if (rest > 0) await delay(rest, undefined, { signal });
+    const from = new Date(row.startedAt - CLOCKS_MS);
+    const candidates: { id: string; message: unknown }[] = [];
+    for (let page = 1, pages = 1; page <= pages; page += 1) {
+      const answer = await api.messages(from, page, LOOK_PAGE);
+      pages = answer.pages ?? 1;
+      for (const message of answer.records) {
+        const id = isOutcome(row, message);
+        if (id !== null) candidates.push({ id, message });
+      }
+    }
+    const unclaimed = await outgoing.unclaimed(
+      instance,
+      candidates.map(({ id }) => id),
+    );
+    // Newest first: the last is the oldest.
+    const outcome = candidates.findLast(({ id }) => unclaimed.has(id));
+    if (outcome === undefined) await outgoing.failed(row, UNSURE);
+    else await take(row, outcome.message, { as: 'rest', readAt: Date.now() });
+  }
+
+  async function markAllRead(): Promise<void> {
+    for (const receipt of await outgoing.receipts(instance)) {
+      try {
+        if (may.mayMarkRead && receipt.messageIds.length > 0) await api.markRead(receipt);
+      } catch (error) {
+        const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
+        if (!isRefusal) throw error;
+        log.say('evolution_send_failed', { instance: instance.name, error: describe(error) });
+      }
+      await outgoing.receiptDone(receipt);
+    }
+  }
+
+  return {
+    wake(now) {
+      may = now;
+      if (Date.now() < notBefore) return;
+      again = true;
+      running ??= run().finally(() => {
+        running = null;
+      });
+    },
+    async idle() {
+      await running;
+    },
+  };
+}
+
+/** The id of a message in the server's history that says what the row says, to the same person; null: it does not. */
+function isOutcome(row: Outgoing, message: unknown): string | null {
+  const fields = readObject(message);
+  const key = readObject(fields?.key);
+  if (key?.fromMe !== true && key?.fromMe !== 'true') return null;
+  const to = readAddress(row.to);
+  const addresses = [key.remoteJid, key.remoteJidAlt, key.previousRemoteJid].map(readAddress);
+  if (!addresses.some((address: Address | null) => address !== null && address.alias === to?.alias))
+    return null;
+  return textOf(fields?.message) === row.text ? readText(key.id) : null;
+}

@@ -17,7 +17,11 @@ beforeAll(async () => {
   evolution = await startEvolutionServer();
 });
 afterAll(async () => {
+  const ended = children
+    .filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)
+    .map((child) => once(child, 'exit'));
   for (const child of children) child.kill('SIGKILL');
+  await Promise.all(ended);
   await evolution.close();
   await world.close();
 });

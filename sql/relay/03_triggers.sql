@@ -56,8 +56,8 @@ end
 $$;
 comment on function relay.lock_table(regclass, text) is 'Locks a partitioned table and its partitions for a change of its triggers, without a deadlock with writers.';
 
--- A row trigger of a partitioned table is one of each partition, but TRUNCATE of a partition fires only its own; and
--- nothing is passed on to tables that inherit without being partitions.
+-- A row trigger of a partitioned table is one of each partition, but a statement that names a partition fires only the
+-- statement triggers of that; and nothing is passed on to tables that inherit without being partitions.
 create or replace function relay.triggered_tables(published relay.catalogue) returns setof regclass
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -70,9 +70,9 @@ as $$
      where c.relkind in ('r', 'p')
   )
   select family.oid::regclass from family
-   where published.operation = 'TRUNCATE' or not family.is_partition
+   where published.level = 'statement' or not family.is_partition
 $$;
-comment on function relay.triggered_tables(relay.catalogue) is 'Tables on which a published event has a trigger: its own, those that inherit from it, and for TRUNCATE its partitions.';
+comment on function relay.triggered_tables(relay.catalogue) is 'Tables on which a published event has a trigger: its own, those that inherit from it, and at statement level its partitions.';
 
 -- Also what an earlier version named otherwise, and what stands on a table that has lost the name it was published for.
 create or replace function relay.drop_triggers(of_event text, of_operation text default null) returns void

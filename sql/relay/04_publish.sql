@@ -6,7 +6,7 @@
 --   relay.republish(event)                         makes trigger and function anew, from the catalogue
 --   relay.admit(role)                              lets a role insert events
 --   relay.notice_swaps()                           for the relays: tells of tables that were swapped
---   and their parts: find_table, cautions, overtaking_triggers, install, tell_all, note_unpublished
+--   and their parts: current_table, find_table, cautions, overtaking_triggers, install, tell_all, note_unpublished
 --
 -- One trigger and one function per event and operation; both carry their names, so that \d of the table reads
 -- as a list of its events. Whoever publishes gains no rights: the function belongs to the owner of the table if
@@ -26,14 +26,28 @@ end
 $$;
 comment on function relay.admit(name) is 'Lets a role insert into relay.events (account_id, event, payload only), call relay.emit(), and own capture functions.';
 
--- A name outlives a table: one that was swapped for another or made again has given its name away. One that was merely
--- renamed has not, and keeps its events under its new name.
+-- A name outlives a table: one that was swapped for another or made again has given its name away, and the other may
+-- have been renamed since. One that was merely renamed has not, and keeps its events under its new name.
+create or replace function relay.current_table(published relay.catalogue) returns regclass
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    case when relay.table_named(published.table_name) = published.on_table then published.on_table end,
+    (select holder
+       from unnest(published.table_name || published.known_as) with ordinality as known(name, place), relay.table_named(known.name) as holder
+      where holder <> published.on_table order by known.place desc limit 1),
+    (select c.oid from pg_class as c where c.oid = published.told_of),
+    published.on_table)
+$$;
+comment on function relay.current_table(relay.catalogue) is 'The table a published event belongs to now.';
+
 create or replace function relay.find_table(published relay.catalogue) returns relay.catalogue
 language plpgsql stable
 set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
 as $$
 begin
-  published.on_table := coalesce(relay.table_named(published.table_name), published.on_table);
+  published.on_table := relay.current_table(published);
   select format('%I.%I', n.nspname, c.relname) into published.table_name
     from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = published.on_table;
   return published;
@@ -55,9 +69,6 @@ begin
   end if;
   if published.level = 'row' and published.operation = 'UPDATE' and kind = 'p' then
     return next format('a row that moves to another partition of %s is no UPDATE for a row trigger; with level => ''statement'' it is', published.on_table);
-  end if;
-  if published.level = 'statement' and kind = 'p' then
-    return next format('statements that name a partition of %s instead of it are not captured; with level => ''row'' they are', published.on_table);
   end if;
   if exists (select from pg_attribute as a where a.attrelid = published.on_table and a.attgenerated = 'v' and not a.attisdropped) then
     return next format('virtual generated columns of %s are null in new and old; write their expression instead', published.on_table);
@@ -107,18 +118,24 @@ language sql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
   with swapped as (
-    update relay.catalogue as c set told_of = found.oid
-      from (select w.event, w.operation, relay.table_named(w.table_name)::oid as oid from relay.catalogue as w where w.table_name is not null) as found
-     where (c.event, c.operation) = (found.event, found.operation)
-       and found.oid <> c.on_table::oid and found.oid is distinct from c.told_of
-    returning c.event, c.table_name
+    update relay.catalogue as c set told_of = now.told_of, known_as = now.known_as
+      from (select w.event, w.operation, w.told_of as told_before, nullif(relay.current_table(w), w.on_table)::oid as told_of,
+                   case when own.name = any (w.table_name || w.known_as) then w.known_as else w.known_as || own.name end as known_as
+              from relay.catalogue as w
+              left join lateral (
+                select format('%I.%I', n.nspname, t.relname) as name
+                  from pg_class as t join pg_namespace as n on n.oid = t.relnamespace where t.oid = w.on_table) as own on true
+             where w.table_name is not null) as now
+     where (c.event, c.operation) = (now.event, now.operation)
+       and (c.told_of, c.known_as) is distinct from (now.told_of, now.known_as)
+    returning c.event, c.table_name, c.told_of is not null and c.told_of is distinct from now.told_before as is_news
   ),
   told as (
-    select relay.tell_all(min(event), table_name, 'table_replaced'), table_name from swapped group by table_name
+    select relay.tell_all(min(event), table_name, 'table_replaced'), table_name from swapped where is_news group by table_name
   )
   select table_name from told
 $$;
-comment on function relay.notice_swaps() is 'Called by the relays every second: tells every account to refetch, once, where another table has taken the name of a watched one. Returns such names; relay.check() says what to do.';
+comment on function relay.notice_swaps() is 'Called by the relays every second: remembers the names of watched tables, and tells every account to refetch, once, where another table has taken the name of a watched one. Returns such names; relay.check() says what to do.';
 
 create or replace function relay.note_unpublished(event text) returns void
 language sql volatile security definer
@@ -216,6 +233,7 @@ begin
     return 'unchanged';
   end if;
   wanted.told_of := null;
+  wanted.known_as := null;
   if current.on_table is distinct from wanted.on_table and current.event is not null then
     -- What was written to the table since it took the name, nobody has captured.
     perform relay.tell_all(wanted.event, wanted.table_name, 'table_replaced');
@@ -293,7 +311,7 @@ begin
     from relay.catalogue as c left join pg_class as t on t.oid = c.on_table
    where c.event = wanted.event and c.on_table is distinct from wanted.on_table
      -- A table that was dropped keeps no name; one that was swapped has given it away.
-     and (c.on_table is null or t.oid is not null and (relay.table_named(c.table_name) is null or relay.table_named(c.table_name) is distinct from wanted.on_table));
+     and (c.on_table is null or t.oid is not null and relay.current_table(c) is distinct from wanted.on_table);
   if taken_by is not null then
     raise exception 'relay.publish(event => %): the event exists already for %', quote_literal(event), taken_by
       using errcode = 'duplicate_object', hint = format('Choose another name, or first: select relay.unpublish(%L)', event);

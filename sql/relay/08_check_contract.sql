@@ -41,12 +41,12 @@ begin
     continue when published.operation = 'EMIT';
 
     -- The table, and the name it was published for.
-    named := relay.table_named(published.table_name);
+    named := relay.current_table(published);
     select * into watched from pg_class as c where c.oid = published.on_table;
     if named <> published.on_table then
       problem := 'table_replaced';
       object := published.table_name;
-      detail := format('Another table has this name now: %s. Nothing of what is written to it is captured.',
+      detail := format('Another table took this name: %s. What is written to it is not captured.',
         coalesce(format('the one it was published for is called %s', watched.oid::regclass), 'the one it was published for was dropped'));
       return next;
       continue;
@@ -59,7 +59,7 @@ begin
       return next;
       continue;
     end if;
-    if named is null and published.table_name is not null then
+    if relay.table_named(published.table_name) is null then
       problem := 'table_renamed';
       object := published.table_name;
       detail := format('It is called %s now, and goes on to be captured under that name.', published.on_table);
@@ -176,7 +176,7 @@ begin
           where relay.trigger_name(c.event, c.operation) = t.tgname
             and (c.on_table = t.tgrelid or t.tgrelid in (select child from relay.triggered_tables(c) as child)))
        and not exists (  -- its table has lost its name: said above
-         select from relay.catalogue as c where c.on_table = t.tgrelid and relay.table_named(c.table_name) is distinct from c.on_table)
+         select from relay.catalogue as c where c.on_table = t.tgrelid and relay.current_table(c) is distinct from c.on_table)
   loop
     problem := 'trigger_unpublished';
     detail := 'The trigger captures an event that is not in the contract for this table: what it records is sent twice, or to nobody.';

@@ -16,7 +16,7 @@ begin
     select f.event, f.on_table, count(*) as times, max(f.failed_at) as latest, (array_agg(f.error order by f.event_id desc))[1] as error
       from relay.failures as f
      -- Published again since, it may be cured.
-     where exists (select from relay.catalogue as c where c.event = f.event and c.published_at < f.failed_at)
+     where f.failed_at > (select max(c.published_at) from relay.catalogue as c where c.event = f.event)
      group by f.event, f.on_table order by 1, 2
   loop
     problem := 'captures_failed';
@@ -48,7 +48,7 @@ begin
            case when e.event = 'relay:unheard' then 'account_unknown' else 'event_overtaken' end as problem, count(*) as times
       from (select n.event, n.payload, n.created_at from relay.events as n order by n.xid desc limit 100000) as e
      where (e.event = 'relay:unheard' or e.event = 'relay:resync' and e.payload ->> 'reason' = 'overtaken')
-       and exists (select from relay.catalogue as c where c.event = e.payload ->> 'event' and c.published_at < e.created_at)
+       and e.created_at > (select max(c.published_at) from relay.catalogue as c where c.event = e.payload ->> 'event')
      group by 1, 2, 3 order by 1, 2, 3
   loop
     problem := found.problem;

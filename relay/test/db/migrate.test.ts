@@ -14,6 +14,7 @@ const ALL = [
   'relay/003_ascii',
   'relay/004_packs',
   'relay/005_capture',
+  'relay/006_known_names',
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',
@@ -377,6 +378,7 @@ describe('a database of version 0.1', () => {
       'relay/003_ascii',
       'relay/004_packs',
       'relay/005_capture',
+      'relay/006_known_names',
       'whatsapp/003_live_servers',
     ]);
     const { rows: kept } = await upgraded.pool.query(

@@ -163,6 +163,23 @@ describe('the table is another one', () => {
     expect(await codes()).toEqual([]);
   });
 
+  test('renamed first, and swapped under its new name, which is renamed too: the live one is found', async () => {
+    const tick = 'select relay.notice_swaps()';
+    expect(await clinic.heard('alter table public.orders rename to purchases', tick)).toEqual([]);
+    const swap = [
+      'create table public.purchases_new (like public.purchases including all)',
+      'alter table public.purchases rename to purchases_old',
+      tick,
+      'alter table public.purchases_new rename to purchases',
+    ];
+    expect(await clinic.heard(...swap, tick, tick)).toEqual([replaced]);
+    expect(await clinic.heard('alter table public.purchases rename to sales', tick)).toEqual([]);
+    expect(await codes()).toEqual(['table_replaced']);
+    await clinic.writer.query(`select relay.republish('o.created')`);
+    expect(await clinic.heard(insert(1).replace('orders', 'sales'))).toHaveLength(1);
+    expect(await codes()).toEqual([]);
+  });
+
   test('dropped: it is missing, and back when it is', async () => {
     await clinic.writer.query('drop table public.orders');
     expect(await codes()).toEqual(['table_missing']);

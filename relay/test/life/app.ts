@@ -19,12 +19,7 @@ export interface Table {
   ownTriggers: number;
 }
 
-export interface Session {
-  readonly client: pg.Client;
-  readonly name: string;
-}
-
-export const EXTRA_TYPES = ['int', 'bigint', 'numeric(12,2)', 'text'] as const;
+const EXTRA_TYPES = ['int', 'bigint', 'numeric(12,2)', 'text'] as const;
 
 export class App {
   readonly tables: Table[] = [];

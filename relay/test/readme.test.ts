@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot, variablesAsMarkdown } from '../config.ts';
 
@@ -28,4 +28,21 @@ test('the npm scripts it names exist', () => {
   for (const page of pages) {
     for (const [, name] of read(page).matchAll(/npm (?:run )?([a-z:0-9]+)/g)) expect(known).toContain(name);
   }
+});
+
+test('the page for the DBA explains every code of relay.check()', () => {
+  const folder = join(packageRoot, 'sql/relay');
+  const files = readdirSync(folder).filter((name) => name.includes('check'));
+  const sql = files.map((name) => readFileSync(join(folder, name), 'utf8')).join('\n');
+  // What is assigned to `problem`, also by way of CASE.
+  const assigned = [
+    ...sql.matchAll(
+      /problem :=([^;]*);|case when (c\.relrowsecurity[^,]*) end|case when (e\.event = [^,]*) end as problem/g,
+    ),
+  ];
+  const codes = assigned.flatMap(([text]) =>
+    [...text.matchAll(/(?:then|else|:=) '([a-z_]+)'/g)].map(([, code]) => code!),
+  );
+  expect(codes.length).toBeGreaterThan(25);
+  for (const code of codes) expect(read('docs/dba.md')).toContain(`\`${code}\``);
 });

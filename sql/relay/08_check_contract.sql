@@ -47,7 +47,8 @@ begin
       problem := 'table_replaced';
       object := published.table_name;
       detail := format('Another table took this name: %s. What is written to it is not captured.',
-        coalesce(format('the one it was published for is called %s', watched.oid::regclass), 'the one it was published for was dropped'));
+        case when watched.oid is null then 'the one it was published for was dropped'
+             else format('the one it was published for is called %s', watched.oid::regclass) end);
       return next;
       continue;
     end if;

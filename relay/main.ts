@@ -8,6 +8,7 @@ import { examine } from './commands/doctor.ts';
 import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
+import { runUninstall, type UninstallWish } from './commands/uninstall.ts';
 import { readSettings, type Settings, variablesAsText, version } from './config.ts';
 import { createPool, waitForDatabase } from './db/connect.ts';
 import { requireInstalled } from './db/installed.ts';
@@ -82,6 +83,21 @@ program
     const { migrations, sql } = await migrate({ databaseUrl, log, packs });
     const done = [...migrations, ...sql];
     print(done.length === 0 ? 'Nothing to do.' : done.map((name) => `applied ${name}`).join('\n'));
+  });
+
+program
+  .command('uninstall')
+  .description('says what Recado has made in the database; with --yes, removes it')
+  .option('--yes', 'removes it')
+  .option('--with-data', 'also where chats, messages or rows of the clinic go with it')
+  .option('--force', 'also where something of the application depends on it')
+  .action(async (wish: UninstallWish) => {
+    const { settings, log } = begin('uninstall');
+    const url = await openDatabase(settings, log, 'recado uninstall', {
+      patienceMs: PERSON_WAITS_MS,
+      installed: false,
+    });
+    print(await runUninstall(url, log, wish));
   });
 
 program
@@ -227,8 +243,7 @@ async function openDatabase(settings: Settings, log: Log, name: string, needs: N
 /** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
 function begin(role: string): { settings: Settings; log: Log } {
   const settings = readSettings(process.env, process.stdout.isTTY === true, role);
-  const quiet =
-    ['sql', 'trace', 'contract'].includes(role) || role === 'token' || role === 'tail' || role === 'migrate';
+  const quiet = ['sql', 'trace', 'contract', 'token', 'tail', 'migrate', 'uninstall'].includes(role);
   const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;
   const log = createLog(level, settings.log.pretty);
   log.say('process_starting', { role, version });

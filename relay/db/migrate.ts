@@ -5,14 +5,13 @@
 //   relay.clinic_migrations, …      which migrations of a pack ran: a pack may be added to a core that is further on
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { runner } from 'node-pg-migrate';
 import type pg from 'pg';
 import { packageRoot } from '../config.ts';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { alone } from './alone.ts';
 import { applySql, type Patience, patiently, sentenceOf } from './apply-sql.ts';
-import { openSession } from './connect.ts';
 import { upgradeFrom01 } from './upgrade-from-0-1.ts';
 
 /** What may be installed beside the relay itself. */
@@ -39,8 +38,6 @@ export interface Migrated {
   sql: string[];
 }
 
-/** Advisory lock of the runner, for the whole of its work. */
-const LOCK = '7205759403792';
 const PATIENCE_MS = 120_000;
 
 /**
@@ -53,7 +50,7 @@ const PATIENCE_MS = 120_000;
 export async function migrate(options: MigrateOptions): Promise<Migrated> {
   const { log, packs = [], patienceMs = PATIENCE_MS, root = packageRoot } = options;
   const how = { log, patienceMs, root };
-  return alone(options, async (session) => {
+  return alone({ ...options, name: 'recado migrate' }, async (session) => {
     await upgradeFrom01(session, how);
     await refuseNewer(session, root);
     await prepare(session);
@@ -69,36 +66,6 @@ export async function migrate(options: MigrateOptions): Promise<Migrated> {
       log.say('migrated', { migrations: migrations.length, sql: sql.length });
     return { migrations, sql };
   });
-}
-
-/** Runs `work` on a connection of its own, while no other runner is at it. */
-async function alone<T>(
-  { databaseUrl, log }: Pick<MigrateOptions, 'databaseUrl' | 'log'>,
-  work: (session: pg.Client) => Promise<T>,
-): Promise<T> {
-  const session = await openSession({ url: databaseUrl, name: 'recado migrate' });
-  session.on('notice', ({ message }) => log.say('migrate_said', { message: message ?? '' }));
-  try {
-    // Every name in our files is qualified, and this proves it. Locks are waited for briefly, since writers queue
-    // behind whoever waits; then the work is tried again.
-    await session.query(`
-      set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning;
-      set lock_timeout = '1s'; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0`);
-    // Trying in a loop, not waiting in pg_advisory_lock(): that would hold a snapshot, for which CREATE INDEX
-    // CONCURRENTLY of the first runner would wait for ever.
-    for (let attempt = 1; !(await tryLock(session)); attempt += 1) {
-      if (attempt === 1) log.say('migrate_waiting');
-      await delay(100);
-    }
-    return await work(session);
-  } finally {
-    await session.end();
-  }
-}
-
-async function tryLock(session: pg.Client): Promise<boolean> {
-  const { rows } = await session.query<{ locked: boolean }>(`select pg_try_advisory_lock(${LOCK}) as locked`);
-  return rows[0]!.locked;
 }
 
 async function prepare(session: pg.Client): Promise<void> {

@@ -32,7 +32,7 @@ async function states(app: pg.Client): Promise<unknown> {
   const { rows } = await app.query(
     `select current_setting('search_path') as path, current_setting('enable_seqscan') as seqscan,
             current_setting('timezone') as timezone, (select count(*)::int from pg_listening_channels()) as listening,
-            (select count(*)::int from pg_locks where locktype = 'advisory') as locks`,
+            (select count(*)::int from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())) as locks`,
   );
   return rows[0];
 }
@@ -42,6 +42,7 @@ withPgbouncer('pgbouncer in transaction mode (needs the Debian package pgbouncer
     { args: ['migrate'], migrated: false },
     { args: ['migrate', '--clinic'], migrated: false },
     { args: ['migrate'], migrated: true },
+    { args: ['uninstall', '--yes'], migrated: true },
     { args: ['relay'], migrated: true },
     { args: ['evolution'], migrated: true },
     { args: ['tail'], migrated: true },

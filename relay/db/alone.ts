@@ -1,0 +1,56 @@
+// One at a time: whoever changes what Recado has made in a database holds an advisory lock for the whole of its work.
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { RecadoError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { openSession } from './connect.ts';
+
+const LOCK = '7205759403792';
+/** A migration that retries for its busy tables holds it as long. */
+const PATIENCE_MS = 600_000;
+
+export interface AloneOptions {
+  databaseUrl: string;
+  /** What the session does, as pg_stat_activity.application_name shows it. */
+  name: string;
+  log: Log;
+}
+
+/**
+ * Runs `work` on a connection of its own, while no other runner is at it.
+ * @throws RecadoError `migrate_locked`: another one did not end in ten minutes
+ */
+export async function alone<T>(
+  { databaseUrl, name, log }: AloneOptions,
+  work: (session: pg.Client) => Promise<T>,
+): Promise<T> {
+  const session = await openSession({ url: databaseUrl, name });
+  session.on('notice', ({ message }) => log.say('migrate_said', { message: message ?? '' }));
+  try {
+    // Every name in our files is qualified, and this proves it. Locks are waited for briefly, since writers queue
+    // behind whoever waits; then the work is tried again.
+    await session.query(`
+      set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning;
+      set lock_timeout = '1s'; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0`);
+    // Trying in a loop, not waiting in pg_advisory_lock(): that would hold a snapshot, for which CREATE INDEX
+    // CONCURRENTLY of the first runner would wait for ever.
+    for (let attempt = 1; !(await tryLock(session)); attempt += 1) {
+      if (attempt === 1) log.say('migrate_waiting');
+      if (attempt > PATIENCE_MS / 100) {
+        throw new RecadoError(
+          'migrate_locked',
+          `Another "recado migrate" or "recado uninstall" has held this database for ${PATIENCE_MS / 60_000} minutes: look for it in pg_stat_activity, and end its session if it hangs. Nothing was changed.`,
+        );
+      }
+      await delay(100);
+    }
+    return await work(session);
+  } finally {
+    await session.end();
+  }
+}
+
+async function tryLock(session: pg.Client): Promise<boolean> {
+  const { rows } = await session.query<{ locked: boolean }>(`select pg_try_advisory_lock(${LOCK}) as locked`);
+  return rows[0]!.locked;
+}

@@ -1,23 +1,22 @@
-// recado/client: a thin layer over socket.io-client, for browsers and for Node. It imports nothing else.
+// recado-client: a thin layer over socket.io-client, for browsers and for Node.
 //
-// The stock client does without it and resumes by itself. What this adds: typed events, load-then-subscribe (and again
-// whenever the relay says relay:resync), a position that survives a reload of the page, and a token that is renewed
-// before it expires.
-//
-//   import { connect } from 'recado/client';
-//   import type { ServerToClientEvents } from './events.ts';  // recado contract --format typescript
-//
-//   const client = connect<ServerToClientEvents>({
-//     url: 'https://relay.example.com',
-//     token: () => session.accessToken(),
-//     async getState() {
-//       const { doctors, position } = await (await fetch('/api/doctors')).json();
-//       show(doctors);
-//       return position;
-//     },
-//   });
-//   client.on('doctors.deleted', (id) => hide(id));
+// The stock client does without it and resumes by itself. What this adds: typed events, lists that are loaded and then
+// kept up to date, state that is loaded again after relay:resync, and a token that is renewed before it expires.
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
+import { EventedList, type FedList, type Feed, type LiveList, type LiveListOptions } from './live-list.ts';
+import { Listeners, type Store } from './store.ts';
+
+export {
+  type LiveList,
+  type LiveListOptions,
+  type LiveListValue,
+  type PayloadOf,
+  type Reducer,
+  type Rows,
+  remove,
+  upsert,
+} from './live-list.ts';
+export type { Store } from './store.ts';
 
 /** A handler per event, as `recado contract --format typescript` prints them. */
 export type AnyEvents = Record<string, (payload: unknown, position: string) => void>;
@@ -25,23 +24,21 @@ export type AnyEvents = Record<string, (payload: unknown, position: string) => v
 export interface ConnectOptions {
   /** Of the relay; the page's own origin by default. */
   url?: string;
-  /** Asked before every connection, and before the token of a live one expires. */
+  /** Asked before every connection, and before the token of a live one expires. May fail: it is asked again. */
   token: () => string | Promise<string>;
   /**
    * Loads what is shown and returns its position: what `relay.position()` said in the transaction that selected it.
    * Called before the first connection, and again after a relay:resync. Events from that position on follow, none of
-   * them twice. Without it a client begins at now, and onResync has to fetch what is shown.
+   * them twice. For one request that loads the whole page; liveList() is for lists with requests of their own.
    */
   getState?: () => Promise<string>;
-  /** Something was missed that cannot be told event by event. With getState nothing is left to do here. */
+  /** Something was missed that cannot be told event by event. getState and live lists load again by themselves. */
   onResync?: (reason: string) => void;
-  /** The relay refuses the token for good (token_expired, token_revoked, …), or token() or getState() failed. */
-  onError?: (error: ClientError) => void;
   /**
-   * Keeps the position in sessionStorage under this name, so that a page that is loaded again goes on where it was
-   * instead of calling getState(). For applications that keep what they show as well; one name per user.
+   * The relay refuses the token (token_expired, token_revoked, …), or code of the application failed:
+   * token_unavailable, state_unavailable, load_failed, reducer_failed, handler_failed.
    */
-  keepPosition?: string;
+  onError?: (error: ClientError) => void;
   /** For socket.io-client, besides what is set here. */
   socket?: Partial<ManagerOptions & SocketOptions>;
 }
@@ -49,12 +46,26 @@ export interface ConnectOptions {
 export interface ClientError {
   readonly code: string;
   readonly message: string;
+  /** What was thrown. */
+  readonly cause?: unknown;
 }
 
-export interface Client<Events extends object> {
-  /** @returns how to take the handler off */
+/**
+ * connecting: not live yet; what is shown may be loading. live: events arrive as they commit.
+ * reconnecting: cut off; what is missed arrives later. refused: no connection until `socket.connect()`.
+ */
+export type Status = 'connecting' | 'live' | 'reconnecting' | 'refused' | 'closed';
+
+export interface Client<Events extends object = AnyEvents> {
+  /**
+   * A handler that throws is reported as handler_failed and not given its event again.
+   * @returns how to take the handler off
+   */
   on<E extends keyof Events & string>(event: E, handler: Events[E]): () => void;
-  /** What was seen: every event up to it has been handled. null: nothing yet. */
+  /** Loads rows and keeps them up to date with events. It works until it or the client is closed. */
+  liveList<Row>(options: LiveListOptions<Row, Events>): LiveList<Row>;
+  readonly status: Store<Status>;
+  /** Every event up to it has been handed to its handlers. null: nothing yet. */
   readonly position: string | null;
   /** The socket beneath, for what is not here. */
   readonly socket: Socket;
@@ -70,15 +81,18 @@ const RENEW_BEFORE_MS = 30_000;
 /** Timers over 24.8 days fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+/** Connects in a microtask: handlers and lists that are added in the same tick miss nothing. */
 export function connect<Events extends object = AnyEvents>(options: ConnectOptions): Client<Events> {
-  const { url, token, getState, onResync, onError, keepPosition } = options;
+  const { url, token, getState, onResync, onError } = options;
   const handlers = new Map<string, Set<Handler>>();
-  const store = keepPosition === undefined ? null : storeOf(keepPosition);
-  let position: string | null = store?.read() ?? null;
+  const lists = new Set<FedList>();
+  const timers = new Set<ReturnType<typeof setTimeout>>();
+  const statusListeners = new Listeners();
+  let status: Status = 'connecting';
+  let position: string | null = null;
   let failures = 0;
-  let closed = false;
-  let retry: ReturnType<typeof setTimeout> | undefined;
-  let renewal: ReturnType<typeof setTimeout> | undefined;
+  let cancelRetry = () => {};
+  let cancelRenewal = () => {};
 
   const settings: Partial<ManagerOptions & SocketOptions> = {
     ...options.socket,
@@ -87,114 +101,180 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
   };
   const socket = url === undefined ? io(settings) : io(url, settings);
 
-  // Before handlers of the socket itself, and for every event.
   socket.onAny((event: string, ...args: unknown[]) => {
-    // Set() of now: a handler may take itself off. One that throws is given its event again after a reconnect.
-    for (const handler of new Set(handlers.get(event))) handler(...args);
     const last = args.at(-1);
-    if (typeof last === 'string') remember(last);
-    if (event === 'relay:ready') onReady(args[0]);
-    if (event === 'relay:resync') onMissed(args[0]);
+    const seen = typeof last === 'string' ? last : null;
+    if (event === 'relay:resync') {
+      missed(args[0], seen);
+      return;
+    }
+    if (seen !== null) position = seen;
+    if (event === 'relay:ready') {
+      failures = 0;
+      become('live');
+      renewAt(args[0]);
+      for (const list of [...lists]) list.start();
+    }
+    for (const list of [...lists]) list.take(event, args[0], seen ?? '');
+    handle(event, args);
   });
-  socket.on('disconnect', () => clearTimeout(renewal));
+  socket.on('disconnect', () => {
+    cancelRenewal();
+    if (status === 'live') become('reconnecting');
+  });
   socket.on('connect_error', (error: Error & { data?: { code?: unknown } }) => {
     const code = error.data?.code;
     // Without a code it is the network, and the socket comes back by itself.
     if (typeof code !== 'string') return;
+    become('refused');
     onError?.({ code, message: error.message });
     // The next token may be fresh. Any other refusal stays one until the application does something.
-    if (code === 'token_expired') later(() => socket.connect());
+    if (code === 'token_expired') retry(() => socket.connect());
   });
 
   async function begin(): Promise<void> {
+    if (status === 'closed') return;
     if (getState && position === null) {
       try {
         const loaded = await getState();
-        if (closed) return;
-        remember(loaded);
+        if (isClosed()) return;
+        position = loaded;
       } catch (error) {
         failed('state_unavailable', error);
-        later(() => void begin());
+        retry(() => void begin());
         return;
       }
+      for (const list of [...lists]) list.start();
     }
     socket.connect();
   }
 
-  /** Our own position is what counts: the pid and the offset that socket.io-client remembers are left out. */
+  /** Our own position counts: the pid and the offset that socket.io-client remembers are left out. */
   async function authenticate(send: (data: object) => void): Promise<void> {
+    // A slow answer must not speak for a later connection.
+    const { engine } = socket.io;
+    const isCurrent = () => !isClosed() && socket.io.engine === engine && socket.active;
     try {
       const given = await token();
+      if (!isCurrent()) return;
       send({ token: given, ...(position !== null && { position }), pid: undefined, offset: undefined });
     } catch (error) {
       failed('token_unavailable', error);
+      if (!isCurrent()) return;
       socket.disconnect();
-      later(() => socket.connect());
+      retry(() => socket.connect());
     }
   }
 
-  function onReady(payload: unknown): void {
-    failures = 0;
-    renewAt(payload);
-  }
-
-  function onMissed(payload: unknown): void {
+  function missed(payload: unknown, seen: string | null): void {
+    for (const list of [...lists]) list.reset();
+    position = seen;
     onResync?.(textOf(payload, 'reason') ?? 'unknown');
-    if (!getState || closed) return;
+    handle('relay:resync', [payload, seen]);
+    if (isClosed()) return;
+    if (!getState) {
+      become('live');
+      for (const list of [...lists]) list.start();
+      return;
+    }
     // Not while connected: what arrives during the load may be in the loaded state already.
     socket.disconnect();
-    forget();
+    become('connecting');
+    position = null;
     if (failures === 0) {
       failures = 1;
       void begin();
-    } else later(() => void begin());
+    } else retry(() => void begin());
+  }
+
+  /** Set() of now: a handler may take itself off. One that throws must not keep others from theirs. */
+  function handle(event: string, args: unknown[]): void {
+    for (const handler of new Set(handlers.get(event))) {
+      try {
+        handler(...args);
+      } catch (error) {
+        failed('handler_failed', error);
+      }
+    }
   }
 
   function renewAt(payload: unknown): void {
-    clearTimeout(renewal);
+    cancelRenewal();
     const remaining = Date.parse(textOf(payload, 'expiresAt') ?? '') - Date.now();
     if (!(remaining > 0)) return;
     const pause = Math.max(remaining - RENEW_BEFORE_MS, remaining * 0.9);
-    if (pause < LONGEST_TIMER_MS) renewal = setTimeout(() => void renew(), pause);
+    if (pause < LONGEST_TIMER_MS) cancelRenewal = after(pause, () => void renew());
   }
 
   /** Where it fails, the relay closes the connection when the token expires, and the next one asks again. */
   async function renew(): Promise<void> {
     try {
       const given = await token();
-      socket.emit('auth:refresh', given, renewAt);
+      if (socket.connected) socket.emit('auth:refresh', given, renewAt);
     } catch (error) {
       failed('token_unavailable', error);
     }
   }
 
-  function remember(seen: string): void {
-    position = seen;
-    store?.write(seen);
+  function isClosed(): boolean {
+    return status === 'closed';
   }
 
-  function forget(): void {
-    position = null;
-    store?.write(null);
+  function become(next: Status): void {
+    if (status === next || isClosed()) return;
+    status = next;
+    statusListeners.call();
   }
 
   function failed(code: string, error: unknown): void {
-    onError?.({ code, message: error instanceof Error ? error.message : String(error) });
+    const message = error instanceof Error ? error.message : String(error);
+    onError?.({ code, message, cause: error });
+    // Nobody listens: a bug in a handler or a reducer must show. It ends up where other uncaught errors do.
+    if (!onError && (code === 'handler_failed' || code === 'reducer_failed')) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 
-  function later(work: () => void): void {
-    clearTimeout(retry);
-    const pause = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** failures) * (0.5 + Math.random() / 2);
-    failures += 1;
-    retry = setTimeout(() => {
-      if (!closed) work();
+  function after(pause: number, work: () => void): () => void {
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      work();
     }, pause);
+    timers.add(timer);
+    return () => {
+      timers.delete(timer);
+      clearTimeout(timer);
+    };
   }
 
-  void begin();
+  function later(work: () => void, attempts: number): () => void {
+    const pause = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempts) * (0.5 + Math.random() / 2);
+    return after(pause, work);
+  }
+
+  function retry(work: () => void): void {
+    if (isClosed()) return;
+    cancelRetry();
+    cancelRetry = later(work, failures);
+    failures += 1;
+  }
+
+  const feed: Feed = {
+    get positioned() {
+      return position !== null;
+    },
+    later,
+    failed,
+    leave: (list) => void lists.delete(list),
+  };
+
+  queueMicrotask(() => void begin());
 
   return {
     socket,
+    status: { get: () => status, subscribe: statusListeners.add },
     get position() {
       return position;
     },
@@ -203,10 +283,18 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
       handlers.set(event, known.add(handler as Handler));
       return () => void known.delete(handler as Handler);
     },
+    liveList<Row>(listOptions: LiveListOptions<Row, Events>) {
+      const list = new EventedList<Row, Events>(feed, listOptions);
+      if (isClosed()) list.close();
+      else lists.add(list);
+      // Not at once: React's StrictMode makes each list twice and closes the first.
+      queueMicrotask(() => list.start());
+      return list;
+    },
     close() {
-      closed = true;
-      clearTimeout(retry);
-      clearTimeout(renewal);
+      become('closed');
+      for (const timer of timers) clearTimeout(timer);
+      for (const list of [...lists]) list.close();
       socket.disconnect();
     },
   };
@@ -216,28 +304,4 @@ function textOf(payload: unknown, field: string): string | undefined {
   const value =
     typeof payload === 'object' && payload !== null ? (payload as Record<string, unknown>)[field] : null;
   return typeof value === 'string' ? value : undefined;
-}
-
-interface Storage {
-  getItem(name: string): string | null;
-  setItem(name: string, value: string): void;
-  removeItem(name: string): void;
-}
-
-/** sessionStorage: each tab has its own. Where it is missing, forbidden or full, nothing is kept. */
-function storeOf(name: string): { read(): string | null; write(position: string | null): void } {
-  const tryTo = <T>(work: (storage: Storage) => T): T | null => {
-    try {
-      const { sessionStorage } = globalThis as { sessionStorage?: Storage };
-      return sessionStorage ? work(sessionStorage) : null;
-    } catch {
-      return null;
-    }
-  };
-  return {
-    read: () => tryTo((storage) => storage.getItem(name)),
-    write: (position) => {
-      tryTo((storage) => (position === null ? storage.removeItem(name) : storage.setItem(name, position)));
-    },
-  };
 }

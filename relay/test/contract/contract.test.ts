@@ -77,7 +77,7 @@ describe('JSON Schema', () => {
 describe('TypeScript', () => {
   /** What tsc says about a program that uses the printed types. */
   async function compile(program: string): Promise<string> {
-    // Beneath our package.json, so that socket.io-client and recado/client are found.
+    // Beneath our package.json, so that socket.io-client is found.
     await mkdir(join(packageRoot, 'artifacts'), { recursive: true });
     const folder = await mkdtemp(join(packageRoot, 'artifacts', 'contract-'));
     try {
@@ -122,18 +122,6 @@ describe('TypeScript', () => {
       socket.on('relay:position', (position: string) => void position);
       socket.emit('auth:refresh', 'token', (answer) => { if (!answer.ok) console.log(answer.code); });
       function location(reason: 'retention') { void reason; }`);
-    expect(said).toBe('');
-  });
-
-  test('compiles with recado/client, as a package finds it', async () => {
-    const said = await compile(`
-      import { connect } from 'recado/client';
-      import type { ServerToClientEvents } from './events.ts';
-      const client = connect<ServerToClientEvents>({ token: async () => 'token', getState: async () => 'position' });
-      const off: () => void = client.on('doctors.busy', ({ isBusy }, position) => { const b: boolean = isBusy; void [b, position, off]; });
-      // @ts-expect-error There is no such event.
-      client.on('doctors.delted', () => {});
-      client.close();`);
     expect(said).toBe('');
   });
 

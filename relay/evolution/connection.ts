@@ -245,8 +245,10 @@ export function openConnection(options: ConnectionOptions): Connection {
         try {
           if ((await api.subscription()) !== subscription && !lost) {
             log.say('evolution_subscribed_again', { instance: instance.name });
-            await api.subscribe();
-            void readGap();
+            // What is emitted from now on comes behind what was not.
+            const gap = api.subscribe().then(readGap);
+            intake.waitFor(gap);
+            await gap;
           }
         } catch (error) {
           // Gone, or the key was changed: the next attempt to subscribe says so on the row.

@@ -319,6 +319,143 @@ test('names that only the address book or the groups know are read over REST', a
   );
 });
 
+test('history that reached the server while nobody listened is read, however old it is', async () => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  fake.message({ text: 'today' });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 1,
+  );
+  await evolution.down();
+  const tenDaysAgo = Math.floor(Date.now() / 1_000) - 10 * 86_400;
+  for (let n = 0; n < 5; n++) fake.message({ text: `old ${n}`, messageTimestamp: tenDaysAgo + n }, true);
+  await evolution.up();
+  // Makes the namespace.
+  fake.message({ text: 'after' });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 7,
+  );
+});
+
+test('one record that the database cannot take does not cost the others of its page', async () => {
+  const evolution = await server();
+  const fake = addFake(evolution);
+  for (let n = 0; n < 30; n++) fake.message({ text: `m${n}`, messageTimestamp: 1795281000 + n }, true);
+  // Refused by the database, not by the reading.
+  await world.rows(`create function evolution.refuse_poison() returns trigger language plpgsql as
+    $$begin if new.content = 'm7' then raise check_violation; end if; return new; end$$`);
+  await world.rows(
+    'create trigger poison before insert on evolution.messages for each row execute function evolution.refuse_poison()',
+  );
+  try {
+    await insert(fake, evolution.url);
+    await until(
+      () => contents(fake),
+      (c) => c.length === 29,
+    );
+    await until(
+      () => world.rows('select reason from evolution.rejected where "instanceName" = $1', [fake.name]),
+      (rejected) => rejected.length === 1,
+    );
+  } finally {
+    await world.rows('drop function evolution.refuse_poison() cascade');
+  }
+});
+
+test('two tenants may call their instances alike, on servers of their own', async () => {
+  const [one, other] = [await server(), await server()];
+  const fakes = [one.add('principal'), other.add('principal')];
+  for (const [n, to] of [one, other].entries())
+    await world.rows(
+      'insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)',
+      ['principal', `tenant-${n}`, to.url, fakes[n]!.token],
+    );
+  for (const fake of fakes) fake.message({ text: 'oi' });
+  await until(
+    () => world.rows('select 1 from evolution.messages where "instanceName" = $1', ['principal']),
+    (rows) => rows.length === 2,
+  );
+  await expect(world.rows(`select evolution.request_sync('principal')`)).rejects.toThrow(/several tenants/);
+  await expect(
+    world.rows('insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)', [
+      'principal',
+      'a-third',
+      `${one.url}/`,
+      'k',
+    ]),
+  ).rejects.toThrow(/belongs_to_one_tenant/);
+});
+
+test('what comes in within the second of our answer is unread', async () => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  const now = Math.floor(Date.now() / 1_000);
+  const jid = '5511999990000@s.whatsapp.net';
+  fake.message({
+    text: 'resposta',
+    jid,
+    messageTimestamp: now,
+    key: { id: 'A', remoteJid: jid, fromMe: true },
+  });
+  fake.message({ text: 'e agora?', jid, messageTimestamp: now });
+  await until(
+    () =>
+      world.rows('select 1 from evolution.chats where "instanceName" = $1 and "unreadCount" = 1', [
+        fake.name,
+      ]),
+    (rows) => rows.length === 1,
+  );
+});
+
+test('the name in the address book wins over what somebody calls himself', async () => {
+  const evolution = await server();
+  const fake = await connect(evolution);
+  const jid = '5511999990007@s.whatsapp.net';
+  fake.message({ text: 'oi', jid, pushName: 'aninha ✨' });
+  const name = () =>
+    world.rows<{ contactName: string }>(
+      'select "contactName" from evolution.chats where "whatsappChatId" = $1 and "instanceName" = $2',
+      [jid, fake.name],
+    );
+  await until(name, (rows) => rows[0]?.contactName === 'aninha ✨');
+  fake.emit('contacts.upsert', [{ remoteJid: jid, pushName: 'Ana Souza' }]);
+  await until(name, (rows) => rows[0]?.contactName === 'Ana Souza');
+  fake.message({ text: 'tudo bem?', jid, pushName: 'aninha' });
+  await until(
+    () => contents(fake),
+    (c) => c.length === 2,
+  );
+  expect((await name())[0]?.contactName).toBe('Ana Souza');
+});
+
+test('a first reading is told as one event; a chat comes with its time', async () => {
+  const evolution = await server();
+  const fake = addFake(evolution);
+  for (let n = 0; n < 40; n++)
+    fake.message(
+      { text: `m${n}`, jid: `55119998${10000 + (n % 8)}@s.whatsapp.net`, messageTimestamp: 1795281000 + n },
+      true,
+    );
+  await insert(fake, evolution.url);
+  const told = async (event: string) =>
+    (await eventsOf(world, `t-${fake.name}`)).filter((e) => e.event === event);
+  await until(
+    () => told('chat:synced'),
+    (events) => events.length === 1,
+  );
+  expect((await told('chat:synced'))[0]?.payload).toEqual({
+    instanceName: fake.name,
+    chats: 8,
+    messages: 40,
+  });
+  expect(await told('chat:message')).toEqual([]);
+  const chats = await told('chat:new');
+  expect(chats).toHaveLength(8);
+  for (const { payload } of chats) expect(payload.lastMessageAt).toEqual(expect.any(String));
+});
+
 test('a requested sync reads what is old and was never heard', async () => {
   const evolution = await server();
   const fake = await connect(evolution);

@@ -1,5 +1,6 @@
-// A worker in a process of its own, for the test that kills it. The last argument is the database.
+// A worker in a process of its own, for the tests that kill it: process.ts <database> [pace as JSON].
 import pg from 'pg';
+import type { Pace } from '../../evolution/connection.ts';
 import { startEvolutionWorker } from '../../evolution/worker.ts';
 import { createLog } from '../../log.ts';
 
@@ -10,5 +11,5 @@ await startEvolutionWorker({
   pool,
   connectionString: url,
   log: createLog('debug', false),
-  pace: { namespaceMs: 50 },
+  pace: { namespaceMs: 50, ...(JSON.parse(process.argv[3] ?? '{}') as Partial<Pace>) },
 });

@@ -48,6 +48,7 @@ create table evolution.outgoing (
   "quotedMessageId" text,
   "sentBy" text,
   status text not null default 'QUEUED',
+  "reasonCode" text,
   reason text,
   "whatsappMessageId" text,
   "createdAt" timestamptz(3) not null default now(),
@@ -67,6 +68,7 @@ comment on column evolution.outgoing.media is '{"kind": "image" | "video" | "aud
 comment on column evolution.outgoing."quotedMessageId" is 'whatsappMessageId of the message that is answered.';
 comment on column evolution.outgoing."sentBy" is 'Who wrote it, in the application''s words.';
 comment on column evolution.outgoing.status is 'QUEUED, SENDING, then the message''s own status; FAILED: see reason.';
+comment on column evolution.outgoing."reasonCode" is 'sending_not_allowed, send_unsure, send_without_id, evolution_refused, evolution_not_found, evolution_unauthorized.';
 comment on column evolution.outgoing.reason is 'Why it was not sent, or why that is not known.';
 
 create table evolution.receipts (

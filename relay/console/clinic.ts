@@ -82,6 +82,11 @@ from message where c.id = message."chatId"`,
   read: `update evolution.chats set "unreadCount" = 0
 where id = $2 and "tenantId" = $1`,
 
+  reply: `insert into evolution.outgoing ("tenantId", "instanceName",
+  "chatId", text, "sentBy")
+select "tenantId", "instanceName", id, $3, 'Recepção' from evolution.chats
+where id = $2 and "tenantId" = $1 and "instanceName" is not null`,
+
   sync: `insert into evolution.chats ("tenantId", "whatsappChatId",
   "contactName", "contactNumber", "lastMessageAt", "unreadCount")
 select $1, jid, name, number, now(), unread from (values
@@ -180,11 +185,14 @@ const MESSAGES = [
   'Preciso estar em jejum?',
 ];
 
+const REPLIES = ['Bom dia! Como podemos ajudar?', 'Temos horário às 15h30.', 'Combinado, até lá!'];
+
 /** From $3 on. */
 function chosen(action: ActionName, instance: string | null): unknown[] {
   if (action === 'arrive') return [oneOf(PATIENTS), timeOfDay(0), timeOfDay(30)];
   if (action === 'addDoctor') return [oneOf(DOCTORS)];
   if (action === 'message') return [oneOf(MESSAGES)];
+  if (action === 'reply') return [oneOf(REPLIES)];
   return instance === null ? [] : [instance];
 }
 

@@ -68,17 +68,17 @@ export class OutgoingStore {
   /** The message has this id; its status follows from the message from now on. */
   async sent({ id }: Outgoing, whatsappMessageId: string): Promise<void> {
     await this.#pool.query(
-      `update evolution.outgoing set status = 'PENDING', reason = null, "whatsappMessageId" = $2, "finishedAt" = clock_timestamp()
+      `update evolution.outgoing set status = 'PENDING', "reasonCode" = null, reason = null, "whatsappMessageId" = $2, "finishedAt" = clock_timestamp()
         where id = $1 and status = 'SENDING'`,
       [id, whatsappMessageId],
     );
   }
 
-  async failed({ id }: Outgoing, reason: string): Promise<void> {
+  async failed({ id }: Outgoing, code: string, reason: string): Promise<void> {
     await this.#pool.query(
-      `update evolution.outgoing set status = 'FAILED', reason = $2, "finishedAt" = clock_timestamp()
+      `update evolution.outgoing set status = 'FAILED', "reasonCode" = $2, reason = $3, "finishedAt" = clock_timestamp()
         where id = $1 and status = 'SENDING'`,
-      [id, reason],
+      [id, code, reason],
     );
   }
 

@@ -73,7 +73,7 @@ export function createSender(options: SenderOptions): Sender {
       const row = await outgoing.take(instance);
       if (row === null) return;
       if (may.maySend) await send(row);
-      else await outgoing.failed(row, NOT_ALLOWED);
+      else await outgoing.failed(row, 'sending_not_allowed', NOT_ALLOWED);
     }
   }
 
@@ -98,7 +98,7 @@ export function createSender(options: SenderOptions): Sender {
         throw error;
       }
       if (error.code === 'evolution_unreachable') await settle(row);
-      else await outgoing.failed(row, error.message);
+      else await outgoing.failed(row, error.code, error.message);
       return;
     }
     await take(row, answer, { as: 'live' });
@@ -108,7 +108,8 @@ export function createSender(options: SenderOptions): Sender {
   async function take(row: Outgoing, message: unknown, telling: Telling): Promise<void> {
     const id = readText(readObject(readObject(message)?.key)?.id);
     if (id === null) {
-      await outgoing.failed(row, 'The server took it and answered without an id. Look at the phone.');
+      const reason = 'The server took it and answered without an id. Look at the phone.';
+      await outgoing.failed(row, 'send_without_id', reason);
       return;
     }
     await outgoing.sent(row, id);
@@ -138,7 +139,7 @@ export function createSender(options: SenderOptions): Sender {
     );
     // Newest first: the last is the oldest.
     const outcome = candidates.findLast(({ id }) => unclaimed.has(id));
-    if (outcome === undefined) await outgoing.failed(row, UNSURE);
+    if (outcome === undefined) await outgoing.failed(row, 'send_unsure', UNSURE);
     else await take(row, outcome.message, { as: 'rest', readAt: Date.now() });
   }
 

@@ -86,6 +86,14 @@ export class Clinic {
         chat && this.#setChat({ ...chat, ...updates }, `${updates.unreadCount ?? chat.unreadCount} não lidas`)
       );
     },
+    'message:outgoing': ({ chatId, status, reasonCode }) => {
+      const chat = this.#chats.get(chatId);
+      const because = REASONS[reasonCode] ?? 'o servidor recusou';
+      const sending = { SENDING: 'enviando…', FAILED: `não enviada: ${because}` }[status] ?? '';
+      return chat && this.#setChat({ ...chat, sending }, sending || 'mensagem enviada');
+    },
+    // The session loads the lists again.
+    'chat:synced': ({ instanceName, chats }) => `${instanceName}: ${chats} conversas carregadas`,
     'chat:merged': ({ chatId }) => {
       this.#chats.delete(chatId);
       return 'Duas conversas viraram uma';
@@ -201,16 +209,18 @@ export class Clinic {
     label(row, name, ['deleteDoctor']);
   }
 
-  #fillChat(row, { contactName, lastMessage, unreadCount }) {
+  #fillChat(row, { contactName, lastMessage, unreadCount, instanceName, sending }) {
     const unread = unreadCount === 0 ? '' : `${unreadCount} ${unreadCount === 1 ? 'não lida' : 'não lidas'}`;
     fill(row, {
       mark: initials(contactName),
       name: contactName,
-      detail: lastMessage ?? 'Sem mensagens',
+      detail: sending || (lastMessage ?? 'Sem mensagens'),
       tag: unread,
     });
     row.classList.toggle('unread', unreadCount > 0);
-    label(row, contactName, unreadCount > 0 ? ['message', 'read'] : ['message']);
+    // A chat of an instance is written to; the others are only samples.
+    const write = instanceName === null ? 'message' : 'reply';
+    label(row, contactName, unreadCount > 0 ? [write, 'read'] : [write]);
   }
 
   #showBanner() {
@@ -231,6 +241,13 @@ export class Clinic {
   }
 }
 
+/** Why a reply was not sent. */
+const REASONS = {
+  sending_not_allowed: 'o envio está desligado para este número',
+  send_unsure: 'a conexão caiu; confira no celular',
+  send_without_id: 'confira no celular',
+};
+
 const BUTTONS = {
   appointment: [
     ['checkin', 'Check-in', 'main'],
@@ -241,6 +258,7 @@ const BUTTONS = {
   doctor: [['deleteDoctor', 'Excluir', 'quiet danger']],
   chat: [
     ['message', 'Nova mensagem', 'quiet'],
+    ['reply', 'Responder', 'quiet'],
     ['read', 'Lida', 'quiet'],
   ],
 };

@@ -167,6 +167,8 @@ export class Session extends EventTarget {
     }
     const recovered = this.state === 'recovering';
     this.#tell('arrival', { event, payload, position, recovered, at: Date.now() });
+    // The history of a new number is not told message by message.
+    if (event === 'chat:synced' && this.demo) this.#openAgain();
     if (event !== 'relay:resync') return;
     if (this.demo) this.#openAgain();
     else this.#become('live');

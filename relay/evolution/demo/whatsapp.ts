@@ -58,7 +58,7 @@ export async function startWhatsAppDemo(
   try {
     await client.connect();
     await client.query(
-      `insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)
+      `insert into evolution.instances (name, "tenantId", host, "apiKey", "maySend", "mayMarkRead") values ($1, $2, $3, $4, true, true)
        on conflict ("tenantId", name) do update set host = excluded.host, "apiKey" = excluded."apiKey", desired = 'connected'`,
       [INSTANCE, accountId, server.url, instance.token],
     );

@@ -1,5 +1,6 @@
 // The console in a real browser, on a real `recado start`: what a person does, and what then stands on the screen.
 // Every wait is for something that must appear; every screenshot is kept in artifacts/.
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -12,6 +13,7 @@ import axe, { type AxeResults } from 'axe-core';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { mintToken } from '../../auth/sign.ts';
 import { packageRoot } from '../../config.ts';
+import { startWhatsAppDemo } from '../../evolution/demo/whatsapp.ts';
 import { type Database, openDatabase } from '../world.ts';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -124,14 +126,36 @@ test('a message is received and counted; Sincronizar Chats finds the others once
   await chat.getByText('3 não lidas').waitFor();
   await chat.getByRole('button', { name: 'Lida: Maria Souza' }).click();
   await chat.locator('.tag').waitFor({ state: 'hidden' });
-  await database.query(`insert into messages ("chatId", "tenantId", content, direction)
-    select id, "tenantId", '<img src=x onerror=alert(1)>', 'INCOMING' from chats where "contactName" = 'Maria Souza'`);
+  await database.query(`insert into evolution.messages ("chatId", "tenantId", content, direction)
+    select id, "tenantId", '<img src=x onerror=alert(1)>', 'INCOMING' from evolution.chats where "contactName" = 'Maria Souza'`);
   await chat.getByText('<img src=x onerror=alert(1)>').waitFor();
   await page.getByRole('button', { name: 'Sincronizar Chats' }).click();
   await row(page, 'Grupo de Vendas', '#chats').waitFor();
   await page.getByRole('button', { name: 'Sincronizar Chats' }).click();
   await page.locator('.entry').first().getByText('Nada mudou').waitFor();
   expect(await page.locator('#chats .row', { hasText: 'Grupo de Vendas' }).count()).toBe(1);
+});
+
+test('a chat of WhatsApp is answered, and what became of the answer stands in its row', async () => {
+  const whatsapp = await startWhatsAppDemo(database.url, '1', 3_600_000);
+  try {
+    const page = await openConsole();
+    const chat = row(page, 'Ana Paula', '#chats');
+    await chat.waitFor();
+    // The samples belong to no number.
+    expect(await row(page, 'Maria Souza', '#chats').getByRole('button', { name: 'Responder' }).count()).toBe(
+      0,
+    );
+    await database.query(`update evolution.instances set "maySend" = false`);
+    await chat.getByRole('button', { name: 'Responder: Ana Paula' }).click();
+    await chat.getByText(/não enviada: o envio está desligado/).waitFor();
+    await database.query(`update evolution.instances set "maySend" = true`);
+    await chat.getByRole('button', { name: 'Responder: Ana Paula' }).click();
+    await chat.getByText(/Bom dia! Como podemos|Temos horário|Combinado/).waitFor();
+  } finally {
+    await whatsapp.close();
+    await database.query('delete from evolution.instances');
+  }
 });
 
 test('what is missed while the connection is cut comes once when it is back, and says so', async () => {

@@ -93,8 +93,7 @@ export async function tidy(url: string, peer: Peer): Promise<void> {
 }
 
 async function clinicTables(): Promise<string> {
-  const text = await readFile(join(packageRoot, 'migrations/002_clinic_tables.sql'), 'utf8');
-  return text.slice(0, text.indexOf('-- Down Migration'));
+  return readFile(join(packageRoot, 'migrations/clinic/001_clinic_tables.sql'), 'utf8');
 }
 
 async function describeServer(url: string, own: boolean): Promise<string> {

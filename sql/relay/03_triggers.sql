@@ -110,7 +110,7 @@ begin
   perform relay.drop_triggers(published.event, published.operation);
   for on_table in select t from relay.triggered_tables(published) as t loop
     perform relay.lock_table(on_table, 'share row exclusive');
-    execute format('create %s trigger %I after %s on %s %s %s execute function relay_capture.%I(%s)',
+    execute format('create %s trigger %I after %s on %s %s %s %s execute function relay_capture.%I(%s)',
       case published.fires_at when 'commit' then 'constraint' end,
       trigger_name,
       published.operation,
@@ -122,6 +122,7 @@ begin
           case when published.operation <> 'DELETE' then 'new table as relay_new' end) end,
         'for each statement')
       else 'for each row' end,
+      case when published.condition_in = 'trigger' then format('when (%s)', published.condition) end,
       relay.capture_name(published.event, published.operation),
       relay.trigger_argument(published));
     -- Only the owner may; a publisher that merely has the TRIGGER privilege goes without.
@@ -153,7 +154,7 @@ language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
   select quote_literal('when ' || nullif(btrim(regexp_replace(published.condition, '\s+', ' ', 'g')), ''))
-   where published.operation <> 'TRUNCATE'
+   where published.operation <> 'TRUNCATE' and published.condition_in is distinct from 'trigger'
 $$;
 comment on function relay.trigger_argument(relay.catalogue) is 'Part of relay.create_trigger(): the condition as \d shows it.';
 

@@ -73,6 +73,9 @@ begin
   if exists (select from pg_attribute as a where a.attrelid = published.on_table and a.attgenerated = 'v' and not a.attisdropped) then
     return next format('virtual generated columns of %s are null in new and old; write their expression instead', published.on_table);
   end if;
+  if published.condition_in = 'trigger' then
+    return next format('an error in the condition fails writes to %s, and the columns it names can be neither retyped nor dropped without relay.suspend()', published.on_table);
+  end if;
   others := relay.overtaking_triggers(published);
   if others is not null then
     return next format('%s may change the same rows again before the event is recorded, which then is not the last word; with at => ''commit'' it is', others);
@@ -204,7 +207,8 @@ begin
   end if;
 
   trigger_changes := current.suspended is distinct from false
-    or (current.on_table, current.level, current.fires_at) is distinct from (wanted.on_table, wanted.level, wanted.fires_at)
+    or (current.on_table, current.level, current.fires_at, current.condition_in) is distinct from (wanted.on_table, wanted.level, wanted.fires_at, wanted.condition_in)
+    or wanted.condition_in = 'trigger' and current.condition is distinct from wanted.condition
     or relay.trigger_argument(current) is distinct from relay.trigger_argument(wanted)
     or exists (
       select from relay.triggered_tables(wanted) as t(on_table)
@@ -245,6 +249,9 @@ end
 $$;
 comment on function relay.install(relay.catalogue) is 'Part of relay.publish() and relay.republish(): makes the trigger and its function, and records them.';
 
+-- Of version 0.1, with an argument less.
+drop function if exists relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text);
+
 create or replace function relay.publish(
   event text,
   on_table text default null,
@@ -256,7 +263,8 @@ create or replace function relay.publish(
   payload_schema jsonb default null,
   level text default 'row',
   at text default 'statement',
-  key text default null
+  key text default null,
+  condition_in text default 'function'
 ) returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -289,6 +297,16 @@ begin
   end if;
   if wanted.fires_at is null or wanted.fires_at not in ('statement', 'commit') then
     raise exception 'relay.publish(at => %): expected statement or commit', quote_nullable(at) using errcode = 'invalid_parameter_value';
+  end if;
+  if condition_in is null or lower(condition_in) not in ('function', 'trigger') then
+    raise exception 'relay.publish(condition_in => %): expected function or trigger', quote_nullable(condition_in) using errcode = 'invalid_parameter_value';
+  end if;
+  if lower(condition_in) = 'trigger' then
+    if wanted.level <> 'row' or condition is null or wanted.operation = 'TRUNCATE' then
+      raise exception 'relay.publish(condition_in => ''trigger''): only a row trigger with a condition has a WHEN'
+        using errcode = 'invalid_parameter_value';
+    end if;
+    wanted.condition_in := 'trigger';
   end if;
   if wanted.operation = 'TRUNCATE' then
     wanted.level := 'statement';
@@ -376,7 +394,7 @@ begin
   return relay.install(wanted);
 end
 $$;
-comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text) is
+comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text, text) is
   'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event. Several operations are several calls, of which one gives description and payload_schema; a later call without them leaves them as they are, '''' and ''{}'' remove them. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';
 
 create or replace function relay.unpublish(event text) returns boolean

@@ -175,10 +175,11 @@ as $$
       (5, 'at', case when published.fires_at = 'commit' then '''commit''' end),
       (6, 'key', quote_literal(published.key)),
       (7, 'condition', relay.quote_text(published.condition)),
-      (8, 'account', relay.quote_text(published.account)),
-      (9, 'payload', relay.quote_text(published.payload)),
-      (10, 'description', relay.quote_text(published.description)),
-      (11, 'payload_schema', relay.quote_text(published.payload_schema::text))
+      (8, 'condition_in', quote_literal(published.condition_in)),
+      (9, 'account', relay.quote_text(published.account)),
+      (10, 'payload', relay.quote_text(published.payload)),
+      (11, 'description', relay.quote_text(published.description)),
+      (12, 'payload_schema', relay.quote_text(published.payload_schema::text))
     ) as argument(place, name, value)
    where value is not null
 $$;

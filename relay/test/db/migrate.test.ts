@@ -15,6 +15,7 @@ const ALL = [
   'relay/004_packs',
   'relay/005_capture',
   'relay/006_known_names',
+  'relay/007_condition_in',
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',
@@ -379,6 +380,7 @@ describe('a database of version 0.1', () => {
       'relay/004_packs',
       'relay/005_capture',
       'relay/006_known_names',
+      'relay/007_condition_in',
       'whatsapp/003_live_servers',
     ]);
     const { rows: kept } = await upgraded.pool.query(

@@ -50,6 +50,25 @@ test.each(['row', 'statement'])(
   },
 );
 
+test("condition_in => 'trigger' puts the condition into the WHEN, for whoever wants the microseconds", async () => {
+  const warning = await warned(() => updated(`, condition => 'new.code = ''1''', condition_in => 'trigger'`));
+  expect(warning).toContain('an error in the condition fails writes');
+  expect(
+    await clinic.value(`select pg_get_triggerdef(oid) from pg_trigger where tgname = '!o.updated/update'`),
+  ).toContain(`WHEN ((new.code = '1'::text))`);
+  expect(
+    await clinic.heard(
+      `insert into public.orders values (1, 'a')`,
+      `update public.orders set code = '1'`,
+      `update public.orders set code = '2'`,
+    ),
+  ).toEqual([{ event: 'o.updated', account: 'a', payload: '1' }]);
+  await expect(updated(`, condition_in => 'trigger'`)).rejects.toMatchObject({ code: '22023' });
+  await updated(`, condition => 'new.code = ''2'''`);
+  expect(await clinic.heard(`update public.orders set code = '2'`)).toHaveLength(1);
+  expect(await codes()).toEqual([]);
+});
+
 describe('the last word', () => {
   const own = (body: string, when = 'after insert', name = 'a_code') => `
     create function public.${name}() returns trigger language plpgsql as $$ begin ${body}; return null; end $$;
@@ -260,6 +279,7 @@ describe('the contract', () => {
 
   test('prints the calls that make it', async () => {
     const { pool } = clinic.database;
+    await updated(`, condition => 'new.code = ''1''', condition_in => 'trigger'`);
     const contract = `select event, call, fires_when, description, payload_schema from relay.contract order by event, operation`;
     const { rows } = await pool.query<{ event: string; call: string }>(contract);
     await pool.query(`select relay.unpublish(event) from (select distinct event from relay.catalogue) as e`);

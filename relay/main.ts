@@ -9,11 +9,12 @@ import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
 import { runUninstall, type UninstallWish } from './commands/uninstall.ts';
-import { readSettings, type Settings, variablesAsText, version } from './config.ts';
+import { packageRoot, readSettings, type Settings, variablesAsText, version } from './config.ts';
 import { createPool, waitForDatabase } from './db/connect.ts';
 import { requireInstalled } from './db/installed.ts';
-import { migrate } from './db/migrate.ts';
+import { migrate, SQL_OF } from './db/migrate.ts';
 import { refusePooler } from './db/pooler.ts';
+import { printSql } from './db/print-sql.ts';
 import { traceEvent } from './delivery/recent-emits.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
@@ -73,13 +74,26 @@ program
   .description('installs or upgrades the relay in the database, and the packs that are installed or named')
   .option('--clinic', "with the clinic's events, on your tables of these names or on new ones")
   .option('--whatsapp', 'with WhatsApp chats from Evolution servers, in the schema evolution')
-  .action(async (wanted: { clinic?: boolean; whatsapp?: boolean }) => {
+  .option(
+    '--print-sql',
+    'prints the SQL instead of running it, for the migration of an ORM or a test database',
+  )
+  .action(async (wanted: { clinic?: boolean; whatsapp?: boolean; printSql?: boolean }) => {
+    const packs = (['clinic', 'whatsapp'] as const).filter((pack) => wanted[pack]);
+    if (wanted.printSql) {
+      print(
+        await printSql(
+          packageRoot,
+          packs.map((pack) => ({ pack, folder: SQL_OF[pack], makesTables: true })),
+        ),
+      );
+      return;
+    }
     const { settings, log } = begin('migrate');
     const databaseUrl = await openDatabase(settings, log, 'recado migrate', {
       patienceMs: PIPELINE_WAITS_MS,
       installed: false,
     });
-    const packs = (['clinic', 'whatsapp'] as const).filter((pack) => wanted[pack]);
     const { migrations, sql } = await migrate({ databaseUrl, log, packs });
     const done = [...migrations, ...sql];
     print(done.length === 0 ? 'Nothing to do.' : done.map((name) => `applied ${name}`).join('\n'));
@@ -278,4 +292,6 @@ try {
 }
 // Everything is closed and written by now. Left to end by itself, Node 20 sometimes spins for ever while it cleans up
 // the handles of connections that were being made.
+// A pipe takes 64 KiB at a time: what is longer is not through yet.
+await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
 process.exit(process.exitCode ?? 0);

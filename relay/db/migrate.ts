@@ -7,7 +7,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runner } from 'node-pg-migrate';
 import type pg from 'pg';
-import { packageRoot } from '../config.ts';
+import { commandLine, packageRoot } from '../config.ts';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { alone } from './alone.ts';
@@ -18,7 +18,7 @@ import { upgradeFrom01 } from './upgrade-from-0-1.ts';
 export type Pack = 'clinic' | 'whatsapp';
 
 /** The folders of sql/ that a pack's functions and events are in. */
-const SQL_OF: Record<Pack, string> = { clinic: 'clinic', whatsapp: 'evolution' };
+export const SQL_OF: Readonly<Record<Pack, string>> = { clinic: 'clinic', whatsapp: 'evolution' };
 
 export interface MigrateOptions {
   databaseUrl: string;
@@ -45,7 +45,7 @@ const PATIENCE_MS = 120_000;
  *
  * @throws RecadoError `migration_failed`, `sql_failed`: that migration or file changed nothing;
  *   `contract_incomplete`: everything else is installed, and the message says what is missing for each event that
- *   is not; `migration_forbidden`, `database_newer`
+ *   is not; `migration_forbidden`, `database_newer`, `rows_missing`
  */
 export async function migrate(options: MigrateOptions): Promise<Migrated> {
   const { log, packs = [], patienceMs = PATIENCE_MS, root = packageRoot } = options;
@@ -53,6 +53,7 @@ export async function migrate(options: MigrateOptions): Promise<Migrated> {
   return alone({ ...options, name: 'recado migrate' }, async (session) => {
     await upgradeFrom01(session, how);
     await refuseNewer(session, root);
+    await refuseWithoutRows(session);
     await prepare(session);
     const migrations = await run(session, 'relay', 'migrations', how);
     const installed = await rememberPacks(session, packs);
@@ -102,6 +103,22 @@ async function refuseNewer(session: pg.Client, root: string): Promise<void> {
       );
     }
   }
+}
+
+/** pg_dump --schema-only leaves out the history, the contract and the identity of the installation. */
+async function refuseWithoutRows(session: pg.Client): Promise<void> {
+  const { rows: made } = await session.query<{ exists: boolean }>(
+    "select to_regclass('relay.events') is not null and to_regclass('relay.migrations') is not null as exists",
+  );
+  if (!made[0]!.exists) return;
+  const { rows } = await session.query<{ empty: boolean }>(
+    'select not exists (select from relay.migrations) or not exists (select from relay.installation) as empty',
+  );
+  if (!rows[0]!.empty) return;
+  throw new RecadoError(
+    'rows_missing',
+    `The tables of Recado are here without their rows, as pg_dump --schema-only restores them, so nothing says what is installed. Run "${commandLine('uninstall', '--yes')}", then this command again, then your own calls of relay.publish(): "select call from relay.contract" prints them on the database that was dumped. Nothing was changed.`,
+  );
 }
 
 interface InstalledPack {

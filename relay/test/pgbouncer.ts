@@ -12,7 +12,7 @@ const PROGRAM = '/usr/sbin/pgbouncer';
 const NOBODY = 65_534;
 
 /** In CI its package is installed. */
-export const pgbouncerIsMissing = !existsSync(PROGRAM) && process.env.CI === undefined;
+export const pgbouncerIsMissing = !existsSync(PROGRAM) && process.env.RECADO_CI === undefined;
 
 export interface Pooler {
   readonly url: string;

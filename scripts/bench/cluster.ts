@@ -34,7 +34,7 @@ export async function openCluster(given: string | undefined): Promise<Cluster> {
     const address = new URL(url);
     address.pathname = `/${name}`;
     const ours = peer.name === 'recado' || peer.name === 'muted';
-    if (ours) await migrate({ databaseUrl: address.href, log: createLog('warn', false) });
+    if (ours) await migrate({ databaseUrl: address.href, log: createLog('warn', false), packs: ['clinic'] });
     await withSession(address.href, async (session) => {
       if (!ours) await session.query(await clinicTables());
       await session.query(`

@@ -60,7 +60,8 @@ comment on function relay.truncate_body(relay.catalogue) is 'Part of relay.captu
 -- recorded already, and this one would be the last word. xmax tells of the few rows to look at.
 -- Retyped: a session that has fired the trigger before a column was retyped keeps plans with the old type, and each of
 -- them fails for good. EXECUTE plans anew.
--- Unheard: the account of a deleted row is looked up in a row that a cascade has deleted before.
+-- Unheard: the account of a deleted row is looked up in a row that a cascade has deleted before. Recorded for the
+-- account '', which is nobody's.
 create or replace function relay.row_body(published relay.catalogue) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
@@ -116,7 +117,7 @@ begin
     insert into relay.events (account_id, event, payload) values (captured_account, %9$L, captured_payload);
   else
     insert into relay.events (account_id, event, payload)
-    values (left(captured_account, 257), case outcome when 'unheard' then 'relay:unheard' else 'relay:resync' end,
+    values (case outcome when 'unheard' then '' else left(captured_account, 257) end, case outcome when 'unheard' then 'relay:unheard' else 'relay:resync' end,
             jsonb_strip_nulls(jsonb_build_object('event', %9$L, 'table', %10$L, 'reason', outcome, 'sqlstate', state, 'error', failure)));
   end if;
   return null;

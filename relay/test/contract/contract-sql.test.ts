@@ -88,7 +88,7 @@ describe('tables of every kind', () => {
       ['1', 'b'],
       ['1', 'b'],
       // Nobody hears of it; relay.check() counts it.
-      [null, { event: 'notes.changed', table: 'public.notes', reason: 'unheard' }],
+      ['', { event: 'notes.changed', table: 'public.notes', reason: 'unheard' }],
     ]);
   });
 

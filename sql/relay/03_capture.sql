@@ -68,6 +68,10 @@ set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
 as $body$
 declare
   condition text := coalesce(published.condition, 'true');
+  pair text := case published.operation
+    when 'INSERT' then 'unnest(array[$1]) as new'
+    when 'DELETE' then 'unnest(array[$1]) as old'
+    else 'unnest(array[$1]) as new cross join unnest(array[$2]) as old' end;
 begin
   return format($f$
 #variable_conflict use_column
@@ -111,6 +115,14 @@ begin
     exception when others then
       get stacked diagnostics failure = message_text, state = returned_sqlstate;
       outcome := 'capture_failed';
+      begin
+        execute %11$L into captured_account using %8$s;
+        if captured_account is null then
+          return null;
+        end if;
+      exception when others then
+        captured_account := null; -- everybody
+      end;
     end;
   end if;
   if outcome is null then
@@ -143,15 +155,12 @@ $f$,
       perform convert_from(convert_to(concat(captured_account, captured_payload), 'SQL_ASCII'), 'UTF8');$f$ else '' end,
     format('select matched.by, chosen.account, case when matched.by and chosen.account is not null then coalesce((%s)::jsonb, ''null'') end from %s '
            'cross join lateral (select (%s) as by offset 0) as matched cross join lateral (select case when matched.by then (%s)::text end as account offset 0) as chosen',
-      published.payload,
-      case published.operation
-        when 'INSERT' then 'unnest(array[$1]) as new'
-        when 'DELETE' then 'unnest(array[$1]) as old'
-        else 'unnest(array[$1]) as new cross join unnest(array[$2]) as old' end,
+      published.payload, pair,
       condition, published.account),
     case published.operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new, old' end,
     published.event,
-    published.on_table);
+    published.on_table,
+    format('select (%s)::text from %s', published.account, pair));
 end
 $body$;
 comment on function relay.row_body(relay.catalogue) is 'Part of relay.capture_body(): an event per row.';

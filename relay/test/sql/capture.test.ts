@@ -230,6 +230,16 @@ test.each([
   );
 });
 
+test('a column is retyped to what an expression cannot take: its account refetches, and no other', async () => {
+  await clinic.writer.query('alter table public.orders add n int default 1');
+  await publish(`'o', 'public.orders', 'INSERT', account => 'new.account', payload => 'to_jsonb(new.n + 1)'`);
+  expect(await clinic.heard(`insert into public.orders values (1, 'a')`)).toHaveLength(1);
+  await clinic.database.pool.query('alter table public.orders alter n drop default, alter n type text');
+  expect(await clinic.heard(`insert into public.orders values (2, 'a')`)).toEqual([
+    resync('o', 'a', { reason: 'capture_failed', sqlstate: '42883' }),
+  ]);
+});
+
 test("the settings of the writer's session do not show", async () => {
   await publish(
     `'o', 'public.orders', 'INSERT', account => 'new.account', payload => $$jsonb_build_array(

@@ -49,8 +49,12 @@ export interface Settings {
     readonly port: number;
     /** Origins whose pages may connect; empty means none but our own. */
     readonly corsOrigin: '*' | readonly string[];
-    /** Connections one address may hold. */
+    /** Connections without a verified token that one address may hold. */
     readonly connectionsPerAddress: number;
+    /** Connections with a verified token that one account may hold in one process. */
+    readonly connectionsPerAccount: number;
+    /** Connections one process may hold. */
+    readonly maxConnections: number;
     /** Proxies before us that append to X-Forwarded-For. */
     readonly trustedProxies: number;
     /** Bearer of the operator endpoints; null leaves them to loopback. */
@@ -330,7 +334,17 @@ const variables = {
   },
   CONNECTIONS_PER_ADDRESS: {
     default: '1000',
-    help: 'Connections one network address may hold; a clinic behind one router is one address.',
+    help: 'Connections without a verified token that one network address (IPv6: one /64) may hold.',
+    schema: wholeNumber(1, 1_000_000),
+  },
+  CONNECTIONS_PER_ACCOUNT: {
+    default: '10000',
+    help: 'Connections with a verified token that one account may hold, per process.',
+    schema: wholeNumber(1, 1_000_000),
+  },
+  MAX_CONNECTIONS: {
+    default: '50000',
+    help: 'Connections in total, per process. The limit of open files must be higher.',
     schema: wholeNumber(1, 1_000_000),
   },
   TRUSTED_PROXIES: {
@@ -527,6 +541,8 @@ function assemble(values: Values, terminal: boolean): Settings {
       port: values.PORT,
       corsOrigin: values.CORS_ORIGIN?.includes('*') ? '*' : (values.CORS_ORIGIN ?? []),
       connectionsPerAddress: values.CONNECTIONS_PER_ADDRESS,
+      connectionsPerAccount: values.CONNECTIONS_PER_ACCOUNT,
+      maxConnections: values.MAX_CONNECTIONS,
       trustedProxies: values.TRUSTED_PROXIES,
       operatorToken: values.OPERATOR_TOKEN,
     },

@@ -87,14 +87,18 @@ const observations = {
   },
 
   // sockets
-  connection_refused: {
+  refused: {
     level: 'info',
-    text: (o: { code: string; origin: string }) => `refused: ${o.code} ${o.origin}`.trimEnd(),
-  },
-  handshake_refused: { level: 'info', text: (o: { socket: string; code: string }) => `refused: ${o.code}` },
-  handshake_deferred: {
-    level: 'warn',
-    text: (o: { socket: string; code: string; error: string }) => `sent away to come back: ${o.error}`,
+    text: (o: {
+      code: string;
+      address: string;
+      origin?: string;
+      account?: string;
+      error?: string;
+      unsaid: number;
+      remedy: string;
+    }) =>
+      `refused ${o.address}${o.origin ? ` (page of ${o.origin})` : ''}: ${o.error ?? o.code}; ${o.unsaid} more of ${o.code} since the last line; ${o.remedy}`,
   },
   socket_too_slow: {
     level: 'warn',

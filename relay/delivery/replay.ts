@@ -5,6 +5,7 @@ import type pg from 'pg';
 import { nextRange, type OutboxEvent, type PageLimits, readAccountPage } from '../feed/outbox.ts';
 import { formatPosition, isTooOld, type Position, type Snapshot } from '../feed/position.ts';
 import type { Metrics } from '../metrics.ts';
+import { QueryTurns } from './turns.ts';
 
 export interface ReplayPage {
   /** Events may be gone that the position has not seen; the rest is empty then. */
@@ -26,6 +27,8 @@ const MOST_SHARED = 200;
 
 interface SharedPage {
   readonly page: Promise<ReplayPage>;
+  /** Whether each of those who asked before it was read is still there. */
+  readonly wanted: (() => boolean)[];
   /** Once it is read. */
   forgetting: NodeJS.Timeout | undefined;
 }
@@ -35,26 +38,37 @@ export class Replay {
   readonly #limits: PageLimits;
   readonly #metrics: Metrics;
   readonly #pages = new Map<string, SharedPage>();
+  readonly #turns: QueryTurns;
 
   /** @param pool sessions for reading (openReader); as many as may work on replays at a time */
   constructor(pool: pg.Pool, limits: PageLimits, metrics: Metrics) {
     this.#pool = pool;
     this.#limits = limits;
     this.#metrics = metrics;
+    this.#turns = new QueryTurns(pool.options.max);
   }
 
   /**
    * The next page for a client of `account` at `position`, on the way to `bound` (or to where somebody else who
    * asked just before was going).
+   * @param isThere whether the client still waits for it
+   * @throws RecadoError `nobody_waits`: all who asked were gone before it was read
    */
-  page(account: string, position: Position, bound: Snapshot): Promise<ReplayPage> {
+  page(account: string, position: Position, bound: Snapshot, isThere: () => boolean): Promise<ReplayPage> {
     const key = `${formatPosition(position)} ${account}`;
     const known = this.#pages.get(key);
     if (known) {
-      known.forgetting?.refresh();
+      if (known.forgetting) known.forgetting.refresh();
+      else known.wanted.push(isThere);
       return known.page;
     }
-    const shared: SharedPage = { page: this.#read(account, position, bound), forgetting: undefined };
+    const wanted = [isThere];
+    const page = this.#turns.take(
+      account,
+      () => wanted.some((isWanted) => isWanted()),
+      () => this.#read(account, position, bound),
+    );
+    const shared: SharedPage = { page, wanted, forgetting: undefined };
     this.#pages.set(key, shared);
     const oldest = this.#pages.size > MOST_SHARED ? this.#pages.keys().next().value : undefined;
     if (oldest !== undefined) this.#pages.delete(oldest);
@@ -62,6 +76,7 @@ export class Replay {
       if (this.#pages.get(key) === shared) this.#pages.delete(key);
     };
     shared.page.then(() => {
+      wanted.length = 0;
       shared.forgetting = setTimeout(forget, SHARED_FOR_MS).unref();
     }, forget);
     return shared.page;

@@ -26,6 +26,7 @@ import {
 import { Encoded } from './encode.ts';
 import type { Trace } from './recent-emits.ts';
 import type { Replay, ReplayPage } from './replay.ts';
+import { WorkTurns } from './turns.ts';
 
 export interface SubscribersOptions {
   verifier: Verifier;
@@ -110,6 +111,7 @@ export class Subscribers implements FeedListener {
   /** Number of the newest batch when it was last time to refresh by the clock, and the time before that. */
   #tick = { at: Date.now(), newest: 0, before: 0 };
   readonly #unknownNames = new Set<string>();
+  readonly #turns = new WorkTurns();
 
   constructor(options: SubscribersOptions) {
     this.#options = options;
@@ -292,9 +294,10 @@ export class Subscribers implements FeedListener {
   /**
    * Where a client goes on from, if that can be honoured.
    * @param given what it sent as its position; null: nothing
+   * @param isThere whether the client still waits for it
    * @throws RecadoError `feed_not_ready`: a passing fault
    */
-  async findOrigin(account: string, given: unknown): Promise<Origin> {
+  async findOrigin(account: string, given: unknown, isThere: () => boolean): Promise<Origin> {
     const { feed, replay } = this.#options;
     if (!feed.ready) await feed.read();
     if (given === undefined || given === null) return { position: null, resync: null };
@@ -307,7 +310,7 @@ export class Subscribers implements FeedListener {
       if (!covers(feed.seen, horizon(position))) return { position: null, resync: 'future' };
     }
     if (!feed.window.reaches(position.seen)) {
-      const page = await replay.page(account, position, feed.seen);
+      const page = await replay.page(account, position, feed.seen, isThere);
       if (page.tooOld) return { position: null, resync: 'retention' };
     }
     return { position, resync: null };
@@ -352,6 +355,7 @@ export class Subscribers implements FeedListener {
     try {
       await this.#catchUp(subscriber);
     } catch (error) {
+      if (!connection.open) return;
       this.#options.log.say('replay_failed', { socket: connection.id, error: describe(error) });
       connection.close(true);
     }
@@ -388,10 +392,12 @@ export class Subscribers implements FeedListener {
         } else this.#greet(subscriber, null);
         return;
       }
-      let page = this.#recall(account, position);
+      const from = position;
+      let page = await this.#turns.take(account, () => this.#recall(account, from));
+      if (from.epoch !== feed.epoch) continue;
       if (!page) {
         source = 'table';
-        page = await replay.page(account, position, feed.seen);
+        page = await replay.page(account, position, feed.seen, () => connection.open);
       }
       if (page.tooOld) {
         // Retention overtook a slow client, which was told that it recovered, too.
@@ -425,13 +431,11 @@ export class Subscribers implements FeedListener {
       const { events, bytes, complete } = takeChunk(rest);
       while (connection.open && !this.#fits(connection, bytes)) await connection.drained();
       if (!connection.open) return;
-      this.#sendReplay(
-        subscriber,
-        toDeliveries(events, { ...page, epoch, complete: complete && page.complete }),
-      );
+      const run = { ...page, epoch, complete: complete && page.complete };
+      await this.#turns.take(subscriber.identity.accountId, () => {
+        if (connection.open) this.#sendReplay(subscriber, toDeliveries(events, run));
+      });
       rest = rest.slice(events.length);
-      // Others get their turn between two chunks.
-      await new Promise(setImmediate);
     }
   }
 

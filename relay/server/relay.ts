@@ -19,6 +19,8 @@ import { answer, gaugeProcess, listen } from '../http/router.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
 import { Admission } from '../transport/admission.ts';
+import { TIMEOUTS, watchArrivals } from '../transport/arrivals.ts';
+import { Refusals } from '../transport/refusals.ts';
 import { Sockets } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
@@ -68,11 +70,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const metrics = createMetrics();
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
-  const server = createServer({
-    headersTimeout: 10_000,
-    requestTimeout: 30_000,
-    maxHeaderSize: MAX_HEADER_BYTES,
-  });
+  const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
   const feed = new Feed({
     connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
     window: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
@@ -133,8 +131,19 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     metrics,
   });
   const admission = new Admission(settings.http);
-  const sockets = new Sockets({ server, subscribers, admission, log, metrics });
-  const streams = new Streams({ subscribers, admission, log, metrics });
+  const refusals = new Refusals(log, metrics);
+  const arrivals = watchArrivals(server, settings.http, refusals);
+  const sockets = new Sockets({
+    server,
+    subscribers,
+    admission,
+    arrivals,
+    refusals,
+    bufferBytes: settings.relay.clientBufferBytes,
+    log,
+    metrics,
+  });
+  const streams = new Streams({ subscribers, admission, refusals, log, metrics });
   // A worker is handed its connections.
   const { url, port } = isWorker ? { url: '', port: 0 } : await listen(server, settings.http);
 

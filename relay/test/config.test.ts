@@ -36,6 +36,8 @@ describe('the settings of an empty environment', () => {
         port: 3000,
         corsOrigin: [],
         connectionsPerAddress: 1_000,
+        connectionsPerAccount: 10_000,
+        maxConnections: 50_000,
         trustedProxies: 0,
         operatorToken: null,
       },

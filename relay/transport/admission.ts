@@ -1,21 +1,97 @@
-// Who may open a connection at all, before any token is read: pages of known origins, and not too many from one
-// address. A browser sends cookies nowhere here, but a page of a foreign origin should not use a visitor's network
-// place either, and websockets know no CORS.
+// Who may open a connection: pages of known origins, not too many connections from one address before a token is
+// verified, and not too many of one account after it. A browser sends cookies nowhere here, but a page of a foreign
+// origin should not use a visitor's network place either, and websockets know no CORS.
 import type { IncomingMessage } from 'node:http';
+import { isIPv6 } from 'node:net';
+import { ACCOUNT_BUDGET, Budget } from './budget.ts';
 
 export interface AdmissionSettings {
   readonly corsOrigin: '*' | readonly string[];
-  /** Connections one address may hold. */
+  /** Connections without a verified token that one address may hold. */
   readonly connectionsPerAddress: number;
+  /** Connections with a verified token that one account may hold. */
+  readonly connectionsPerAccount: number;
+  /** Connections in total. */
+  readonly maxConnections: number;
   /** Proxies before us that append to X-Forwarded-For; 0: the header is not believed. */
   readonly trustedProxies: number;
 }
 
-export type Refusal = 'origin_refused' | 'too_many_connections';
+export type Refusal = 'origin_refused' | 'too_many_connections' | 'relay_full';
+
+interface Account {
+  connections: number;
+  readonly budget: Budget;
+}
+
+/** What is counted. */
+class Counts {
+  total = 0;
+  readonly addresses = new Map<string, number>();
+  readonly accounts = new Map<string, Account>();
+
+  leaveAddress(address: string): void {
+    const open = (this.addresses.get(address) ?? 1) - 1;
+    if (open > 0) this.addresses.set(address, open);
+    else this.addresses.delete(address);
+  }
+
+  leaveAccount(name: string): void {
+    const account = this.accounts.get(name);
+    if (!account) return;
+    account.connections -= 1;
+    if (account.connections === 0) this.accounts.delete(name);
+  }
+}
+
+/** A connection that is counted: at first as its address's, then as its account's. One for every client. */
+export class Place {
+  readonly address: string;
+  readonly #counts: Counts;
+  readonly #most: number;
+  #account: string | null = null;
+  #left = false;
+
+  constructor(counts: Counts, address: string, connectionsPerAccount: number) {
+    this.#counts = counts;
+    this.#most = connectionsPerAccount;
+    this.address = address;
+    counts.total += 1;
+    counts.addresses.set(address, (counts.addresses.get(address) ?? 0) + 1);
+  }
+
+  /**
+   * Counts it as the account's from now on.
+   * @returns the account's budget; null: the account has too many, and nothing is changed
+   */
+  moveTo(name: string): Budget | null {
+    const account = this.#counts.accounts.get(name) ?? { connections: 0, budget: new Budget(ACCOUNT_BUDGET) };
+    if (this.#left || this.#account === name) return account.budget;
+    if (account.connections >= this.#most) return null;
+    this.#leavePlace();
+    this.#account = name;
+    account.connections += 1;
+    this.#counts.accounts.set(name, account);
+    return account.budget;
+  }
+
+  /** Once is enough. */
+  leave(): void {
+    if (this.#left) return;
+    this.#left = true;
+    this.#counts.total -= 1;
+    this.#leavePlace();
+  }
+
+  #leavePlace(): void {
+    if (this.#account === null) this.#counts.leaveAddress(this.address);
+    else this.#counts.leaveAccount(this.#account);
+  }
+}
 
 export class Admission {
   readonly settings: AdmissionSettings;
-  readonly #open = new Map<string, number>();
+  readonly #counts = new Counts();
 
   constructor(settings: AdmissionSettings) {
     this.settings = settings;
@@ -23,40 +99,48 @@ export class Admission {
 
   /** Why a new connection is refused; null: it is not. */
   refuses(request: IncomingMessage): Refusal | null {
-    if (!this.#knowsOrigin(request)) return 'origin_refused';
-    const open = this.#open.get(this.addressOf(request)) ?? 0;
+    if (!this.knowsOrigin(request)) return 'origin_refused';
+    if (this.#counts.total >= this.settings.maxConnections) return 'relay_full';
+    const open = this.#counts.addresses.get(this.addressOf(request)) ?? 0;
     return open >= this.settings.connectionsPerAddress ? 'too_many_connections' : null;
   }
 
-  /** Counts a connection until the returned function is called. */
-  enter(request: IncomingMessage): () => void {
-    const address = this.addressOf(request);
-    this.#open.set(address, (this.#open.get(address) ?? 0) + 1);
-    let left = false;
-    return () => {
-      if (left) return;
-      left = true;
-      const open = (this.#open.get(address) ?? 1) - 1;
-      if (open > 0) this.#open.set(address, open);
-      else this.#open.delete(address);
-    };
+  /** Counts a connection until it leaves. */
+  enter(request: IncomingMessage): Place {
+    return new Place(this.#counts, this.addressOf(request), this.settings.connectionsPerAccount);
   }
 
-  /** The peer, or what the outermost trusted proxy saw. A client can put anything before that. */
+  /** The peer, or what the outermost trusted proxy saw, as it is counted. A client can put anything before that. */
   addressOf(request: IncomingMessage): string {
-    const peer = request.socket.remoteAddress ?? 'unknown';
+    const peer = networkOf(request.socket.remoteAddress);
     const { trustedProxies } = this.settings;
     if (trustedProxies === 0) return peer;
     const header = request.headers['x-forwarded-for'] ?? '';
     const seen = (Array.isArray(header) ? header.join(',') : header).split(',').map((item) => item.trim());
-    return seen.at(-trustedProxies) || peer;
+    const given = seen.at(-trustedProxies);
+    return given ? networkOf(given) : peer;
   }
 
   /** Programs send no Origin; our own page sends the host it was loaded from. */
-  #knowsOrigin({ headers }: IncomingMessage): boolean {
+  knowsOrigin({ headers }: IncomingMessage): boolean {
     const { origin, host } = headers;
     const { corsOrigin } = this.settings;
     if (origin === undefined || corsOrigin === '*' || corsOrigin.includes(origin)) return true;
     return URL.canParse(origin) && new URL(origin).host === host;
   }
+}
+
+/** What one customer of a provider has: an IPv4 address, or the /64 that he gets at least with IPv6. */
+export function networkOf(address: string | undefined): string {
+  if (address === undefined) return 'unknown';
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
+  if (mapped) return mapped[1]!;
+  if (!isIPv6(address)) return address.slice(0, 64);
+  const [head = '', tail] = (address.split('%', 1)[0] ?? '').split('::');
+  const before = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? [] : tail.split(':');
+  const groups =
+    tail === undefined ? before : [...before, ...Array(8 - before.length - after.length).fill('0'), ...after];
+  const network = groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
+  return `${network.join(':')}::/64`;
 }

@@ -33,11 +33,14 @@ const wires = new WeakMap<Connection, Wire>();
  * The wire of a client. One for each connection, not for each socket: a client may leave and join over the same
  * connection as often as it likes, and what waits for it is still the same.
  */
-export function wireOf({ conn }: Socket): Wire {
+export function wireOf(conn: Connection): Wire {
   const wire = wires.get(conn) ?? new Wire(conn);
   wires.set(conn, wire);
   return wire;
 }
+
+/** So few packets that wait in engine.io are not added up. */
+const FEW_PACKETS = 100;
 
 /** A client's connection, as bytes that are written and wait to be read. */
 export class Wire {
@@ -82,6 +85,16 @@ export class Wire {
     const inEngine = this.#connection.readyState === 'open' ? (this.#inEngine ?? 0) : 0;
     this.#lookBeneath();
     return inEngine + (this.#webSocket?.bufferedAmount ?? 0);
+  }
+
+  /** The same, with what Socket.IO itself wants to say: refusals and acknowledgements. */
+  waiting(): number {
+    const { writeBuffer } = this.#connection as unknown as EngineInside;
+    if (!Array.isArray(writeBuffer) || writeBuffer.length < FEW_PACKETS) return this.backlog();
+    let bytes = 0;
+    for (const { data } of writeBuffer as { data?: unknown }[])
+      if (typeof data === 'string') bytes += data.length;
+    return Math.max(this.backlog(), bytes);
   }
 
   /** Resolves when the client has read some of its backlog, or is gone. */

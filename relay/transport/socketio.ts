@@ -1,7 +1,6 @@
 // Clients over Socket.IO: the handshake, the refreshing of tokens, and a server that closes in time. What they hear,
 // and where they go on, is in subscribers.ts.
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
-import type { Socket as NetworkSocket } from 'node:net';
 import { Server, type Socket } from 'socket.io';
 import { bearerFrom } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
@@ -10,15 +9,33 @@ import { type Connection, Subscriber, type Subscribers } from '../delivery/subsc
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Admission } from './admission.ts';
+import type { Admission, Place } from './admission.ts';
+import type { Arrivals } from './arrivals.ts';
+import { REFRESH_COST } from './budget.ts';
+import { guardPolling } from './polling.ts';
+import type { Refusals } from './refusals.ts';
 import { newSessionId, RelayAdapter, type Wire, wireOf } from './socket-writer.ts';
+import { budgetOf, MeteredWebSockets } from './websockets.ts';
 
 export interface SocketsOptions {
   server: HttpServer;
   subscribers: Subscribers;
   admission: Admission;
+  arrivals: Arrivals;
+  refusals: Refusals;
+  /** Bytes that may wait for one client. */
+  bufferBytes: number;
   log: Log;
   metrics: Metrics;
+}
+
+/** What is known of a connection beside its socket. */
+interface Known {
+  readonly place: Place;
+  /** It has a subscriber, or one on its way in: there is one for each connection. */
+  taken: boolean;
+  /** CONNECTs it has sent. */
+  attempts: number;
 }
 
 interface SocketData {
@@ -30,8 +47,8 @@ interface ClientEvents {
   'auth:refresh': (token: unknown, ack: unknown) => void;
 }
 
-/** An offset of any client of ours fits, and one that is too long gets an answer instead of a closed transport. */
-const MAX_FRAME_BYTES = 256 * 1024;
+/** A token and an offset of any client of ours fit, and an offset that is too long gets an answer instead of a closed transport. */
+export const MAX_FRAME_BYTES = 64 * 1024;
 /** A connection that sends no handshake in this time is closed. */
 const CONNECT_WITHIN_MS = 10_000;
 /** Who has not closed its end by then, when we close, is not waited for. */
@@ -40,7 +57,7 @@ const CLOSE_WITHIN_MS = 1_000;
 export class Sockets {
   readonly #options: SocketsOptions;
   readonly #io: Server<ClientEvents, Record<string, never>, Record<string, never>, SocketData>;
-  readonly #connections = new Set<NetworkSocket>();
+  readonly #known = new WeakMap<Socket['conn'], Known>();
   /** Of all sockets, as the handlers below: a closure for each would stay as long as its connection. */
   readonly #onRefresh: (this: Client, token: unknown, ack: unknown) => void;
   readonly #onDisconnect: (this: Client) => void;
@@ -50,9 +67,13 @@ export class Sockets {
     this.#options = options;
     const refresh = this.#refresh.bind(this);
     this.#onRefresh = function (token, ack) {
+      budgetOf(meterOf(this.conn)).spend(REFRESH_COST);
       void refresh(this.data.subscriber, token, ack);
     };
+    const known = this.#known;
     this.#onDisconnect = function () {
+      const connection = known.get(this.conn);
+      if (connection) connection.taken = false;
       options.subscribers.remove(this.data.subscriber);
     };
     const { corsOrigin } = options.admission.settings;
@@ -64,6 +85,7 @@ export class Sockets {
       connectTimeout: CONNECT_WITHIN_MS,
       maxHttpBufferSize: MAX_FRAME_BYTES,
       perMessageDeflate: false,
+      wsEngine: MeteredWebSockets,
       httpCompression: false,
       serveClient: false,
       pingInterval: 25_000,
@@ -71,16 +93,22 @@ export class Sockets {
     });
     this.#io.use((socket, next) => void this.#admit(socket, next));
     this.#io.on('connection', (socket) => this.#welcome(socket));
-    const connections = this.#connections;
-    const forget = function (this: NetworkSocket) {
-      connections.delete(this);
+    guardPolling(this.#io.engine, options.admission, options.refusals);
+    const { bufferBytes } = options;
+    const onPacket = function (this: Socket['conn']) {
+      // It makes us answer and does not read the answers.
+      if (wireOf(this).waiting() <= bufferBytes) return;
+      options.metrics.slowConsumers.inc();
+      wireOf(this).close(true);
     };
-    options.server.on('connection', (connection: NetworkSocket) => {
-      connections.add(connection);
-      connection.on('close', forget);
-    });
+    const onClose = function (this: Socket['conn']) {
+      known.get(this)?.place.leave();
+    };
     this.#io.engine.on('connection', (connection: Socket['conn']) => {
-      connection.on('close', options.admission.enter(connection.request));
+      const place = options.admission.enter(connection.request);
+      known.set(connection, { place, taken: false, attempts: 0 });
+      connection.on('packet', onPacket);
+      connection.on('close', onClose);
     });
   }
 
@@ -92,22 +120,38 @@ export class Sockets {
   #allow(request: IncomingMessage, decide: (error: string | null, allowed: boolean) => void): void {
     // Later requests of a session that is there already bring its id.
     const known = new URL(request.url ?? '/', 'http://relay').searchParams.has('sid');
-    const code = known ? null : this.#options.admission.refuses(request);
-    if (code) {
-      this.#options.metrics.refused.inc({ code });
-      this.#options.log.say('connection_refused', { code, origin: request.headers.origin ?? '' });
-    }
+    const { admission, refusals } = this.#options;
+    const code = known ? null : admission.refuses(request);
+    if (code)
+      refusals.note(code, { address: admission.addressOf(request), origin: request.headers.origin ?? '' });
     decide(code, code === null);
   }
 
   async #admit(socket: Client, next: (error?: Error) => void): Promise<void> {
-    const { subscribers, log, metrics } = this.#options;
+    const { subscribers, refusals } = this.#options;
+    const known = this.#known.get(socket.conn);
+    if (!known || known.taken) {
+      refusals.note('second_connect', { address: known?.place.address ?? 'unknown' });
+      wireOf(socket.conn).close(true);
+      return;
+    }
+    known.taken = true;
+    known.attempts += 1;
+    // The first one is free: every client verifies one token.
+    if (known.attempts > 1) budgetOf(meterOf(socket.conn)).spend(REFRESH_COST);
+    const { address } = known.place;
     try {
       const identity = await subscribers.identify(bearerFrom(socket.handshake));
+      const budget = known.place.moveTo(identity.accountId);
+      if (!budget) {
+        throw new RecadoError('too_many_of_account', 'The account has as many connections as it may have.');
+      }
+      budgetOf(meterOf(socket.conn)).shareWith(budget);
       const auth: Record<string, unknown> = socket.handshake.auth;
       // The offset is what the client saw last; auth.position may be what its page once began with.
       const given = socket.recovered ? auth.offset : auth.position;
-      const origin = await subscribers.findOrigin(identity.accountId, given);
+      const isThere = () => socket.conn.readyState === 'open';
+      const origin = await subscribers.findOrigin(identity.accountId, given, isThere);
       // "recovered" on the client means: the same pid. An app that follows Socket.IO's documentation skips its
       // refetch then.
       if (socket.recovered && origin.resync !== null) forgetSession(socket);
@@ -116,17 +160,17 @@ export class Sockets {
       next();
     } catch (error) {
       const code = error instanceof RecadoError ? error.code : 'internal_error';
-      metrics.refused.inc({ code });
       if (error instanceof TokenError && error.permanent) {
-        log.say('handshake_refused', { socket: socket.id, code });
+        refusals.note(code, { address });
+        known.taken = false;
         next(Object.assign(new Error(error.message), { data: { code, message: error.message } }));
         return;
       }
       // A stock client never retries after an error of a middleware; it does when its transport closes.
-      log.say('handshake_deferred', { socket: socket.id, code, error: describe(error) });
+      refusals.note(code, { address, error: describe(error) });
       // Once it is closed, next() only cleans up.
       socket.conn.once('close', () => next());
-      wireOf(socket).close(true);
+      wireOf(socket.conn).close(true);
     }
   }
 
@@ -161,11 +205,17 @@ export class Sockets {
     this.#io.engine.close();
     // io.close() waits for every connection, also for those whose client is frozen or gone.
     const patience = setTimeout(() => {
-      for (const connection of this.#connections) connection.destroy();
+      for (const connection of this.#options.arrivals.connections) connection.destroy();
     }, CLOSE_WITHIN_MS);
     await this.#io.close();
     clearTimeout(patience);
   }
+}
+
+/** Whose budget pays: the websocket's, which is metered below Socket.IO, or the polling session's. */
+function meterOf(connection: Socket['conn']): object {
+  const { transport } = connection as { transport: { name: string; socket?: object } };
+  return (transport.name === 'websocket' && transport.socket) || connection;
 }
 
 /** A class, not an object of closures: there is one for every client. */
@@ -177,7 +227,7 @@ class SocketConnection implements Connection {
   /** @param bare its handlers take one argument; see Encoded.bare */
   constructor(socket: Client, bare: boolean) {
     this.#socket = socket;
-    this.#wire = wireOf(socket);
+    this.#wire = wireOf(socket.conn);
     this.#bare = bare;
   }
 

@@ -10,10 +10,12 @@ import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Admission } from './admission.ts';
+import type { Refusals } from './refusals.ts';
 
 export interface StreamsOptions {
   subscribers: Subscribers;
   admission: Admission;
+  refusals: Refusals;
   log: Log;
   metrics: Metrics;
 }
@@ -23,7 +25,7 @@ const PING_EVERY_MS = 25_000;
 /** How soon an EventSource comes back. */
 const RETRY_MS = 1_000;
 /** Longest request line and headers: the longest position, a token, and what proxies add. */
-export const MAX_HEADER_BYTES = 96 * 1024;
+export const MAX_HEADER_BYTES = 48 * 1024;
 
 export class Streams {
   readonly #options: StreamsOptions;
@@ -36,12 +38,11 @@ export class Streams {
 
   /** Answers a request for /events, whatever its method. */
   answer(request: IncomingMessage, response: ServerResponse): void {
-    const { admission, metrics, log } = this.#options;
+    const { admission, refusals } = this.#options;
     const { origin } = request.headers;
     const code = admission.refuses(request);
     if (code) {
-      metrics.refused.inc({ code });
-      log.say('connection_refused', { code, origin: origin ?? '' });
+      refusals.note(code, { address: admission.addressOf(request), origin: origin ?? '' });
       refuse(response, code === 'origin_refused' ? 403 : 429, code, 'This connection is not accepted.');
       return;
     }
@@ -70,14 +71,23 @@ export class Streams {
   }
 
   async #stream(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { subscribers, admission, metrics, log } = this.#options;
-    response.once('close', admission.enter(request));
+    const { subscribers, admission, refusals } = this.#options;
+    const place = admission.enter(request);
+    response.once('close', () => place.leave());
     this.#count += 1;
     const id = `stream ${this.#count}`;
     try {
       const { headers } = request;
       const identity = await subscribers.identify(bearerFrom({ auth: {}, headers }));
-      const origin = await subscribers.findOrigin(identity.accountId, lastEventId(request));
+      if (!place.moveTo(identity.accountId)) {
+        throw new RecadoError('too_many_of_account', 'The account has as many connections as it may have.');
+      }
+      const isThere = () => !response.destroyed;
+      const origin = await subscribers.findOrigin(
+        identity.accountId,
+        lastEventId(request),
+        isThere,
+      );
       if (response.destroyed) return;
       this.#begin(response);
       const connection = connectionOf(response, id);
@@ -86,14 +96,13 @@ export class Streams {
       await subscribers.add(subscriber);
     } catch (error) {
       const code = error instanceof RecadoError ? error.code : 'internal_error';
-      metrics.refused.inc({ code });
       if (error instanceof TokenError && error.permanent) {
-        log.say('handshake_refused', { socket: id, code });
+        refusals.note(code, { address: place.address });
         response.setHeader('www-authenticate', 'Bearer');
         refuse(response, 401, code, error.message);
         return;
       }
-      log.say('handshake_deferred', { socket: id, code, error: describe(error) });
+      refusals.note(code, { address: place.address, error: describe(error) });
       response.setHeader('retry-after', '1');
       refuse(response, 503, code, 'Events cannot be read at the moment; try again.');
     }

@@ -73,8 +73,8 @@ test('a websocket of a foreign origin is refused, one of CORS_ORIGIN is not', as
   expect(await outcome(await client(relay, { origin: 'https://app.example' }))).toBe('connected');
 });
 
-test('one address holds only so many connections, and gets them back', async () => {
-  const small = await start({ CONNECTIONS_PER_ADDRESS: '1' });
+test('one account holds only so many connections, and gets them back', async () => {
+  const small = await start({ CONNECTIONS_PER_ACCOUNT: '1' });
   try {
     const first = await client(small);
     expect(await outcome(first)).toBe('connected');

@@ -702,7 +702,7 @@ describe('fan-out', () => {
     const texts = lengths.map((length) => 'x'.repeat(length));
     // Bytes count, not characters.
     texts.push(...[125, 126, 65_535, 65_536].map((n) => 'é'.repeat((n - empty) >> 1)));
-    const wire = wireOf(socket);
+    const wire = wireOf(socket.conn);
     wire.write(new Encoded(texts.map((text) => delivery(text))));
     for (const text of texts) wire.write(new Encoded([delivery(text)]));
     const heard = await c.hears(2 * texts.length);
@@ -729,7 +729,7 @@ describe('fan-out', () => {
       return counted;
     });
 
-    const wires = clients.map(([, socket]) => wireOf(socket));
+    const wires = clients.map(([, socket]) => wireOf(socket.conn));
     let n = 0;
     for (let round = 0; round < 300; round += 1) {
       const size = round % 4;
@@ -771,14 +771,14 @@ describe('fan-out', () => {
     const second = await until('it has joined again', () => sockets[before]);
     expect(second.conn === first.conn).toBe(true);
     expect(second.id).not.toBe(first.id);
-    expect(wireOf(second) === wireOf(first)).toBe(true);
-    for (const socket of [first, second, first]) wireOf(socket).write(new Encoded([delivery('x')]));
+    expect(wireOf(second.conn) === wireOf(first.conn)).toBe(true);
+    for (const socket of [first, second, first]) wireOf(socket.conn).write(new Encoded([delivery('x')]));
     expect(second.conn.listenerCount('flush')).toBe(1);
   });
 
   test('the position is what the client keeps, and a payload that is text is not taken for it', async () => {
     const [c, socket] = await pair();
-    wireOf(socket).write(
+    wireOf(socket.conn).write(
       new Encoded([delivery('text', 'e', 'position 1'), delivery({ a: 1 }, 'e', 'position 2')]),
     );
     await c.hears(2);

@@ -1,0 +1,270 @@
+// One client cannot hurt another: what a connection may send, and what becomes of one that sends more. Effects are
+// looked at, not times; `npm run attacks` measures those.
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import fc from 'fast-check';
+import type { Relay } from '../../server/relay.ts';
+import { Budget, costOf } from '../../transport/budget.ts';
+import { hasMoreThan } from '../../transport/polling.ts';
+import { Client, type Database, freshDatabase, metric, startNode, token, until } from '../world.ts';
+import { frame, openPolling, PING, RawSocket } from './hostile.ts';
+
+let database: Database;
+let relay: Relay;
+
+beforeAll(async () => {
+  database = await freshDatabase();
+  relay = await startNode(database.url, { CORS_ORIGIN: 'https://app.example' });
+  await relay.ready();
+});
+
+afterAll(async () => {
+  await relay.close();
+  await database.close();
+});
+
+const connectPacket = async (account = 'acc-1') => `40${JSON.stringify({ token: await token(account) })}`;
+const sockets = async () => (await relay.metrics.sockets.get()).values[0]?.value ?? 0;
+const countSockets = async () => {
+  await fetch(`http://127.0.0.1:${relay.port}/readyz`);
+  return sockets();
+};
+
+describe('the budget', () => {
+  const limits = { burst: 40, perSecond: 10, debt: 500 };
+
+  test('nothing is waited for while it lasts, and no more than is owed after that', () => {
+    const budget = new Budget(limits, 0);
+    for (let n = 0; n < 40; n += 1) expect(budget.spend(1, 0)).toBe(0);
+    expect(budget.spend(1, 0)).toBe(100);
+    expect(budget.spend(9, 0)).toBe(1_000);
+    expect(budget.spend(0, 500)).toBe(500);
+    expect(budget.spend(0, 1_000)).toBe(0);
+  });
+
+  test('a debt of more than 500 ends the connection', () => {
+    const budget = new Budget(limits, 0);
+    expect(budget.spend(540, 0)).toBe(50_000);
+    expect(budget.spend(1, 0)).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test('the account pays too, and never ends a connection', () => {
+    const account = new Budget({ burst: 10, perSecond: 1_000, debt: Number.POSITIVE_INFINITY }, 0);
+    const own = new Budget(limits, 0);
+    own.shareWith(account);
+    expect(own.spend(20, 0)).toBe(10);
+  });
+
+  test('who spends no more than comes back never waits', () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 100, max: 5_000 }), { maxLength: 200 }), (pauses) => {
+        const budget = new Budget(limits, 0);
+        let now = 0;
+        return pauses.every((pause) => {
+          now += pause;
+          return budget.spend(1, now) === 0;
+        });
+      }),
+    );
+  });
+
+  test('long messages cost more', () => {
+    expect([0, 1, 1_023, 1_024, 65_536].map(costOf)).toEqual([1, 1, 1, 2, 65]);
+  });
+
+  test('packets of a body are counted as they are', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.string().filter((part) => !part.includes('\x1e')),
+          { minLength: 1 },
+        ),
+        fc.integer({ min: 1, max: 20 }),
+        (parts, most) => {
+          expect(hasMoreThan(most, parts.join('\x1e'))).toBe(parts.length > most);
+        },
+      ),
+    );
+  });
+});
+
+describe('honest pages', () => {
+  test.each([30, 100])('that emit %i times on connect connect once and hear every event', async (times) => {
+    const client = new Client(relay, { token: await token() });
+    client.socket.on('connect', () => {
+      for (let n = 0; n < times; n += 1) client.socket.emit('join', n);
+    });
+    try {
+      await client.live();
+      for (let n = 0; n < 5; n += 1) {
+        await database.query(`select relay.emit('acc-1', 'doctors.created', to_jsonb($1::int))`, [n]);
+      }
+      expect(await client.hears(5)).toEqual([0, 1, 2, 3, 4]);
+      expect(client.connects).toHaveLength(1);
+      expect(client.disconnects).toEqual([]);
+    } finally {
+      client.close();
+    }
+  });
+
+  test('over long-polling are held, not closed', async () => {
+    const client = new Client(relay, { token: await token() }, { transports: ['polling'] });
+    try {
+      await client.live();
+      for (let n = 0; n < 60; n += 1) client.socket.emit('join', n);
+      await database.query(`select relay.emit('acc-1', 'doctors.created', '1')`);
+      await client.hears(1);
+      expect(client.disconnects).toEqual([]);
+    } finally {
+      client.close();
+    }
+  });
+});
+
+describe('one connection', () => {
+  test('has one subscriber, however many CONNECTs it sends at once', async () => {
+    const before = await countSockets();
+    const refused = await metric(relay, 'refused', { code: 'second_connect' });
+    const raw = await RawSocket.open(relay.port);
+    await until('the session is open', () => raw.texts.length > 0);
+    const packet = await connectPacket();
+    raw.send(...Array(100).fill(packet));
+    await until('it is closed', () => raw.closed);
+    expect(await metric(relay, 'refused', { code: 'second_connect' })).toBeGreaterThan(refused);
+    await until('nothing is left of it', async () => (await countSockets()) === before);
+  });
+
+  test('that floods CONNECTs over a websocket is ended after some five hundred', async () => {
+    const raw = await RawSocket.open(relay.port);
+    await until('the session is open', () => raw.texts.length > 0);
+    const packets = Array.from({ length: 80_000 }, (_, n) => `40/namespace-${n},`);
+    raw.send(...packets);
+    await until('it is ended', () => raw.closed);
+    // A refusal for each that was handled.
+    expect(raw.texts.length).toBeLessThan(700);
+  });
+
+  test('that floods one request over long-polling has none of its packets decoded', async () => {
+    const url = await openPolling(relay.port);
+    const before = await metric(relay, 'refused');
+    // 32,000 in one frame's length.
+    const body = Array(21_000).fill('40').join('\x1e');
+    await fetch(url, { method: 'POST', body }).catch(() => undefined);
+    expect(await metric(relay, 'refused', { code: 'body_refused' })).toBe(1);
+    expect(await metric(relay, 'refused')).toBe(before + 1);
+    expect((await fetch(url)).status).toBe(400);
+  });
+
+  test('whose pings and pongs nobody reads holds no memory', async () => {
+    const raw = await RawSocket.open(relay.port);
+    await until('the session is open', () => raw.texts.length > 0);
+    raw.network.pause();
+    const pings = Buffer.concat(Array(1_000).fill(frame(PING, Buffer.alloc(125))));
+    // Ended within the first write or two.
+    for (let n = 0; n < 200 && !raw.closed; n += 1) {
+      raw.network.write(pings);
+      await new Promise(setImmediate);
+    }
+    raw.network.resume();
+    await until('it is ended', () => raw.closed);
+  });
+
+  test('that does not read its refusals is ended by the bytes that wait', async () => {
+    const small = await startNode(database.url, { CLIENT_BUFFER_BYTES: '4224KiB' });
+    try {
+      await small.ready();
+      const before = await metric(small, 'slowConsumers');
+      const url = await openPolling(small.port);
+      // Never polls. Each refusal repeats the long name of the namespace.
+      const name = `40/${'x'.repeat(60_000)},`;
+      let open = true;
+      for (let n = 0; n < 120 && open; n += 1) {
+        open = await fetch(url, { method: 'POST', body: name, signal: AbortSignal.timeout(2_000) }).then(
+          ({ status }) => status === 200,
+          () => false,
+        );
+      }
+      expect(open).toBe(false);
+      expect(await metric(small, 'slowConsumers')).toBeGreaterThanOrEqual(before);
+    } finally {
+      await small.close();
+    }
+  });
+
+  test('that floods auth:refresh is read no faster than its budget allows', async () => {
+    const raw = await RawSocket.open(relay.port);
+    await until('the session is open', () => raw.texts.length > 0);
+    raw.send(await connectPacket());
+    await until('it is live', () => raw.texts.some((sent) => sent.includes('relay:ready')));
+    const refresh = `["auth:refresh",${JSON.stringify(await token())}]`;
+    raw.send(...Array.from({ length: 2_000 }, (_, n) => `42${n}${refresh}`));
+    await until('it is ended', () => raw.closed);
+    expect(raw.texts.filter((sent) => sent.startsWith('43')).length).toBeLessThan(550);
+  });
+});
+
+test('JSONP is refused, and the origin of every request is looked at, also where the session is there', async () => {
+  const own = { origin: 'https://app.example' };
+  const url = await openPolling(relay.port, own);
+  const packet = await connectPacket();
+  const post = (headers: Record<string, string>) => fetch(url, { method: 'POST', body: packet, headers });
+  expect((await fetch(`${url}&j=0`, { headers: own })).status).toBe(400);
+  expect((await post({ origin: 'https://evil.example' })).status).toBe(400);
+  expect((await post(own)).status).toBe(200);
+  const raw = await RawSocket.open(relay.port, '/socket.io/?EIO=4&transport=polling&j=1');
+  await until('it is answered', () => raw.closed || raw.network.bytesRead > 0);
+  raw.network.destroy();
+});
+
+test('half a request is not waited for longer than ten seconds, byte by byte or not at all', async () => {
+  const slow = connect(relay.port, '127.0.0.1');
+  slow.write('GET /healthz HTTP/1.1\r\nHost: x\r\n');
+  const answered = text(slow);
+  const dripping = setInterval(() => slow.write('X-A: b\r\n'), 500);
+  try {
+    const began = Date.now();
+    await once(slow, 'end');
+    expect(await answered).toMatch(/^HTTP\/1.1 408/);
+    expect(Date.now() - began).toBeLessThan(20_000);
+  } finally {
+    clearInterval(dripping);
+    slow.destroy();
+  }
+}, 40_000);
+
+test('connections that send nothing are bounded for an address', async () => {
+  const small = await startNode(database.url, { CONNECTIONS_PER_ADDRESS: '5' });
+  const idle = Array.from({ length: 12 }, () => connect(small.port, '127.0.0.1'));
+  try {
+    let closed = 0;
+    for (const socket of idle) {
+      socket.on('error', () => undefined);
+      socket.on('close', () => {
+        closed += 1;
+      });
+    }
+    await until('those above it are closed', () => closed === 7);
+  } finally {
+    for (const socket of idle) socket.destroy();
+    await small.close();
+  }
+});
+
+test('refusals are counted each, and said once with the address and the remedy', async () => {
+  const { Refusals } = await import('../../transport/refusals.ts');
+  const { createMetrics } = await import('../../metrics.ts');
+  const { hearing } = await import('../hearing.ts');
+  const said: string[] = [];
+  const metrics = createMetrics();
+  const refusals = new Refusals(
+    hearing((name, fields) => said.push(`${name} ${fields}`)),
+    metrics,
+  );
+  for (let n = 0; n < 1_000; n += 1) refusals.note('origin_refused', { address: '10.0.0.1' });
+  refusals.note('token_expired', { address: '10.0.0.2' });
+  expect(said).toHaveLength(2);
+  expect(said[0]).toContain('10.0.0.1');
+  expect(said[0]).toContain('CORS_ORIGIN');
+  expect((await metrics.refused.get()).values.map(({ value }) => value)).toEqual([1_000, 1]);
+});

@@ -83,11 +83,7 @@ export class Streams {
         throw new RecadoError('too_many_of_account', 'The account has as many connections as it may have.');
       }
       const isThere = () => !response.destroyed;
-      const origin = await subscribers.findOrigin(
-        identity.accountId,
-        lastEventId(request),
-        isThere,
-      );
+      const origin = await subscribers.findOrigin(identity.accountId, lastEventId(request), isThere);
       if (response.destroyed) return;
       this.#begin(response);
       const connection = connectionOf(response, id);

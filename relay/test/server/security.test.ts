@@ -65,6 +65,8 @@ async function outcome(socket: Socket): Promise<'connected' | 'refused'> {
   return new Promise((resolve) => {
     socket.once('relay:ready', () => resolve('connected'));
     socket.once('connect_error', () => resolve('refused'));
+    // A passing fault closes the transport.
+    socket.io.once('close', () => resolve('refused'));
   });
 }
 

@@ -273,7 +273,7 @@ describe('the printed table', () => {
   const names = [...variablesAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(26);
+    expect(names).toHaveLength(28);
     for (const name of names) expect(variablesAsText()).toContain(`  ${name}  (`);
     expect(variablesAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(variablesAsMarkdown().split('\n')).toHaveLength(names.length + 2);

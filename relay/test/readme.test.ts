@@ -8,6 +8,9 @@ const pages = [
   'docs/dba.md',
   'docs/operator.md',
   'docs/threat-model.md',
+  'docs/testing.md',
+  'docs/not-possible.md',
+  'relay/client/README.md',
 ];
 const read = (page: string) => readFileSync(join(packageRoot, page), 'utf8');
 

@@ -354,7 +354,7 @@ const variables = {
   },
   OPERATOR_TOKEN: {
     default: null,
-    absent: 'operator endpoints answer on loopback only',
+    absent: 'operator endpoints answer nobody but, in the demo, this machine',
     help: 'Bearer token of the operator endpoints (metrics, status, sync, console), at least 16 bytes.',
     schema: secret(16),
     secret: true,

@@ -67,7 +67,7 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
 
   /** Tables, triggers and conditions are for operators; clients get names and shapes. */
   async function contractFor(request: IncomingMessage, context: Context): Promise<ContractEvent[]> {
-    const operator = isOperator(request, context.settings);
+    const operator = isOperator(request, context);
     if (!operator) await identify(request, context);
     const events = await readContract(pool, roomPrefix);
     return operator ? events : events.map((event) => withoutSql(event, roomPrefix));

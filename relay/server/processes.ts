@@ -130,6 +130,8 @@ export function joinAsWorker({
 }: WorkerOptions): AllProcesses & { close(): void; leave(): void } {
   // A browser would send the requests of another session down a connection that is kept alive.
   server.maxRequestsPerSocket = 1;
+  // What Node arms when a server listens, which this one never does: the time-outs of headers and requests.
+  server.emit('listening');
   sticky.setupWorker({ httpServer: server, engine: io.engine } as unknown as Server);
   // Making one is what lets a worker answer the first process.
   new AggregatorRegistry();

@@ -183,6 +183,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       routes,
       gauges: [gaugeInstances],
       settings: settings.http,
+      demo,
       log,
     });
   });

@@ -75,6 +75,10 @@ export function openDatabase(url: string): Database {
 // ---------------------------------------------------------------------------------------------------------
 // Relays and clients
 
+/** Of the operator endpoints. */
+export const OPERATOR_TOKEN = 'a token for operators of tests';
+export const OPERATOR = { authorization: `Bearer ${OPERATOR_TOKEN}` };
+
 export const SECRET = 'a secret for tests that has more than thirty-two bytes';
 
 const silent = createLog(process.env.TEST_LOG ?? 'silent', false);
@@ -82,7 +86,13 @@ const silent = createLog(process.env.TEST_LOG ?? 'silent', false);
 /** A relay in this process, on a free port unless PORT says otherwise. */
 export async function startNode(databaseUrl: string, env: Record<string, string> = {}): Promise<Relay> {
   const keyed = env.JWT_JWKS_URL === undefined ? { JWT_SECRET: SECRET } : {};
-  const defaults = { DATABASE_URL: databaseUrl, HOST: '127.0.0.1', PORT: '0', SAFETY_READ_MS: '200' };
+  const defaults = {
+    OPERATOR_TOKEN,
+    DATABASE_URL: databaseUrl,
+    HOST: '127.0.0.1',
+    PORT: '0',
+    SAFETY_READ_MS: '200',
+  };
   const settings = readSettings({ ...defaults, ...keyed, ...env });
   const { jwt } = settings;
   const { key } = jwt;

@@ -6,7 +6,17 @@ import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import { formatPosition, type Position, parsePosition } from '../../feed/position.ts';
 import type { Relay } from '../../server/relay.ts';
 import { Link } from '../faults/links.ts';
-import { Client, type Database, freshDatabase, metric, startNode, through, token, until } from '../world.ts';
+import {
+  Client,
+  type Database,
+  freshDatabase,
+  metric,
+  OPERATOR,
+  startNode,
+  through,
+  token,
+  until,
+} from '../world.ts';
 
 let database: Database;
 /** Of the test that runs. */
@@ -637,7 +647,7 @@ describe('without query storms', () => {
 });
 
 async function fetchMetric(relay: Relay, name: string): Promise<number> {
-  const response = await fetch(`http://127.0.0.1:${relay.port}/metrics`);
+  const response = await fetch(`http://127.0.0.1:${relay.port}/metrics`, { headers: OPERATOR });
   const line = (await response.text()).split('\n').find((text) => text.startsWith(`${name} `));
   return Number(line?.split(' ')[1]);
 }

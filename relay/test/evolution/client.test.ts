@@ -7,7 +7,7 @@ import {
 import { type EvolutionWorker, startEvolutionWorker } from '../../evolution/worker.ts';
 import { createLog } from '../../log.ts';
 import type { Relay } from '../../server/relay.ts';
-import { Client, startNode, token, until } from '../world.ts';
+import { Client, OPERATOR, startNode, token, until } from '../world.ts';
 import { type Captured, captured, startWorld, type World } from './world.ts';
 
 let world: World;
@@ -204,11 +204,14 @@ test('no page and no metric shows a key or a binary', async () => {
     '/console/contract.d.ts',
   ];
   for (const page of pages) {
-    const response = await fetch(`http://127.0.0.1:${relay.port}${page}`, { headers });
+    const asOperator = page === '/metrics' || page === '/console/operations';
+    const response = await fetch(`http://127.0.0.1:${relay.port}${page}`, {
+      headers: asOperator ? OPERATOR : headers,
+    });
     const text = await response.text();
     expect([page, response.status]).toEqual([page, 200]);
     // The pages that speak of instances do so of these.
-    if (page === '/metrics' || page === '/console/operations') expect(text).toContain('demo-2.3.7');
+    if (asOperator) expect(text).toContain('demo-2.3.7');
     for (const secret of secrets) expect([page, text]).not.toEqual([page, expect.stringContaining(secret)]);
   }
 });

@@ -5,7 +5,17 @@ import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { packageRoot } from '../../config.ts';
-import { Client, type Database, deadPort, freshDatabase, SECRET, token, until } from '../world.ts';
+import {
+  Client,
+  type Database,
+  deadPort,
+  freshDatabase,
+  OPERATOR,
+  OPERATOR_TOKEN,
+  SECRET,
+  token,
+  until,
+} from '../world.ts';
 
 const EVENT = 'processes.test';
 const PROCESSES = 3;
@@ -31,6 +41,7 @@ function start(): void {
       ...process.env,
       DATABASE_URL: database.url,
       JWT_SECRET: SECRET,
+      OPERATOR_TOKEN,
       HOST: '127.0.0.1',
       PORT: String(port),
       RELAY_PROCESSES: String(PROCESSES),
@@ -59,7 +70,10 @@ afterAll(async () => {
 /** 503 too where nobody answers, for a moment, as a load balancer would have it. */
 async function ask(path: string): Promise<{ status: number; text: string }> {
   try {
-    const response = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(5_000) });
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+      headers: OPERATOR,
+      signal: AbortSignal.timeout(5_000),
+    });
     return { status: response.status, text: await response.text() };
   } catch {
     return { status: 503, text: '' };

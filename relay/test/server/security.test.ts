@@ -116,11 +116,12 @@ describe('operators', () => {
   const get = (of: Relay, path: string, headers: Record<string, string> = {}) =>
     fetch(`http://127.0.0.1:${of.port}${path}`, { headers });
 
-  test('by default only from this machine, and not through a proxy on it', async () => {
-    for (const path of ['/metrics', '/trace?id=1']) {
-      expect((await get(relay, path)).status).toBe(200);
+  test('without OPERATOR_TOKEN nobody, not even this machine', async () => {
+    for (const path of ['/metrics', '/trace?id=1', '/console/operations']) {
+      expect((await get(relay, path)).status).toBe(403);
       expect((await get(relay, path, { 'x-forwarded-for': '6.6.6.6' })).status).toBe(403);
     }
+    expect((await get(relay, '/console/contract')).status).toBe(401);
   });
 
   test('with OPERATOR_TOKEN only with it, never with a token of a clinic', async () => {
@@ -145,7 +146,7 @@ test('answers carry the headers that keep browsers out of trouble, and no detail
   expect(missing.headers.get('x-frame-options')).toBe('DENY');
   expect(missing.headers.get('referrer-policy')).toBe('no-referrer');
   const invalid = await fetch(`http://127.0.0.1:${relay.port}/trace?id=1;drop`);
-  expect(invalid.status).toBe(400);
+  expect(invalid.status).toBe(403);
   expect(JSON.stringify(await invalid.json())).not.toMatch(/ at |\.ts|\.js|select/i);
 });
 

@@ -1,6 +1,6 @@
 // The relay as it should be run: a login that has relay_reader and nothing else.
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';
-import { Client, startNode, token } from '../world.ts';
+import { Client, OPERATOR, startNode, token } from '../world.ts';
 
 const ROLE = `recado_test_reader_${process.pid}`;
 let database: TestDatabase;
@@ -37,13 +37,15 @@ test('delivers, empties old slots, resumes, revokes, counts and asks for syncs w
 
     const get = (path: string, init: RequestInit = {}) =>
       fetch(`http://127.0.0.1:${relay.port}${path}`, init);
-    const metrics = await (await get('/metrics')).text();
+    const metrics = await (await get('/metrics', { headers: OPERATOR })).text();
     expect(metrics).toMatch(/^recado_outbox_bytes [1-9]/m);
     expect(metrics).toMatch(/^recado_contract_problems 0/m);
     await pool.query(
       `insert into evolution.instances (name, "tenantId", host, "apiKey", desired) values ('vendas', '1', 'http://127.0.0.1:1', 'secret', 'disconnected')`,
     );
-    expect(await (await get('/metrics')).text()).toContain('recado_evolution_connected{instance="vendas"} 0');
+    expect(await (await get('/metrics', { headers: OPERATOR })).text()).toContain(
+      'recado_evolution_connected{instance="vendas"} 0',
+    );
     const headers = { authorization: `Bearer ${await token('1')}` };
     expect((await get('/api/chats/sync/vendas', { method: 'POST', headers })).status).toBe(409);
     expect((await get('/api/chats/sync/other', { method: 'POST', headers })).status).toBe(404);

@@ -113,6 +113,14 @@ export function createApi(options: ApiOptions): Api {
   // 1.x has findChats as GET; found out once.
   let chatsMethod: 'POST' | 'GET' = 'POST';
 
+  /** Neither the key, as it is or as JSON writes it, nor credentials of an address. */
+  function masked(text: string): string {
+    const spellings = [apiKey, JSON.stringify(apiKey).slice(1, -1)].filter((spelling) => spelling !== '');
+    return spellings
+      .reduce((rest, spelling) => rest.replaceAll(spelling, '***'), text)
+      .replace(/(https?:\/\/)[^\s/@]*@/gi, '$1***@');
+  }
+
   async function once(method: string, path: string, body?: unknown): Promise<unknown> {
     let response: Response;
     try {
@@ -128,7 +136,7 @@ export function createApi(options: ApiOptions): Api {
       if (signal.aborted) throw error;
       throw new EvolutionError(
         'evolution_unreachable',
-        `no answer from ${base}${path}: ${reasonOf(error)}`,
+        masked(`no answer from ${base}${path}: ${reasonOf(error)}`),
         null,
         { cause: error },
       );
@@ -140,7 +148,7 @@ export function createApi(options: ApiOptions): Api {
       if (signal.aborted) throw error;
       throw new EvolutionError(
         'evolution_unreachable',
-        `the answer of ${path} broke off: ${reasonOf(error)}`,
+        masked(`the answer of ${path} broke off: ${reasonOf(error)}`),
         response.status,
         { cause: error },
       );
@@ -150,7 +158,8 @@ export function createApi(options: ApiOptions): Api {
   }
 
   function refusal(status: number, text: string, path: string): EvolutionError {
-    const said = saidIn(text).replaceAll(apiKey, '***');
+    // Before it is cut: half a key is still half a key.
+    const said = saidIn(masked(text));
     const sentence = `Evolution answered ${status} to ${path}: ${said}`;
     if (status === 401 || status === 403)
       return new EvolutionError('evolution_unauthorized', sentence, status);

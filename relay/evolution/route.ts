@@ -29,8 +29,12 @@ export function syncRoutes(pool: pg.Pool): Routes {
 
 function decodeName(text: string): string {
   try {
-    return decodeURIComponent(text);
-  } catch {
+    const name = decodeURIComponent(text);
+    // Postgres has no text with it.
+    if (!name.includes('\0')) return name;
+    throw new RefusedRequest(400, 'path_invalid', 'The name of the instance holds a NUL, which no name can.');
+  } catch (error) {
+    if (error instanceof RefusedRequest) throw error;
     throw new RefusedRequest(400, 'path_invalid', 'The name of the instance is not percent-encoded UTF-8.');
   }
 }

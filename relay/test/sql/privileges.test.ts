@@ -49,6 +49,7 @@ test('delivers, empties old slots, resumes, revokes, counts and asks for syncs w
     const headers = { authorization: `Bearer ${await token('1')}` };
     expect((await get('/api/chats/sync/vendas', { method: 'POST', headers })).status).toBe(409);
     expect((await get('/api/chats/sync/other', { method: 'POST', headers })).status).toBe(404);
+    expect((await get('/api/chats/sync/a%00b', { method: 'POST', headers })).status).toBe(400);
 
     await pool.query(`select relay.revoke('1', before => clock_timestamp() + interval '1 minute')`);
     await new Promise<void>((resolve) => client.socket.once('connect_error', () => resolve()));

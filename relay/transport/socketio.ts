@@ -80,7 +80,9 @@ export class Sockets {
     this.#io = new Server(options.server, {
       adapter: RelayAdapter,
       connectionStateRecovery: { skipMiddlewares: false },
-      cors: { origin: corsOrigin === '*' ? '*' : [...corsOrigin] },
+      // With credentials, so that a load balancer's cookie is sent by pages of another origin (withCredentials). Browsers
+      // take no * beside them: the page's own origin is named instead.
+      cors: { origin: corsOrigin === '*' ? true : [...corsOrigin], credentials: true },
       allowRequest: (request, decide) => this.#allow(request, decide),
       connectTimeout: CONNECT_WITHIN_MS,
       maxHttpBufferSize: MAX_FRAME_BYTES,

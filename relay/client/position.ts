@@ -7,7 +7,7 @@ interface Snapshot {
   readonly hidden: ReadonlySet<bigint>;
 }
 
-const SNAPSHOT = '[0-9a-f]+(?:\\.[0-9a-f]+)*';
+const SNAPSHOT = '[0-9a-f]+(?:_[0-9a-f]{6})?(?:\\.[0-9a-f]+)*';
 const POSITION = new RegExp(`^([0-9a-f]{12})-(${SNAPSHOT})(?:~(${SNAPSHOT})~[0-9a-f]+)?$`);
 
 /**
@@ -25,9 +25,12 @@ export function contains(loaded: string, position: string): boolean {
   return true;
 }
 
-/** `xmax.distance.distance`: each distance leads down to a transaction that was in progress. */
+/** `xmax_witness.distance.distance`: each distance leads down to a transaction that was in progress. */
 function read(text: string): Snapshot {
-  const [xmax, ...distances] = text.split('.').map((hex) => BigInt(`0x${hex}`));
+  const [xmax, ...distances] = text
+    .replace(/_[0-9a-f]+/, '')
+    .split('.')
+    .map((hex) => BigInt(`0x${hex}`));
   let xid = xmax!;
   const hidden = distances.map((distance) => {
     xid -= distance;

@@ -63,6 +63,8 @@ export async function migrate(options: MigrateOptions): Promise<Migrated> {
     const sql = await applySql(session, { ...how, folders: installed.map(({ pack }) => SQL_OF[pack]) });
     // The history of a pack that is new is a table, too.
     if (migrations.length > 0) await session.query('select relay.secure()');
+    // So that relay.position() has an epoch before the first relay connects.
+    await session.query('select relay.settle_epoch()');
     if (migrations.length + sql.length > 0)
       log.say('migrated', { migrations: migrations.length, sql: sql.length });
     return { migrations, sql };

@@ -12,6 +12,7 @@ import { describe } from '../errors.ts';
 import type { Batch, Feed, FeedListener } from '../feed/feed.ts';
 import type { OutboxEvent, Session } from '../feed/outbox.ts';
 import { covers, formatPosition, horizon, type Position, parsePosition, sees } from '../feed/position.ts';
+import type { Witnesses } from '../feed/witnesses.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import {
@@ -32,6 +33,7 @@ export interface SubscribersOptions {
   verifier: Verifier;
   feed: Feed;
   replay: Replay;
+  witnesses: Witnesses;
   trace: Trace;
   roomPrefix: string;
   /** Bytes that may wait for one client. */
@@ -298,12 +300,14 @@ export class Subscribers implements FeedListener {
    * @throws RecadoError `feed_not_ready`: a passing fault
    */
   async findOrigin(account: string, given: unknown, isThere: () => boolean): Promise<Origin> {
-    const { feed, replay } = this.#options;
+    const { feed, replay, witnesses } = this.#options;
     if (!feed.ready) await feed.read();
     if (given === undefined || given === null) return { position: null, resync: null };
     const position = typeof given === 'string' ? parsePosition(given) : null;
     if (!position) return { position: null, resync: 'unreadable' };
-    if (position.epoch !== feed.epoch) return { position: null, resync: 'epoch' };
+    if (position.epoch !== feed.epoch || !(await witnesses.attest(position))) {
+      return { position: null, resync: 'epoch' };
+    }
     if (!covers(feed.seen, horizon(position))) {
       // Another node, or the database itself, was ahead of this one. Nothing visible now may be hidden after this.
       await feed.read();

@@ -6,7 +6,9 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import {
   areFew,
+  findForeign,
   findRecent,
+  type Largest,
   type OutboxEvent,
   type PageLimits,
   readFew,
@@ -16,8 +18,9 @@ import {
   type Session,
   startNewEpoch,
 } from './outbox.ts';
-import { cut, isTooOld, NOTHING, type Snapshot } from './position.ts';
+import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from './position.ts';
 import { Window, type WindowLimits } from './recent-events.ts';
+import type { Witnesses } from './witnesses.ts';
 
 /** Events that became visible together, or a part of them. */
 export interface Batch {
@@ -49,6 +52,8 @@ export interface FeedOptions {
   connect: () => Promise<pg.Client>;
   window: WindowLimits;
   page: PageLimits;
+  /** Told which transactions were handed on. */
+  witnesses?: Witnesses;
   /** Told of every read: its snapshot, uncut, and how many transactions it found events of. */
   onRead?: (read: { now: Snapshot; transactions: number }) => void;
   log: Log;
@@ -57,6 +62,8 @@ export interface FeedOptions {
 
 /** In so many parts the events found at the start are forgotten again. */
 const WARM_PARTS = 64;
+/** So many events of the last batch are looked for again after a new connection. */
+const MOST_REMEMBERED = 1_000;
 
 const NOBODY: FeedListener = { onBatch() {}, onLost() {} };
 
@@ -77,6 +84,8 @@ export class Feed {
   #epoch: string | null = null;
   #seen: Snapshot = NOTHING;
   #unfinished: Unfinished | null = null;
+  /** Transactions of the last batch of one part, with their witnesses. */
+  #lastBatch = new Map<bigint, number>();
   /** Whether the last read found few events. */
   #few = true;
   #window: Window;
@@ -230,9 +239,10 @@ export class Feed {
   /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */
   async #begin(session: pg.Client): Promise<void> {
     let start = await readStart(session);
-    if (start.epoch === this.#epoch && start.now.xmax < this.#seen.xmax) {
-      // The database has gone back in time without becoming another one: a storage snapshot was restored.
-      await startNewEpoch(session);
+    if (start.epoch === this.#epoch && (await this.#isOtherHistory(session))) {
+      // The database has gone back in time without becoming another one: a storage snapshot was restored, or a crash
+      // undid what was committed asynchronously.
+      await startNewEpoch(session, start.epoch);
       start = await readStart(session);
     }
     // After the start: whatever is written from there on comes by as an event.
@@ -244,8 +254,18 @@ export class Feed {
     if (lost) this.#lose('epoch');
   }
 
-  async #startOver(session: pg.Client, now: Snapshot, largest: bigint | null): Promise<void> {
-    this.#seen = largest === null ? NOTHING : cut(now, largest);
+  /** Whether something that was handed on is not in the database: the last batch, and the largest transaction. */
+  async #isOtherHistory(session: pg.Client): Promise<boolean> {
+    const claimed = new Map(this.#lastBatch);
+    const { xmax, witness } = this.#seen;
+    if (witness !== undefined) claimed.set(xmax - 1n, witness);
+    return (await findForeign(session, claimed)).size > 0;
+  }
+
+  async #startOver(session: pg.Client, now: Snapshot, largest: Largest | null): Promise<void> {
+    this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
+    this.#lastBatch.clear();
+    this.#options.witnesses?.clear();
     this.#finish();
     this.#window = new Window(this.#seen, this.#options.window);
     await this.#warm(session, now);
@@ -280,6 +300,7 @@ export class Feed {
       warm.add(events.slice(begin, end), next ? before(next.xid, now) : this.#seen);
     }
     this.#window = warm;
+    this.#options.witnesses?.note(events);
   }
 
   /** Reads and hands on until nothing is left of what was visible. */
@@ -338,11 +359,13 @@ export class Feed {
     if (unfinished) bound = unfinished.bound;
     else if (more) {
       // The cut needs the largest transaction of the whole batch, also of the parts not read yet.
-      bound = cut(now, (await readLargest(session, now)) ?? this.#seen.xmax - 1n);
+      const largest = await readLargest(session, now);
+      bound = largest
+        ? cut(now, largest.xid, largest.witness)
+        : cut(now, this.#seen.xmax - 1n, this.#seen.witness);
     } else {
-      let largest = this.#seen.xmax - 1n;
-      for (const { xid } of events) if (xid > largest) largest = xid;
-      bound = cut(now, largest);
+      bound = this.#boundOf(now, events);
+      this.#remember(events);
     }
     const seen = this.#seen;
     if (more && !unfinished) this.#unfinished = { bound, through: 0n, events: [], bytes: 0 };
@@ -357,6 +380,24 @@ export class Feed {
       this.#listener.onBatch({ epoch: this.epoch, seen, bound, events, complete: !more });
     }
     if (!more) this.#finish();
+  }
+
+  /** What is seen after a batch of one part. */
+  #boundOf(now: Snapshot, events: readonly OutboxEvent[]): Snapshot {
+    let largest = this.#seen.xmax - 1n;
+    let { witness } = this.#seen;
+    for (const event of events) {
+      if (event.xid < largest) continue;
+      largest = event.xid;
+      witness = witnessOf(event);
+    }
+    return cut(now, largest, witness);
+  }
+
+  #remember(events: readonly OutboxEvent[]): void {
+    if (events.length === 0) return;
+    this.#lastBatch = new Map(events.slice(-MOST_REMEMBERED).map((event) => [event.xid, witnessOf(event)]));
+    this.#options.witnesses?.note(events);
   }
 
   /** Keeps the parts for the window, unless the batch is larger than the window. */

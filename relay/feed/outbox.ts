@@ -288,34 +288,73 @@ export interface Start {
   /** Not cut. */
   readonly now: Snapshot;
   /** Largest transaction of an event that is visible or was emptied; null: there never was one. */
-  readonly largest: bigint | null;
+  readonly largest: Largest | null;
+}
+
+/** A transaction that wrote events, and the witness of its last one, where that is known. */
+export interface Largest {
+  readonly xid: bigint;
+  readonly witness?: number;
+}
+
+function toLargest(xid: string, witness: string | null): Largest {
+  return { xid: BigInt(xid), ...(witness !== null && { witness: Number.parseInt(witness, 16) }) };
 }
 
 /** Settles whose events these are (another database's are emptied) and says where to begin. */
 export async function readStart(session: Session): Promise<Start> {
   const settled = await session.query<{ epoch: string }>('select relay.settle_epoch() as epoch');
-  const { rows } = await session.query<{ now: string; largest: string | null }>(`
+  const { rows } = await session.query<{ now: string; largest: string | null; witness: string | null }>(`
     select pg_current_snapshot()::text as now,
-           greatest((select xid from relay.events where pg_visible_in_snapshot(xid, pg_current_snapshot())
-                      order by xid desc limit 1),
-                    (select emptied_through from relay.installation))::text as largest`);
-  const { now, largest } = rows[0]!;
+           case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.xid else installation.emptied_through end::text as largest,
+           case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.witness else installation.emptied_witness end as witness
+      from relay.installation
+      left join lateral (select e.xid, relay.witness(e.created_at) as witness from relay.events as e
+                          where pg_visible_in_snapshot(e.xid, pg_current_snapshot())
+                          order by e.xid desc, e.id desc limit 1) as newest on true`);
+  const { now, largest, witness } = rows[0]!;
   return {
     epoch: settled.rows[0]!.epoch,
     now: parseSnapshot(now),
-    largest: largest === null ? null : BigInt(largest),
+    largest: largest === null ? null : toLargest(largest, witness),
   };
 }
 
 /** Largest transaction of an event that `bound` sees. */
-export async function readLargest(session: Session, bound: Snapshot): Promise<bigint | null> {
-  const { rows } = await session.query<{ xid: string }>({
+export async function readLargest(session: Session, bound: Snapshot): Promise<Largest | null> {
+  const { rows } = await session.query<{ xid: string; witness: string }>({
     name: 'recado_largest',
-    text: `select xid::text from relay.events where pg_visible_in_snapshot(xid, $1::pg_snapshot)
-            order by relay.events.xid desc limit 1`,
+    text: `select e.xid::text as xid, relay.witness(e.created_at) as witness
+             from relay.events as e where pg_visible_in_snapshot(e.xid, $1::pg_snapshot)
+            order by e.xid desc, e.id desc limit 1`,
     values: [snapshotText(bound)],
   });
-  return rows[0] ? BigInt(rows[0].xid) : null;
+  return rows[0] ? toLargest(rows[0].xid, rows[0].witness) : null;
+}
+
+/**
+ * Which of these transactions are not in this database's history: their last event has another time, or is not there
+ * though retention has not taken it.
+ */
+export async function findForeign(
+  session: Session,
+  claimed: ReadonlyMap<bigint, number>,
+): Promise<Set<bigint>> {
+  if (claimed.size === 0) return new Set();
+  const { rows } = await session.query<{ xid: string }>({
+    name: 'recado_foreign',
+    text: `select claimed.xid::text as xid
+             from relay.installation, unnest($1::xid8[], $2::text[]) as claimed(xid, witness)
+             left join lateral (select e.created_at from relay.events as e where e.xid = claimed.xid order by e.id desc limit 1) as found on true
+            where case when found.created_at is not null then relay.witness(found.created_at) <> claimed.witness
+                       when claimed.xid = installation.emptied_through then installation.emptied_witness <> claimed.witness
+                       else claimed.xid > coalesce(installation.emptied_through, '0') end`,
+    values: [
+      [...claimed.keys()].map(String),
+      [...claimed.values()].map((witness) => witness.toString(16).padStart(6, '0')),
+    ],
+  });
+  return new Set(rows.map(({ xid }) => BigInt(xid)));
 }
 
 /**
@@ -347,9 +386,9 @@ export async function findRecent(session: Session, events: number, bytes: number
   return BigInt(oldest ?? newest!) + 1n;
 }
 
-/** Declares every position void; see relay.new_epoch(). */
-export async function startNewEpoch(session: Session): Promise<void> {
-  await session.query('select relay.new_epoch()');
+/** Declares every position void, unless another relay already did; see relay.new_epoch(). */
+export async function startNewEpoch(session: Session, expected: string): Promise<void> {
+  await session.query('select relay.new_epoch($1)', [expected]);
 }
 
 /** The range that leads from a position to `bound`: first the rest of the batch it stopped in. */

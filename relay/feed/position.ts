@@ -3,6 +3,9 @@
 // A snapshot sees every transaction below xmax except those that were in progress (xip). Between two snapshots
 // lies what a reader has missed, also where a transaction with a small id commits last: that is why a position
 // is not "the last id seen".
+//
+// After a restore, ids of transactions come again and times do not. So a snapshot that is remembered carries a witness:
+// digits of the time of the last event of its largest transaction, xmax - 1. See docs/decisions/epoch-and-witness.md.
 import { RecadoError } from '../errors.ts';
 
 /** Transactions are xid8: 64 bits, never reused in one epoch of a database. */
@@ -11,6 +14,8 @@ export interface Snapshot {
   readonly xmax: bigint;
   /** Transactions below xmax it does not see either, ascending. */
   readonly xip: readonly bigint[];
+  /** See witnessOf(). Absent in a snapshot as Postgres gives it, and where no event was ever seen. */
+  readonly witness?: number;
 }
 
 /**
@@ -69,10 +74,17 @@ export function sees(snapshot: Snapshot, xid: bigint): boolean {
  * sees. After a crash Postgres gives out again the ids of transactions whose end was not on disk; uncut, a
  * snapshot has already called them seen (7 of 8 events were lost). The one named here is on disk.
  */
-export function cut(snapshot: Snapshot, largest: bigint): Snapshot {
+export function cut(snapshot: Snapshot, largest: bigint, witness?: number): Snapshot {
   const xmax = largest + 1n;
-  if (xmax >= snapshot.xmax) return snapshot;
-  return { xmax, xip: snapshot.xip.filter((xid) => xid < xmax) };
+  const attested = witness === undefined ? {} : { witness };
+  if (xmax > snapshot.xmax) return snapshot;
+  if (xmax === snapshot.xmax) return { ...snapshot, ...attested };
+  return { xmax, xip: snapshot.xip.filter((xid) => xid < xmax), ...attested };
+}
+
+/** The last 24 bits of a time in microseconds: relay.witness(). */
+export function witnessOf({ capturedAt }: { capturedAt: number }): number {
+  return Math.round(capturedAt * 1_000) % 2 ** 24;
 }
 
 /** Whether `snapshot` sees everything that `other` sees. */
@@ -115,7 +127,7 @@ export function isTooOld(snapshot: Snapshot, emptied: Emptied | null): boolean {
   return snapshot.xip.some((xid) => xid <= emptied.through && sees(emptied.in, xid));
 }
 
-/** Text form, URL-safe and opaque to clients: `epoch-xmax.d.d`, or `epoch-seen~bound~through` inside a batch. */
+/** Text form, URL-safe and opaque to clients: `epoch-xmax_witness.d.d`, or `epoch-seen~bound~through` inside a batch. */
 export function formatPosition({ epoch, seen, batch }: Position): string {
   const text = batch
     ? `${epoch}-${spell(seen)}~${spell(batch.bound)}~${batch.through.toString(16)}`
@@ -125,7 +137,7 @@ export function formatPosition({ epoch, seen, batch }: Position): string {
 
 // One spelling only: no leading zeros.
 const HEX = '[1-9a-f][0-9a-f]{0,15}';
-const SPELLED = `${HEX}(?:\\.${HEX})*`;
+const SPELLED = `${HEX}(?:_[0-9a-f]{6})?(?:\\.${HEX})*`;
 const POSITION = new RegExp(`^([0-9a-f]{12})-(${SPELLED})(?:~(${SPELLED})~(${HEX}))?$`);
 const LARGEST = 2n ** 63n - 1n;
 
@@ -150,8 +162,9 @@ const spelled = new WeakMap<Snapshot, string>();
 function spell(snapshot: Snapshot): string {
   let text = spelled.get(snapshot);
   if (text !== undefined) return text;
-  const { xmax, xip } = snapshot;
+  const { xmax, xip, witness } = snapshot;
   text = xmax.toString(16);
+  if (witness !== undefined) text += `_${witness.toString(16).padStart(6, '0')}`;
   let above = xmax;
   for (let i = xip.length - 1; i >= 0; i -= 1) {
     text += `.${(above - xip[i]!).toString(16)}`;
@@ -162,8 +175,10 @@ function spell(snapshot: Snapshot): string {
 }
 
 function unspell(text: string): Snapshot | null {
-  const [first, ...distances] = text.split('.').map((hex) => BigInt(`0x${hex}`));
-  const xmax = first!;
+  const [first, ...rest] = text.split('.');
+  const [largest, witness] = first!.split('_');
+  const distances = rest.map((hex) => BigInt(`0x${hex}`));
+  const xmax = BigInt(`0x${largest}`);
   if (xmax < 1n || xmax > LARGEST) return null;
   const xip: bigint[] = [];
   let xid = xmax;
@@ -172,7 +187,8 @@ function unspell(text: string): Snapshot | null {
     if (distance < 1n || xid < 1n || isNone(xid)) return null;
     xip.push(xid);
   }
-  return { xmax, xip: xip.reverse() };
+  const attested = witness === undefined ? {} : { witness: Number.parseInt(witness, 16) };
+  return { xmax, xip: xip.reverse(), ...attested };
 }
 
 function includes(ascending: readonly bigint[], xid: bigint): boolean {

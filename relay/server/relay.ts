@@ -15,6 +15,7 @@ import type { PageLimits } from '../feed/outbox.ts';
 import { startRetention } from '../feed/retention.ts';
 import { watchTableSwaps } from '../feed/table-swaps.ts';
 import { startWakeup } from '../feed/wakeup.ts';
+import { Witnesses } from '../feed/witnesses.ts';
 import { answer, gaugeProcess, listen } from '../http/router.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
@@ -71,10 +72,19 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
+  const replayPool = createReaderPool({
+    url: databaseUrl,
+    name: 'recado replay',
+    max: REPLAY_SESSIONS,
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+    log,
+  });
+  const witnesses = new Witnesses(replayPool);
   const feed = new Feed({
     connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
     window: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
     page: FEED_PAGE,
+    witnesses,
     onRead: (read) => wakeup.onRead(read),
     log,
     metrics,
@@ -91,13 +101,6 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     name: 'recado bell',
     max: 1,
     queryTimeoutMs: GATE_TIMEOUT_MS,
-    log,
-  });
-  const replayPool = createReaderPool({
-    url: databaseUrl,
-    name: 'recado replay',
-    max: REPLAY_SESSIONS,
-    queryTimeoutMs: QUERY_TIMEOUT_MS,
     log,
   });
   const consolePool = createPool({
@@ -125,6 +128,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     feed,
     trace,
     replay: new Replay(replayPool, REPLAY_PAGE, metrics),
+    witnesses,
     roomPrefix: settings.roomPrefix,
     bufferBytes: settings.relay.clientBufferBytes,
     log,

@@ -44,6 +44,8 @@ export async function createDatabase({
   );
   const url = withDatabase(serverUrl, name);
   const pool = createPool({ url, name: 'test', log: createLog('silent', false) });
+  // A copy of the template is another database.
+  if (!empty) await pool.query('select relay.settle_epoch()');
   return {
     url,
     pool,

@@ -1,18 +1,24 @@
 -- Positions: what somebody has seen, as a snapshot of transactions.
 --
---   relay.epoch()            whose transaction ids these are
---   relay.settle_epoch()     what a relay calls whenever it connects: another epoch empties the outbox
---   relay.new_epoch()        for a DBA, after a storage snapshot was restored with all relays down
+--   relay.fingerprint()      what tells this database from others
+--   relay.settle_epoch()     what a relay calls whenever it connects: another database gets a new epoch
+--   relay.epoch()            whose transaction ids these are; raises where nobody has settled that yet
+--   relay.new_epoch(epoch)   declares every position void
+--   relay.note_removal()     trigger: events that somebody removes by hand void every position, too
+--   relay.witness(time)      the digits of a time that a position carries
 --   relay.position_text()    snapshot -> text; relay/feed/position.ts reads and writes the same
 --   relay.position()         for an application: the position of the list it is just loading
 --
--- The text is epoch-xmax.d.d.d in hexadecimal, where the transactions in progress follow as distances, largest
+-- The text is epoch-xmax_witness.d.d.d in hexadecimal, where the transactions in progress follow as distances, largest
 -- first: d = xmax - xip[1], xip[1] - xip[2], ...
 --
 -- The cut. After a crash Postgres gives out again the ids of transactions whose end was not on disk. So a
 -- position names nothing above the largest transaction that wrote an event it has seen: that one is on disk.
+--
+-- The witness. After a restore ids of transactions and events come again, times do not. So a position carries six
+-- digits of the time of the last event of its largest transaction, xmax - 1.
 
-create or replace function relay.epoch() returns text
+create or replace function relay.fingerprint() returns text
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -26,58 +32,129 @@ as $$
            'relay.events'::regclass::oid), 'UTF8')), 'hex'), 12)
     from relay.installation;
 $$;
-comment on function relay.epoch() is 'Whose transaction ids these are: changes when the database is restored, copied or failed over.';
+comment on function relay.fingerprint() is 'Changes when the database is restored, copied or failed over. Two of its standbys may have the same.';
+
+create or replace function relay.new_epoch(expected text default null) returns text
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  settled text;
+  emptied xid8;
+begin
+  select epoch into settled from relay.installation for update;
+  -- Another relay was faster.
+  if settled <> expected then
+    return settled;
+  end if;
+  perform set_config('relay.removing', 'on', true);
+  -- DELETE, not TRUNCATE: no writer waits, and what writers of the new epoch have in flight stays.
+  if settled is not null then
+    with gone as (delete from relay.events returning xid)
+    select xid into emptied from gone
+     where pg_visible_in_snapshot(xid, pg_current_snapshot()) order by xid desc limit 1;
+  end if;
+  update relay.installation
+     set epoch = left(replace(gen_random_uuid()::text, '-', ''), 12),
+         fingerprint = relay.fingerprint(),
+         emptied_through = case when settled is null then emptied_through else emptied end,
+         emptied_in = case when settled is null then emptied_in when emptied is not null then pg_current_snapshot() end,
+         emptied_witness = case when settled is null then emptied_witness end
+  returning epoch into settled;
+  return settled;
+end
+$$;
+comment on function relay.new_epoch(text) is 'Declares every position given out so far void; all clients refetch. Call it after restoring a storage snapshot while all relays were down. With an epoch: only if that is still the one.';
 
 create or replace function relay.settle_epoch() returns text
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  now_epoch text := relay.epoch();
-  settled text;
-  emptied xid8;
+  installed relay.installation;
 begin
-  select epoch into settled from relay.installation;
-  if settled is not distinct from now_epoch then
-    return now_epoch;
+  select * into installed from relay.installation;
+  if installed.fingerprint is distinct from relay.fingerprint() then
+    -- Read again under the lock: several relays find the same at once, and must agree.
+    select * into installed from relay.installation for update;
+    if installed.fingerprint is distinct from relay.fingerprint() then
+      return relay.new_epoch();
+    end if;
   end if;
-  select epoch into settled from relay.installation for update;
-  if settled is not null and settled <> now_epoch then
-    -- DELETE, not TRUNCATE: no writer waits, and what writers of the new epoch have in flight stays.
-    with gone as (delete from relay.events returning xid)
-    select xid into emptied from gone
-     where pg_visible_in_snapshot(xid, pg_current_snapshot()) order by xid desc limit 1;
-  end if;
-  update relay.installation
-     set epoch = now_epoch,
-         emptied_through = case when settled is null then emptied_through else emptied end,
-         emptied_in = case when settled is null then emptied_in when emptied is not null then pg_current_snapshot() end
-   where epoch is distinct from now_epoch;
-  return now_epoch;
+  return installed.epoch;
 end
 $$;
-comment on function relay.settle_epoch() is 'Called by a relay when it connects: returns the epoch, and empties the outbox first if its rows belong to another one.';
+comment on function relay.settle_epoch() is 'Called by a relay when it connects, and by recado migrate: returns the epoch. Where this has become another database, a new one is made, and the outbox is emptied.';
 
-create or replace function relay.new_epoch() returns text
+create or replace function relay.epoch() returns text
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  installed relay.installation;
+begin
+  select * into installed from relay.installation;
+  if installed.fingerprint is distinct from relay.fingerprint() then
+    raise exception 'This database was restored, copied or failed over, and no relay has connected to it since'
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Start a relay, or: select relay.settle_epoch()';
+  end if;
+  return installed.epoch;
+end
+$$;
+comment on function relay.epoch() is 'Whose transaction ids these are: another one when the database was restored, copied or failed over. Raises until a relay has noticed that.';
+
+create or replace function relay.note_removal() returns trigger
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update relay.installation set id = gen_random_uuid();
-  return relay.settle_epoch();
+  if coalesce(current_setting('relay.removing', true), '') = 'on' then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    if not exists (select from gone) then
+      return null;
+    end if;
+  end if;
+  perform relay.new_epoch();
+  return null;
 end
 $$;
-comment on function relay.new_epoch() is 'Declares every position given out so far void; all clients refetch. Call it after restoring a storage snapshot while all relays were down.';
+comment on function relay.note_removal() is 'Trigger of relay.events and its partitions: whoever removes events by hand makes every client refetch. Retention and a new epoch remove them by set relay.removing.';
 
-create or replace function relay.position_text(epoch text, xmax bigint, in_progress bigint[]) returns text
+do $$
+declare
+  events_table regclass;
+begin
+  for events_table in
+    select 'relay.events'::regclass union all select inhrelid from pg_inherits where inhparent = 'relay.events'::regclass
+  loop
+    if not exists (select from pg_trigger where tgrelid = events_table and tgname = 'note_removal') then
+      execute format('create trigger note_removal after delete on %s referencing old table as gone for each statement execute function relay.note_removal()', events_table);
+      execute format('create trigger note_truncation after truncate on %s for each statement execute function relay.note_removal()', events_table);
+    end if;
+  end loop;
+end
+$$;
+
+create or replace function relay.witness(moment timestamptz) returns text
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select lpad(to_hex((round(date_part('epoch', moment) * 1000000)::bigint & 16777215)::int), 6, '0');
+$$;
+comment on function relay.witness(timestamptz) is 'The last 24 bits of a time in microseconds, in hexadecimal.';
+
+create or replace function relay.position_text(epoch text, xmax bigint, witness text, in_progress bigint[]) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select position_text.epoch || '-' || to_hex(xmax) || coalesce(string_agg('.' || to_hex(distance), '' order by xid desc), '')
+  select position_text.epoch || '-' || to_hex(xmax) || coalesce('_' || witness, '')
+         || coalesce(string_agg('.' || to_hex(distance), '' order by xid desc), '')
     from (select xid, coalesce(lag(xid) over (order by xid desc), xmax) - xid as distance
             from unnest(in_progress) as xid where xid < xmax) as below;
 $$;
-comment on function relay.position_text(text, bigint, bigint[]) is 'The text form of a position.';
+comment on function relay.position_text(text, bigint, text, bigint[]) is 'The text form of a position.';
 
 -- STABLE, so that it sees what the statement that calls it sees: as VOLATILE it lost an event.
 create or replace function relay.position() returns text
@@ -88,19 +165,25 @@ declare
   snapshot pg_snapshot := pg_current_snapshot();
   own xid8 := pg_current_xact_id_if_assigned();
   seen xid8;
+  witness text;
+  emptied relay.installation;
 begin
   if pg_is_in_recovery() then
     raise exception 'relay.position() was called on a standby, whose snapshots do not name the transactions in progress'
       using errcode = 'object_not_in_prerequisite_state', hint = 'Load the list and its position from the primary.';
   end if;
-  select greatest(
-    (select e.xid from relay.events as e
-      where pg_visible_in_snapshot(e.xid, snapshot) and e.xid is distinct from own
-      order by e.xid desc limit 1),
-    (select emptied_through from relay.installation)) into seen;
+  select e.xid, relay.witness(e.created_at) into seen, witness from relay.events as e
+   where pg_visible_in_snapshot(e.xid, snapshot) and e.xid is distinct from own
+   order by e.xid desc, e.id desc limit 1;
+  select * into emptied from relay.installation;
+  if seen is null or seen < emptied.emptied_through then
+    seen := emptied.emptied_through;
+    witness := emptied.emptied_witness;
+  end if;
   return relay.position_text(
     relay.epoch(),
     coalesce(seen::text::bigint, 0) + 1,
+    witness,
     -- The caller's own events are not committed yet, so they are not seen.
     array(select xip::text::bigint from pg_snapshot_xip(snapshot) as xip where xip is distinct from own
           union all select own::text::bigint where own is not null));

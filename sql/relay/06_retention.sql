@@ -27,7 +27,13 @@ declare
   emptied_now pg_snapshot;
   must_stay boolean;
   largest xid8;
+  witness text;
 begin
+  -- Under an older snapshot, what is looked at under the lock would be what was there before it.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'relay.rotate(): received a transaction that is %, expected read committed', current_setting('transaction_isolation')
+      using errcode = 'invalid_transaction_state', hint = 'set transaction isolation level read committed';
+  end if;
   select retention into strict kept_for from relay.installation;
   execute format('select created_at from %s order by xid desc limit 1', partition) into newest;
   if newest is null then
@@ -60,7 +66,11 @@ begin
   if must_stay then
     return 'in use';
   end if;
-  update relay.installation set emptied_through = greatest(emptied_through, largest), emptied_in = emptied_now;
+  execute format('select relay.witness(created_at) from %s where xid = $1 order by id desc limit 1', partition) using largest into witness;
+  update relay.installation
+     set emptied_witness = case when largest >= coalesce(emptied_through, largest) then witness else emptied_witness end,
+         emptied_through = greatest(emptied_through, largest), emptied_in = emptied_now;
+  perform set_config('relay.removing', 'on', true);
   execute format('truncate %s', partition);
   return 'emptied';
 end

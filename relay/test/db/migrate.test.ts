@@ -16,6 +16,7 @@ const ALL = [
   'relay/005_capture',
   'relay/006_known_names',
   'relay/007_condition_in',
+  'relay/008_epoch',
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',
@@ -381,6 +382,7 @@ describe('a database of version 0.1', () => {
       'relay/005_capture',
       'relay/006_known_names',
       'relay/007_condition_in',
+      'relay/008_epoch',
       'whatsapp/003_live_servers',
     ]);
     const { rows: kept } = await upgraded.pool.query(

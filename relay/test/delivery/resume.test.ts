@@ -94,10 +94,10 @@ function writeOnAndOn(): () => Promise<number> {
 /** As retention leaves it: everything is gone, and the mark says up to where. */
 async function emptyAll(): Promise<void> {
   await database.query(
-    `update relay.installation set emptied_in = pg_current_snapshot(),
-       emptied_through = (select xid from relay.events order by xid desc limit 1)`,
+    `update relay.installation as i set emptied_in = pg_current_snapshot(), emptied_through = last.xid, emptied_witness = last.witness
+       from (select xid, relay.witness(created_at) as witness from relay.events order by xid desc, id desc limit 1) as last`,
   );
-  await database.query('delete from relay.events');
+  await database.query("begin; set local relay.removing = 'on'; delete from relay.events; commit");
 }
 
 async function positionNow(): Promise<string> {

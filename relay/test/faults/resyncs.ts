@@ -26,10 +26,10 @@ async function newEpoch(server: Server): Promise<void> {
 async function emptyOutbox(server: Server): Promise<void> {
   await markEnd(server, ACCOUNTS);
   await server.query(
-    `with last as (select xid from relay.events order by xid desc limit 1)
-     update relay.installation set emptied_through = last.xid, emptied_in = pg_current_snapshot() from last`,
+    `with last as (select xid, relay.witness(created_at) as witness from relay.events order by xid desc, id desc limit 1)
+     update relay.installation set emptied_through = last.xid, emptied_witness = last.witness, emptied_in = pg_current_snapshot() from last`,
   );
-  await server.query('truncate relay.events');
+  await server.query("begin; set local relay.removing = 'on'; truncate relay.events; commit");
 }
 
 /** @returns how many clients were told, and then heard what followed */

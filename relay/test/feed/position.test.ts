@@ -26,6 +26,7 @@ afterAll(() => database.close());
 /** Few transactions, so that every relation between two snapshots comes up. */
 const WORLD = Array.from({ length: 12 }, (_, i) => BigInt(i + 1));
 
+const witness = fc.option(fc.nat(2 ** 24 - 1));
 const small = snapshotsOf(fc.bigInt(1n, 10n), fc.subarray(WORLD));
 const large = snapshotsOf(fc.bigInt(1n, 2n ** 63n - 9n), fc.array(fc.bigInt(1n, 2n ** 63n - 9n)));
 /** As Postgres has them: transactions in progress near each other. */
@@ -39,7 +40,10 @@ const busy = fc
   );
 
 function snapshotsOf(xmax: fc.Arbitrary<bigint>, xip: fc.Arbitrary<bigint[]>): fc.Arbitrary<Snapshot> {
-  return fc.tuple(xmax, xip).map(([max, ids]) => toSnapshot(max, ids));
+  return fc.tuple(xmax, xip, witness).map(([max, ids, digits]) => ({
+    ...toSnapshot(max, ids),
+    ...(digits !== null && { witness: digits }),
+  }));
 }
 
 function toSnapshot(xmax: bigint, xip: readonly bigint[]): Snapshot {
@@ -307,12 +311,15 @@ describe('a position', () => {
             running: [...above.map((distance) => seen.xmax + BigInt(distance)), ...seen.xip],
           }));
           const rows = await database.query<{ text: string }>(
-            `select relay.position_text($1, xmax, string_to_array(running, ',')::bigint[]) as text
-               from unnest($2::bigint[], $3::text[]) with ordinality as asked(xmax, running, n) order by n`,
+            `select relay.position_text($1, xmax, witness, string_to_array(running, ',')::bigint[]) as text
+               from unnest($2::bigint[], $3::text[], $4::text[]) with ordinality as asked(xmax, running, witness, n) order by n`,
             [
               EPOCH,
               asked.map(({ seen }) => seen.xmax.toString()),
               asked.map(({ running }) => running.join(',')),
+              asked.map(({ seen: { witness } }) =>
+                witness === undefined ? null : witness.toString(16).padStart(6, '0'),
+              ),
             ],
           );
           for (const [i, { seen }] of asked.entries()) {

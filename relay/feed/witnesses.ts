@@ -1,0 +1,73 @@
+// Which transactions this process has seen with their own eyes, with the witness of each: what a client claims to have
+// seen is compared with this, and with the table where it is not known here. Questions asked at once are one query: a
+// storm of clients that come back must not be a storm of queries.
+import { findForeign, type OutboxEvent, type Session } from './outbox.ts';
+import { type Position, type Snapshot, witnessOf } from './position.ts';
+
+/** About 2 MB. What is older is asked of the table. */
+const MOST_KNOWN = 20_000;
+
+interface Asking {
+  readonly claimed: Map<bigint, number>;
+  readonly foreign: Promise<Set<bigint>>;
+}
+
+export class Witnesses {
+  readonly #session: Session;
+  readonly #known = new Map<bigint, number>();
+  #asking: Asking | null = null;
+
+  /** @param session for reading (openReader), or a pool of such */
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** @param events in the order of their ids */
+  note(events: readonly OutboxEvent[]): void {
+    for (const event of events) this.#known.set(event.xid, witnessOf(event));
+    if (this.#known.size <= MOST_KNOWN) return;
+    let surplus = this.#known.size - MOST_KNOWN;
+    for (const xid of this.#known.keys()) {
+      if (surplus-- <= 0) break;
+      this.#known.delete(xid);
+    }
+  }
+
+  /** Another history begins. */
+  clear(): void {
+    this.#known.clear();
+  }
+
+  /** Whether what a position says it has seen is in this database's history. */
+  async attest({ seen, batch }: Position): Promise<boolean> {
+    for (const snapshot of batch ? [seen, batch.bound] : [seen]) {
+      if (!(await this.#attestOne(snapshot))) return false;
+    }
+    return true;
+  }
+
+  async #attestOne({ xmax, witness }: Snapshot): Promise<boolean> {
+    if (witness === undefined) return true;
+    const known = this.#known.get(xmax - 1n);
+    if (known !== undefined) return known === witness;
+    const asked = this.#asking?.claimed.get(xmax - 1n);
+    // Two claims of one transaction differ: one is false, and the table tells which.
+    if (asked !== undefined && asked !== witness) return !(await this.#askAlone(xmax - 1n, witness));
+    this.#asking ??= this.#askSoon();
+    this.#asking.claimed.set(xmax - 1n, witness);
+    return !(await this.#asking.foreign).has(xmax - 1n);
+  }
+
+  #askSoon(): Asking {
+    const claimed = new Map<bigint, number>();
+    const foreign = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+      this.#asking = null;
+      return findForeign(this.#session, claimed);
+    });
+    return { claimed, foreign };
+  }
+
+  async #askAlone(xid: bigint, witness: number): Promise<boolean> {
+    return (await findForeign(this.#session, new Map([[xid, witness]]))).has(xid);
+  }
+}

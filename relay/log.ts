@@ -73,6 +73,11 @@ const observations = {
     level: 'info',
     text: (o: { failures: number }) => `events are read again after ${o.failures} failed attempts`,
   },
+  feed_backlog: {
+    level: 'info',
+    text: (o: { accounts: number }) =>
+      `more events than are read at once: ${o.accounts} accounts read theirs from the table, all others go on`,
+  },
   feed_lost: {
     level: 'error',
     text: (o: { reason: string }) =>

@@ -15,6 +15,10 @@ export function createMetrics() {
     registry,
     // reading
     eventsRead: counter('recado_events_read_total', 'Events read from the outbox.'),
+    backlogs: counter(
+      'recado_backlogs_total',
+      'Times that more events became visible together than are read at once.',
+    ),
     unknownEvents: counter('recado_events_unknown_total', 'Events read that the contract does not know.'),
     feedFailures: counter('recado_feed_failures_total', 'Times the feed lost its database.'),
     wakeups: counter('recado_wakeups_total', 'Rings of the doorbell received.'),

@@ -14,6 +14,8 @@ comment on column relay.installation.id is 'Made at the installation; part of th
 -- The last event of a transaction is found without reading the others, of which there may be a million.
 drop index relay.events_by_xid;
 create index events_by_xid on relay.events (xid, id);
+drop index relay.events_by_account;
+create index events_by_account on relay.events (account_id, xid, id);
 
 -- They take other arguments, or have another meaning.
 drop function if exists relay.position_text(text, bigint, bigint[]);

@@ -49,6 +49,8 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
         print(json ? asJson(event) : asLine(event));
       }
     },
+    onBacklog: () => print('-- more events at once than are shown here: select from relay.events'),
+    accounts: () => [],
     onLost: (reason) => print(`-- events were lost to this command: ${reason}`),
   });
   await feed.firstRead;

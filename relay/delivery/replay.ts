@@ -2,7 +2,7 @@
 // that come back with the same position cost one query, however many they are. The sessions are few and not the
 // feed's, so that replays wait for each other and never for the live events.
 import type pg from 'pg';
-import { nextRange, type OutboxEvent, type PageLimits, readAccountPage } from '../feed/outbox.ts';
+import { nextRange, type OutboxEvent, type Page, type PageLimits, readAccountPage } from '../feed/outbox.ts';
 import { formatPosition, isTooOld, type Position, type Snapshot } from '../feed/position.ts';
 import type { Metrics } from '../metrics.ts';
 import { QueryTurns } from './turns.ts';
@@ -24,6 +24,8 @@ export interface ReplayPage {
 /** A page is kept this long after somebody asked for it: a storm may last, and asks for the same pages throughout. */
 const SHARED_FOR_MS = 5_000;
 const MOST_SHARED = 200;
+/** A transaction is large if it has more than this part of a page's events. */
+const LARGE_PART = 4;
 
 interface SharedPage {
   readonly page: Promise<ReplayPage>;
@@ -39,6 +41,8 @@ export class Replay {
   readonly #metrics: Metrics;
   readonly #pages = new Map<string, SharedPage>();
   readonly #turns: QueryTurns;
+  /** By account: transactions that have much of a page, and so probably of the next. */
+  readonly #large = new Map<string, bigint[]>();
 
   /** @param pool sessions for reading (openReader); as many as may work on replays at a time */
   constructor(pool: pg.Pool, limits: PageLimits, metrics: Metrics) {
@@ -82,13 +86,23 @@ export class Replay {
     return shared.page;
   }
 
+  #noteLarge(account: string, { events, more }: Page): void {
+    this.#large.delete(account);
+    if (!more) return;
+    const counts = new Map<bigint, number>();
+    for (const { xid } of events) counts.set(xid, (counts.get(xid) ?? 0) + 1);
+    const large = [...counts].filter(([, count]) => count * LARGE_PART > events.length).map(([xid]) => xid);
+    if (large.length > 0) this.#large.set(account, large);
+  }
+
   async #read(account: string, position: Position, target: Snapshot): Promise<ReplayPage> {
     const session = await this.#pool.connect();
     let broken = true;
     try {
       this.#metrics.replayQueries.inc();
       const range = nextRange(position, target);
-      const page = await readAccountPage(session, account, range, this.#limits);
+      const page = await readAccountPage(session, account, range, this.#limits, this.#large.get(account));
+      this.#noteLarge(account, page);
       broken = false;
       const { seen } = position;
       const bound = range.bound ?? target;

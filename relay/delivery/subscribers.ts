@@ -9,7 +9,7 @@ import { Revocations } from '../auth/revocations.ts';
 import type { Identity, Verifier } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
 import { describe } from '../errors.ts';
-import type { Batch, Feed, FeedListener } from '../feed/feed.ts';
+import type { Backlog, Batch, Feed, FeedListener } from '../feed/feed.ts';
 import type { OutboxEvent, Session } from '../feed/outbox.ts';
 import { covers, formatPosition, horizon, type Position, parsePosition, sees } from '../feed/position.ts';
 import type { Witnesses } from '../feed/witnesses.ts';
@@ -157,16 +157,27 @@ export class Subscribers implements FeedListener {
       const emitted = { at: now, room: roomPrefix + account, sockets };
       for (const { id } of events) trace.note(id, emitted);
       if (!this.#told.has(account)) continue;
-      const deliveries = toDeliveries(events, batch);
+      const deliveries = toDeliveries(events, { ...batch, complete: true });
       if (deliveries.length === 0) continue;
-      if (bytesOf(deliveries) > bufferBytes / 2) this.#toReplay(account, batch, events[0]!.id);
+      if (bytesOf(deliveries) > bufferBytes / 2) this.#toReplay(account, batch);
       else this.#toAccount(account, deliveries);
       metrics.eventsEmitted.inc(deliveries.length);
       for (const event of events) {
         metrics.commitToEmit.observe(Math.max(0, now - event.capturedAt) / 1000);
       }
     }
-    if (batch.complete) this.#refreshQuietAccounts();
+    this.#refreshQuietAccounts();
+  }
+
+  onBacklog(backlog: Backlog): void {
+    for (const account of [...this.#live.keys()]) {
+      if (backlog.touches(account)) this.#toReplay(account, backlog);
+    }
+    this.#refreshQuietAccounts();
+  }
+
+  accounts(): string[] {
+    return [...this.#live.keys()];
   }
 
   onLost(reason: 'epoch' | 'retention'): void {
@@ -218,11 +229,11 @@ export class Subscribers implements FeedListener {
   }
 
   /** More than a connection should hold at once: each member reads it at its own pace, as if it came back. */
-  #toReplay(account: string, { epoch, seen, bound }: Batch, first: bigint): void {
+  #toReplay(account: string, { epoch, seen }: Pick<Batch, 'epoch' | 'seen'>): void {
     const members = [...(this.#live.get(account) ?? [])];
     for (const subscriber of members) {
       this.#unjoin(subscriber);
-      subscriber.position = { epoch, seen, batch: { bound, through: first - 1n } };
+      subscriber.position = { epoch, seen };
       void this.#bringUp(subscriber);
     }
   }
@@ -373,10 +384,6 @@ export class Subscribers implements FeedListener {
     let { position } = subscriber;
     let source = 'window';
     while (connection.open) {
-      if (feed.midBatch) {
-        await feed.finished();
-        continue;
-      }
       if (position && position.epoch !== feed.epoch) {
         // Just now. It was told that it recovered; it comes back and hears the truth.
         connection.close(true);

@@ -8,9 +8,12 @@ import {
   areFew,
   findForeign,
   findRecent,
+  findTouched,
   type Largest,
   type OutboxEvent,
+  type Page,
   type PageLimits,
+  readBatch,
   readFew,
   readLargest,
   readPage,
@@ -22,22 +25,33 @@ import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from './position.ts'
 import { Window, type WindowLimits } from './recent-events.ts';
 import type { Witnesses } from './witnesses.ts';
 
-/** Events that became visible together, or a part of them. */
+/** Events that became visible together. */
 export interface Batch {
   readonly epoch: string;
   /** What was seen before. */
   readonly seen: Snapshot;
-  /** What is seen after the last part. */
+  /** What is seen after it. */
   readonly bound: Snapshot;
-  /** In the order of their ids, also across parts. */
+  /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
-  /** No part follows. */
-  readonly complete: boolean;
+}
+
+/** More events became visible together than are read at once: a large transaction, or the node was behind. */
+export interface Backlog {
+  readonly epoch: string;
+  readonly seen: Snapshot;
+  readonly bound: Snapshot;
+  /** Whether it may have events of the account. */
+  touches(account: string): boolean;
 }
 
 export interface FeedListener {
   /** Called synchronously: whoever joins a room between two batches misses none and gets none twice. */
   onBatch(batch: Batch): void;
+  /** Called synchronously, instead of onBatch(): its events are not handed on, and are to be read from the table. */
+  onBacklog(backlog: Backlog): void;
+  /** Accounts that a backlog is to be looked through for. */
+  accounts(): string[];
   /** Events were lost to this node, or are another database's: everybody must refetch. */
   onLost(reason: 'epoch' | 'retention'): void;
   /**
@@ -65,15 +79,7 @@ const WARM_PARTS = 64;
 /** So many events of the last batch are looked for again after a new connection. */
 const MOST_REMEMBERED = 1_000;
 
-const NOBODY: FeedListener = { onBatch() {}, onLost() {} };
-
-/** A batch of which some parts were handed on. */
-interface Unfinished {
-  readonly bound: Snapshot;
-  through: bigint;
-  events: OutboxEvent[] | null;
-  bytes: number;
-}
+const NOBODY: FeedListener = { onBatch() {}, onBacklog() {}, accounts: () => [], onLost() {} };
 
 export class Feed {
   readonly #options: FeedOptions;
@@ -83,8 +89,7 @@ export class Feed {
   #session: pg.Client | null = null;
   #epoch: string | null = null;
   #seen: Snapshot = NOTHING;
-  #unfinished: Unfinished | null = null;
-  /** Transactions of the last batch of one part, with their witnesses. */
+  /** Transactions of the last batch, with their witnesses. */
   #lastBatch = new Map<bigint, number>();
   /** Whether the last read found few events. */
   #few = true;
@@ -94,7 +99,6 @@ export class Feed {
   #rung = true;
   #wake: () => void = () => {};
   #readers: PromiseWithResolvers[] = [];
-  #finishers: (() => void)[] = [];
 
   constructor(options: FeedOptions) {
     this.#options = options;
@@ -117,7 +121,7 @@ export class Feed {
     return this.#epoch;
   }
 
-  /** What was handed on. Inside a batch: what had been before it; see finished(). */
+  /** What was handed on. */
   get seen(): Snapshot {
     return this.#seen;
   }
@@ -147,16 +151,6 @@ export class Feed {
     this.#readers.push(reader);
     this.ring();
     await reader.promise;
-  }
-
-  /** Whether a batch is half handed on; nobody may join a room then. */
-  get midBatch(): boolean {
-    return this.#unfinished !== null;
-  }
-
-  /** Resolves when no batch is half handed on. */
-  async finished(): Promise<void> {
-    while (this.#unfinished) await new Promise<void>((resolve) => this.#finishers.push(resolve));
   }
 
   async close(): Promise<void> {
@@ -266,7 +260,6 @@ export class Feed {
     this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
     this.#lastBatch.clear();
     this.#options.witnesses?.clear();
-    this.#finish();
     this.#window = new Window(this.#seen, this.#options.window);
     await this.#warm(session, now);
   }
@@ -279,8 +272,8 @@ export class Feed {
   /** Fills the window with what was visible before we began, so that a restart is not one query per client. */
   async #warm(session: pg.Client, now: Snapshot): Promise<void> {
     const { window, page: limits } = this.#options;
-    // Stored bytes are compressed, and memory holds two bytes a character.
-    const oldest = await findRecent(session, window.events, Math.floor(window.bytes / 8));
+    // Memory holds two bytes a character.
+    const oldest = await findRecent(session, window.events, Math.floor(window.bytes / 2));
     const from = before(oldest, now);
     const events: OutboxEvent[] = [];
     for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
@@ -303,86 +296,80 @@ export class Feed {
     this.#options.witnesses?.note(events);
   }
 
-  /** Reads and hands on until nothing is left of what was visible. */
+  /** Reads what became visible and hands it on. */
   async #drain(session: pg.Client): Promise<void> {
     const { page: limits, metrics } = this.#options;
-    let readers: PromiseWithResolvers[] = [];
-    for (let more = true; more; ) {
-      if (!this.#unfinished) {
-        // Who asks inside a batch is not answered by it: its bound is older than the question.
-        readers = this.#readers;
-        this.#readers = [];
+    const readers = this.#readers;
+    this.#readers = [];
+    let page: Page;
+    try {
+      // Where the last read found little, this one probably does.
+      const few = this.#few ? await readFew(session, this.#seen, limits) : null;
+      page = few ?? (await readBatch(session, this.#seen, limits));
+      this.#few = !page.more && areFew(page.events);
+      if (page.epoch !== this.#epoch) {
+        // relay.new_epoch(), called beneath us.
+        await this.#begin(session);
+        page = { ...page, events: [] };
+      } else if (isTooOld(this.#seen, page.emptied)) {
+        const start = await readStart(session);
+        await this.#listener.beforeBatch?.(session, null);
+        await this.#startOver(session, start.now, start.largest);
+        this.#lose('retention');
+        page = { ...page, events: [] };
+      } else if (page.more) {
+        await this.#passOver(session, page.now);
+      } else {
+        await this.#listener.beforeBatch?.(session, page.events);
+        this.#handOn(page.now, page.events);
       }
-      const range = this.#unfinished
-        ? { seen: this.#seen, bound: this.#unfinished.bound, after: this.#unfinished.through }
-        : { seen: this.#seen, bound: null, after: 0n };
-      let page: Awaited<ReturnType<typeof readPage>>;
-      try {
-        // Where the last read found little, this one probably does.
-        const few = range.bound === null && this.#few ? await readFew(session, range.seen, limits) : null;
-        page = few ?? (await readPage(session, range, limits));
-        this.#few = areFew(page.events);
-        if (page.epoch !== this.#epoch) {
-          // relay.new_epoch(), called beneath us.
-          await this.#begin(session);
-          page = { ...page, events: [], more: false };
-        } else if (isTooOld(this.#seen, page.emptied)) {
-          const start = await readStart(session);
-          await this.#listener.beforeBatch?.(session, null);
-          await this.#startOver(session, start.now, start.largest);
-          this.#lose('retention');
-          page = { ...page, events: [], more: false };
-        } else {
-          await this.#listener.beforeBatch?.(session, page.events);
-          await this.#handOn(session, page.now, page.events, page.more);
-        }
-      } catch (error) {
-        this.#readers.push(...readers);
-        throw error;
-      }
-      metrics.eventsRead.inc(page.events.length);
-      const transactions = new Set(page.events.map(({ xid }) => xid)).size;
-      this.#options.onRead?.({ now: page.now, transactions });
-      more = page.more;
+    } catch (error) {
+      this.#readers.push(...readers);
+      throw error;
     }
+    metrics.eventsRead.inc(page.events.length);
+    const transactions = new Set(page.events.map(({ xid }) => xid)).size;
+    this.#options.onRead?.({ now: page.now, transactions });
     for (const reader of readers) reader.resolve();
   }
 
-  async #handOn(
-    session: pg.Client,
-    now: Snapshot,
-    events: readonly OutboxEvent[],
-    more: boolean,
-  ): Promise<void> {
-    const unfinished = this.#unfinished;
-    let bound: Snapshot;
-    if (unfinished) bound = unfinished.bound;
-    else if (more) {
-      // The cut needs the largest transaction of the whole batch, also of the parts not read yet.
-      const largest = await readLargest(session, now);
-      bound = largest
-        ? cut(now, largest.xid, largest.witness)
-        : cut(now, this.#seen.xmax - 1n, this.#seen.witness);
-    } else {
-      bound = this.#boundOf(now, events);
-      this.#remember(events);
-    }
+  #handOn(now: Snapshot, events: readonly OutboxEvent[]): void {
     const seen = this.#seen;
-    if (more && !unfinished) this.#unfinished = { bound, through: 0n, events: [], bytes: 0 };
-    if (this.#unfinished) this.#collect(this.#unfinished, events);
-    if (!more) {
-      const whole = this.#unfinished ? this.#unfinished.events : events;
-      this.#seen = bound;
-      if (whole) this.#window.add(whole, bound);
-      else this.#window.clear(bound);
-    }
-    if (events.length > 0 || !more) {
-      this.#listener.onBatch({ epoch: this.epoch, seen, bound, events, complete: !more });
-    }
-    if (!more) this.#finish();
+    const bound = this.#boundOf(now, events);
+    this.#remember(events);
+    this.#seen = bound;
+    this.#window.add(events, bound);
+    this.#listener.onBatch({ epoch: this.epoch, seen, bound, events });
   }
 
-  /** What is seen after a batch of one part. */
+  /**
+   * More than a page. It is not read here: accounts that have events in it read them at their own pace, and for all
+   * others it is simply seen, so that a million events of one account hold nobody else up.
+   */
+  async #passOver(session: pg.Client, now: Snapshot): Promise<void> {
+    const { log, metrics } = this.#options;
+    const seen = this.#seen;
+    const largest = await readLargest(session, now);
+    const bound = largest ? cut(now, largest.xid, largest.witness) : cut(now, seen.xmax - 1n, seen.witness);
+    const asked = new Set(this.#listener.accounts());
+    const touched = await findTouched(session, [...asked], seen, bound);
+    // Some of its events may be revocations.
+    await this.#listener.beforeBatch?.(session, null);
+    log.say('feed_backlog', { accounts: touched?.size ?? asked.size });
+    metrics.backlogs.inc();
+    this.#seen = bound;
+    this.#lastBatch.clear();
+    this.#window.clear(bound);
+    this.#listener.onBacklog({
+      epoch: this.epoch,
+      seen,
+      bound,
+      // Who came meanwhile was not looked for.
+      touches: (account) => touched === null || touched.has(account) || !asked.has(account),
+    });
+  }
+
+  /** What is seen after a batch. */
   #boundOf(now: Snapshot, events: readonly OutboxEvent[]): Snapshot {
     let largest = this.#seen.xmax - 1n;
     let { witness } = this.#seen;
@@ -398,21 +385,6 @@ export class Feed {
     if (events.length === 0) return;
     this.#lastBatch = new Map(events.slice(-MOST_REMEMBERED).map((event) => [event.xid, witnessOf(event)]));
     this.#options.witnesses?.note(events);
-  }
-
-  /** Keeps the parts for the window, unless the batch is larger than the window. */
-  #collect(unfinished: Unfinished, events: readonly OutboxEvent[]): void {
-    const { window } = this.#options;
-    unfinished.through = events.at(-1)?.id ?? unfinished.through;
-    for (const { payload } of events) unfinished.bytes += 2 * (payload?.length ?? 0);
-    const count = (unfinished.events?.length ?? 0) + events.length;
-    if (count > window.events || unfinished.bytes > window.bytes) unfinished.events = null;
-    unfinished.events?.push(...events);
-  }
-
-  #finish(): void {
-    this.#unfinished = null;
-    for (const resolve of this.#finishers.splice(0)) resolve();
   }
 
   async #nextRing(): Promise<void> {

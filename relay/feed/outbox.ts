@@ -4,7 +4,7 @@
 // before anything is prepared. The two branches of "not seen" are a UNION ALL because as an OR they are a
 // sequential scan: 80 ms at a million rows against 0.3.
 import type pg from 'pg';
-import { type Emptied, type Position, parseSnapshot, type Snapshot, snapshotText } from './position.ts';
+import { type Emptied, type Position, parseSnapshot, type Snapshot, sees, snapshotText } from './position.ts';
 
 /** Anything that runs a query: a client or a pool. */
 export type Session = Pick<pg.ClientBase, 'query'>;
@@ -54,19 +54,17 @@ interface EventRow {
   captured_at: number | null;
 }
 
-interface FewRow extends EventRow {
-  snapshot: string;
+interface PageHeader {
+  snapshot: string | null;
   epoch: string | null;
   emptied_through: string | null;
   emptied_in: string | null;
 }
 
+type FewRow = EventRow & PageHeader;
+
 /** The first is about the page, and has no id; in the others all that is about the page is null. */
-interface PageRow extends EventRow {
-  snapshot: string | null;
-  epoch: string | null;
-  emptied_through: string | null;
-  emptied_in: string | null;
+interface PageRow extends EventRow, PageHeader {
   bytes: string | null;
   stored: string | null;
 }
@@ -132,6 +130,9 @@ function pageQuery(unseen: string): string {
       from measured where bytes - length <= $6::bigint`;
 }
 
+/** Above every transaction. */
+const LARGEST_XID = 2n ** 63n - 1n;
+
 /** How many events, and of which size, the query for few of them reads. */
 const FEW = 1_000;
 const SMALL_BYTES = 4_096;
@@ -175,14 +176,34 @@ const fewWithLate = fewQuery(`
   union all
   select ${columns} from relay.events where xid = any ($2::xid8[])`);
 
+/**
+ * $9 and $10 are ranges of transactions, $11 those that are large. All rows of a range are read to find the next by their
+ * ids; of a large transaction the index gives them in that order, so that a million events are not read for each page.
+ * OFFSET 0 keeps the order of the join: the other way round all events of the account are read.
+ */
 const oneAccount = pageQuery(`
-  select ${columns} from relay.events where account_id = $8 and xid >= $1::xid8
+  select e.* from unnest($9::xid8[], $10::xid8[]) as part(low, high),
+    lateral (select ${columns} from relay.events where account_id = $8 and xid >= part.low and xid < part.high offset 0) as e
   union all
   select ${columns} from relay.events where account_id = $8 and xid = any ($2::xid8[])
+  union all
+  select e.* from unnest($11::xid8[]) as large(xid),
+    lateral (select ${columns} from relay.events where account_id = $8 and xid = large.xid and id > $3::bigint order by id limit $5::int) as e
   union all
   select ${columns} from relay.events where account_id is null and xid >= $1::xid8
   union all
   select ${columns} from relay.events where account_id is null and xid = any ($2::xid8[])`);
+
+/** Whether there are more events than a page holds, without reading them. $1 xmax, $2 xip, $3 how many. */
+const size = `
+  select pg_current_snapshot()::text as snapshot, installation.epoch,
+         installation.emptied_through::text as emptied_through, installation.emptied_in::text as emptied_in,
+         exists (
+           select from (select xid from relay.events where xid >= $1::xid8
+                        union all
+                        select xid from relay.events where xid = any ($2::xid8[])) as unseen
+            where pg_visible_in_snapshot(unseen.xid, pg_current_snapshot()) offset $3::int) as more
+    from relay.installation`;
 
 export interface Range {
   /** What the reader has seen. */
@@ -191,6 +212,18 @@ export interface Range {
   readonly bound: Snapshot | null;
   /** Within the range, continue behind this event. */
   readonly after: bigint;
+}
+
+/** All events of every account that `seen` has not seen; with `more` and none of them where a page does not hold them. */
+export async function readBatch(session: Session, seen: Snapshot, limits: PageLimits): Promise<Page> {
+  const values = [seen.xmax.toString(), seen.xip.map(String), limits.events];
+  const { rows } = await session.query<PageHeader & { more: boolean }>({
+    name: 'recado_size',
+    text: size,
+    values,
+  });
+  if (rows[0]?.more) return { ...header(rows[0]), events: [], more: true };
+  return readPage(session, { seen, bound: null, after: 0n }, limits);
 }
 
 /** The next events of every account that `range.seen` has not seen. */
@@ -222,14 +255,25 @@ export async function readFew(session: Session, seen: Snapshot, limits: PageLimi
   return { ...header(rows[0]), events: toEvents(found), more: false };
 }
 
-/** The same for one account, with the resyncs that are meant for every account. */
+/**
+ * The same for one account, with the resyncs that are meant for every account.
+ * @param large transactions that are known to have many events of the account; a matter of speed only
+ */
 export async function readAccountPage(
   session: Session,
   account: string,
   range: Range,
   limits: PageLimits,
+  large: readonly bigint[] = [],
 ): Promise<Page> {
-  const values = [...rangeValues(range, limits), account];
+  const { seen } = range;
+  const apart = large.filter((xid) => !sees(seen, xid)).sort((a, b) => (a < b ? -1 : 1));
+  const above = apart.filter((xid) => xid >= seen.xmax);
+  const lows = [seen.xmax, ...above.map((xid) => xid + 1n)];
+  const highs = [...above, LARGEST_XID];
+  const late = seen.xip.filter((xid) => !apart.includes(xid));
+  const values = rangeValues({ ...range, seen: { ...seen, xip: late } }, limits);
+  values.push(account, lows.map(String), highs.map(String), apart.map(String));
   const result = await session.query<PageRow>({ name: 'recado_replay', text: oneAccount, values });
   return toPage(result.rows, limits);
 }
@@ -256,7 +300,7 @@ function toPage(rows: PageRow[], limits: PageLimits): Page {
   return { ...header(about), events, more };
 }
 
-function header(about: PageRow | FewRow | undefined): Pick<Page, 'now' | 'epoch' | 'emptied'> {
+function header(about: PageHeader | undefined): Pick<Page, 'now' | 'epoch' | 'emptied'> {
   const { emptied_through: through = null, emptied_in: inSnapshot = null } = about ?? {};
   return {
     now: parseSnapshot(about?.snapshot ?? ''),
@@ -359,7 +403,7 @@ export async function findForeign(
 
 /**
  * The transaction from which on the table holds at most so many events and bytes, and all there ever were; for
- * warming the window. Bytes as stored, that is compressed: JSON takes a few times as much.
+ * warming the window. Bytes of JSON: what is stored is compressed, and may be a thousand times smaller.
  */
 export async function findRecent(session: Session, events: number, bytes: number): Promise<bigint> {
   const { rows } = await session.query<{
@@ -369,11 +413,18 @@ export async function findRecent(session: Session, events: number, bytes: number
     all: boolean;
   }>(
     `with newest as (
-       select xid, row_number() over w as n, sum(pg_column_size(payload)) over w as bytes
+       select xid, payload, row_number() over w as n, sum(pg_column_size(payload)) over w as bytes
          from (select xid, payload from relay.events order by xid desc limit $1::int + 1) as e
        window w as (order by xid desc rows unbounded preceding)
      ),
-     fitting as (select * from newest where n <= $1::int and bytes <= $2::bigint)
+     stored as materialized (
+       -- As it is stored, it is never larger than as it is.
+       select xid, n, ${sizeOf('payload')} as size from newest where n <= $1::int and bytes <= $2::bigint
+     ),
+     fitting as (
+       select xid from (select xid, sum(size) over (order by n rows unbounded preceding) as bytes from stored) as sized
+        where bytes <= $2::bigint
+     )
      select (select min(xid::text::bigint) from fitting)::text as oldest,
             (select max(xid::text::bigint) from newest)::text as newest,
             (select emptied_through from relay.installation)::text as emptied,
@@ -384,6 +435,37 @@ export async function findRecent(session: Session, events: number, bytes: number
   if (all) return BigInt(emptied ?? 0) + 1n;
   // The oldest transaction may fit only in part; and nothing fits where the newest event alone is too large.
   return BigInt(oldest ?? newest!) + 1n;
+}
+
+/** Which of these accounts have events between two snapshots; null: there is one for every account. */
+export async function findTouched(
+  session: Session,
+  accounts: readonly string[],
+  seen: Snapshot,
+  bound: Snapshot,
+): Promise<Set<string> | null> {
+  const { rows } = await session.query<{ account: string | null }>({
+    name: 'recado_touched',
+    text: `select asked.account
+             from unnest($1::text[]) as asked(account)
+            where exists (select from relay.events as e
+                           where e.account_id = asked.account and e.xid >= $2::xid8 and pg_visible_in_snapshot(e.xid, $4::pg_snapshot))
+               or exists (select from relay.events as e
+                           where e.account_id = asked.account and e.xid = any ($3::xid8[]) and pg_visible_in_snapshot(e.xid, $4::pg_snapshot))
+           union all
+           select null
+            where exists (select from relay.events as e
+                           where e.account_id is null and e.xid >= $2::xid8 and pg_visible_in_snapshot(e.xid, $4::pg_snapshot))
+               or exists (select from relay.events as e
+                           where e.account_id is null and e.xid = any ($3::xid8[]) and pg_visible_in_snapshot(e.xid, $4::pg_snapshot))`,
+    values: [accounts, seen.xmax.toString(), seen.xip.map(String), snapshotText(bound)],
+  });
+  const touched = new Set<string>();
+  for (const { account } of rows) {
+    if (account === null) return null;
+    touched.add(account);
+  }
+  return touched;
 }
 
 /** Declares every position void, unless another relay already did; see relay.new_epoch(). */

@@ -59,7 +59,7 @@ const REPLAY_SESSIONS = 2;
 /** Nobody waits longer in front of a page. */
 const CONSOLE_SETTINGS = 'set statement_timeout = 2000';
 /** Of the live feed. Replays read smaller pages, and their clients drain each before the next. */
-const FEED_PAGE: PageLimits = { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
+const FEED_PAGE: PageLimits = { events: 20_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
 const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes: MAX_EVENT_BYTES };
 
 /**

@@ -25,7 +25,7 @@ begin
   for object, found_text in
     select t.oid::regclass::text, wanted.columns
       from (select 'relay.events'::regclass as oid union all select i.inhrelid from pg_inherits as i where i.inhparent = 'relay.events'::regclass) as t,
-           (values ('xid, id'), ('account_id, xid')) as wanted(columns)
+           (values ('xid, id'), ('account_id, xid, id')) as wanted(columns)
      where not exists (
        select from pg_index as i
         where i.indrelid = t.oid and i.indisvalid and i.indpred is null

@@ -29,8 +29,8 @@ export const ERRORS: readonly PlantedError[] = [
     edits: [
       {
         file: 'feed/position.js',
-        find: 'if (xmax >= snapshot.xmax)\n        return snapshot;',
-        put: 'return snapshot;',
+        find: 'if (xmax > snapshot.xmax)\n        return snapshot;',
+        put: 'return { ...snapshot, ...attested };',
       },
     ],
   },
@@ -55,13 +55,10 @@ export const ERRORS: readonly PlantedError[] = [
     edits: [
       {
         file: 'feed/feed.js',
-        find: ': { seen: this.#seen, bound: null, after: 0n };',
-        put: ': { seen: NOTHING, bound: null, after: this.cursor ?? (await readLastId(session)) };',
-      },
-      {
-        file: 'feed/feed.js',
-        find: 'page = await readPage(session, range, limits);\n                if',
-        put: 'page = await readPage(session, range, limits);\n                this.cursor = page.events.at(-1)?.id ?? range.after;\n                if',
+        find: 'page = few ?? (await readBatch(session, this.#seen, limits));',
+        put: `const after = this.cursor ?? (await readLastId(session));
+            page = await readPage(session, { seen: NOTHING, bound: null, after }, limits);
+            this.cursor = page.events.at(-1)?.id ?? after;`,
       },
       {
         file: 'feed/feed.js',
@@ -116,8 +113,8 @@ export class RelayAdapter extends Adapter {`,
       },
       {
         file: 'transport/socketio.js',
-        find: 'void subscribers.add(subscriber);',
-        put: 'rememberSession(socket.pid, subscriber.identity.accountId);\n        void subscribers.add(subscriber);',
+        find: 'void this.#options.subscribers.add(socket.data.subscriber);',
+        put: 'rememberSession(socket.pid, socket.data.subscriber.identity.accountId);\n        void this.#options.subscribers.add(socket.data.subscriber);',
       },
       {
         file: 'transport/socketio.js',

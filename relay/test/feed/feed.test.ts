@@ -9,8 +9,14 @@ import { openReader } from '../../db/connect.ts';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import { environment, findBinaries } from '../../db/embedded-binaries.ts';
 import { migrate } from '../../db/migrate.ts';
-import { type Batch, Feed, type FeedListener } from '../../feed/feed.ts';
-import type { OutboxEvent, PageLimits, Session } from '../../feed/outbox.ts';
+import { type Backlog, type Batch, Feed, type FeedListener } from '../../feed/feed.ts';
+import {
+  type OutboxEvent,
+  type PageLimits,
+  readAccountPage,
+  readStart,
+  type Session,
+} from '../../feed/outbox.ts';
 import { covers, hasSeen, parsePosition, parseSnapshot, type Snapshot, sees } from '../../feed/position.ts';
 import { Window, type WindowLimits } from '../../feed/recent-events.ts';
 import { createLog } from '../../log.ts';
@@ -34,6 +40,9 @@ interface Options {
 /** A feed and what it handed on. */
 class Reader implements FeedListener {
   readonly batches: Batch[] = [];
+  readonly backlogs: Backlog[] = [];
+  /** Accounts that somebody listens for. */
+  readonly present: string[] = [];
   readonly lost: string[] = [];
   /** What it was asked before, each with the accounts that were revoked by then. */
   readonly asked: { events: string[] | null; revoked: string[] }[] = [];
@@ -72,6 +81,12 @@ class Reader implements FeedListener {
 
   onBatch(batch: Batch): void {
     this.batches.push(batch);
+  }
+  onBacklog(backlog: Backlog): void {
+    this.backlogs.push(backlog);
+  }
+  accounts(): string[] {
+    return this.present;
   }
   onLost(reason: string): void {
     this.lost.push(reason);
@@ -216,7 +231,7 @@ describe('on one database', () => {
 
   test('hands on each event that committed, once, those of one row in order, among many writers', async () => {
     await createItems(database);
-    const reader = await startReader(database.url, { page: { events: 40 } });
+    const reader = await startReader(database.url);
     // Open from before the first event until after the last one: here, and elsewhere in the cluster.
     const held = await database.connect();
     await held.query('begin');
@@ -252,21 +267,37 @@ describe('on one database', () => {
     expect(reader.lost).toEqual([]);
   });
 
-  test('hands on the parts of a large batch in order, and between them nothing else', async () => {
+  test('passes over more than a page: it is seen at once, and who may have a part of it is told', async () => {
     const reader = await startReader(database.url, { page: { events: 10 } });
+    reader.present.push('acc-1', 'acc-9');
+    await emit(database, 'before');
+    await reader.feed.read();
+    const { seen } = reader.feed;
     await database.query(
       `insert into relay.events (account_id, event, payload)
        select 'acc-' || i % 3, 'test.event', to_jsonb(i) from generate_series(1, 35) i`,
     );
     await reader.feed.read();
-    const parts = reader.batches.filter(({ events }) => events.length > 0);
-    expect(parts.map(({ events }) => events.length)).toEqual([10, 10, 10, 5]);
-    expect(parts.map(({ complete }) => complete)).toEqual([false, false, false, true]);
-    expect(new Set(parts.map(({ seen }) => seen)).size).toBe(1);
-    expect(new Set(parts.map(({ bound }) => bound)).size).toBe(1);
-    expect(reader.feed.seen).toBe(parts[0]!.bound);
-    expect(reader.feed.midBatch).toBe(false);
-    await expectEachOnce(reader, database);
+    const [backlog] = reader.backlogs;
+    expect(reader.events.map(({ payload }) => payload)).toEqual(['"before"']);
+    expect(backlog!.seen).toBe(seen);
+    expect(backlog!.bound).toBe(reader.feed.seen);
+    expect(['acc-1', 'acc-9', 'acc-that-came-meanwhile'].map(backlog!.touches)).toEqual([true, false, true]);
+    // Nothing of it is in memory, and nothing of it comes again.
+    expect(reader.feed.window.reaches(seen)).toBe(false);
+    await emit(database, 'after');
+    await reader.feed.read();
+    expect(reader.events.map(({ payload }) => payload)).toEqual(['"before"', '"after"']);
+  });
+
+  test('an event for everybody in what is passed over concerns every account', async () => {
+    const reader = await startReader(database.url, { page: { events: 10 } });
+    reader.present.push('acc-9');
+    await database.query(
+      `insert into relay.events (account_id, event) select nullif('acc-' || i, 'acc-7'), 'relay:resync' from generate_series(1, 35) i`,
+    );
+    await reader.feed.read();
+    expect(reader.backlogs.map(({ touches }) => touches('acc-9'))).toEqual([true]);
   });
 
   test.each([
@@ -274,14 +305,51 @@ describe('on one database', () => {
     ['stored size', '(select jsonb_agg(n) from generate_series(1, 60) n)'],
     ['both', "to_jsonb((select string_agg(md5(n::text || i), '') from generate_series(1, 120) n))"],
   ])('ends a page by its bytes (%s), and goes on behind it', async (_, payload) => {
-    const reader = await startReader(database.url, { page: { bytes: 10_000 } });
+    const session = await openReader({ url: database.url, name: 'pages', queryTimeoutMs: 15_000 });
+    ends.push(() => session.end());
+    const { now } = await readStart(session);
     await database.query(
       `insert into relay.events (account_id, event, payload)
        select 'acc-1', 'test.event', ${payload} from generate_series(1, 60) i`,
     );
-    await reader.feed.read();
-    expect(reader.batches.filter(({ events }) => events.length > 0).length).toBeGreaterThan(3);
-    await expectEachOnce(reader, database);
+    const limits = { events: 5_000, bytes: 10_000, payloadBytes: 4 * 1024 * 1024 };
+    const ids: bigint[] = [];
+    let pages = 0;
+    for (let more = true; more; pages += 1) {
+      const range = { seen: now, bound: null, after: ids.at(-1) ?? 0n };
+      const page = await readAccountPage(session, 'acc-1', range, limits);
+      ids.push(...page.events.map(({ id }) => id));
+      more = page.more;
+    }
+    expect(pages).toBeGreaterThan(3);
+    expect(ids).toEqual([...new Set(ids)].sort((x, y) => (x < y ? -1 : 1)));
+    expect(ids).toHaveLength(60);
+  });
+
+  test('a page is the same, whichever transactions are held for large', async () => {
+    const session = await openReader({ url: database.url, name: 'pages', queryTimeoutMs: 15_000 });
+    ends.push(() => session.end());
+    const { now } = await readStart(session);
+    for (const size of [3, 40, 1, 25])
+      await database.query(
+        `insert into relay.events (account_id, event, payload)
+         select 'acc-1', 'test.event', to_jsonb(i) from generate_series(1, ${size}) i`,
+      );
+    const rows = await database.query<{ xid: string }>(
+      "select distinct xid::text from relay.events where account_id = 'acc-1'",
+    );
+    const xids = rows.map(({ xid }) => BigInt(xid));
+    const limits = { events: 20, bytes: 100_000, payloadBytes: 4 * 1024 * 1024 };
+    const read = async (after: bigint, large: readonly bigint[]) => {
+      const range = { seen: now, bound: null, after };
+      return (await readAccountPage(session, 'acc-1', range, limits, large)).events.map(({ id }) => id);
+    };
+    const plain = await read(0n, []);
+    const [middle] = plain.slice(10);
+    for (const large of [xids.slice(0, 1), xids.slice(1, 3), xids, [1n]]) {
+      expect(await read(0n, large)).toEqual(plain);
+      expect(await read(middle!, large)).toEqual(await read(middle!, []));
+    }
   });
 
   test('reads no payload beyond what may be sent, and says so by null', async () => {
@@ -290,54 +358,6 @@ describe('on one database', () => {
     await emit(database, 'small');
     await reader.feed.read();
     expect(reader.events.map(({ payload }) => payload)).toEqual([null, '"small"']);
-  });
-
-  test('resolves read() only when all is handed on that was visible at the call, also inside a batch', async () => {
-    let hold: (() => void) | null = null;
-    let pages = 0;
-    let reader: Reader | undefined;
-    reader = await startReader(database.url, {
-      page: { events: 10 },
-      before: async (text) => {
-        if (!text.includes('measured') || !reader?.feed.midBatch) return;
-        pages += 1;
-        if (pages === 1) await new Promise<void>((resolve) => (hold = resolve));
-      },
-    });
-    await database.query(
-      "insert into relay.events (account_id, event) select 'acc-1', 'test.bulk' from generate_series(1, 25)",
-    );
-    const whole = reader.feed.read();
-    await until('a batch that is half handed on', () => hold);
-    await emit(database, 'late');
-    const late = reader.feed.read();
-    hold!();
-    await Promise.race([late, whole.then(() => late)]);
-    expect(reader.events.at(-1)).toMatchObject({ payload: '"late"' });
-    await expectEachOnce(reader, database);
-  });
-
-  test('goes on inside a batch when its connection breaks there', async () => {
-    let reader: Reader | undefined;
-    let broken = false;
-    reader = await startReader(database.url, {
-      page: { events: 10 },
-      before: async (text) => {
-        if (text.includes('measured') && reader?.events.length === 20 && !broken) {
-          broken = true;
-          await database.query('select pg_terminate_backend($1)', [
-            (reader.session as unknown as { processID: number }).processID,
-          ]);
-        }
-      },
-    });
-    await database.query(
-      "insert into relay.events (account_id, event) select 'acc-1', 'test.bulk' from generate_series(1, 45)",
-    );
-    await reader.feed.read().catch(() => undefined);
-    await until('the rest of the batch', () => reader.events.length >= 45);
-    await expectEachOnce(reader, database);
-    expect(reader.lost).toEqual([]);
   });
 
   test('reads what was committed while its connection was gone, once', async () => {

@@ -23,6 +23,8 @@ export interface ReplayPage {
 
 /** A page is kept this long after somebody asked for it: a storm may last, and asks for the same pages throughout. */
 const SHARED_FOR_MS = 5_000;
+/** Parts of a long replay, of which there may be a thousand: whoever reads it along is near. */
+const PART_SHARED_FOR_MS = 1_000;
 const MOST_SHARED = 200;
 /** A transaction is large if it has more than this part of a page's events. */
 const LARGE_PART = 4;
@@ -79,9 +81,9 @@ export class Replay {
     const forget = () => {
       if (this.#pages.get(key) === shared) this.#pages.delete(key);
     };
-    shared.page.then(() => {
+    shared.page.then(({ complete }) => {
       wanted.length = 0;
-      shared.forgetting = setTimeout(forget, SHARED_FOR_MS).unref();
+      shared.forgetting = setTimeout(forget, complete ? SHARED_FOR_MS : PART_SHARED_FOR_MS).unref();
     }, forget);
     return shared.page;
   }

@@ -29,10 +29,11 @@ export interface CatchUp {
   older: Instance['older'];
 }
 
-async function hasMoreHistory({ api, instance: { older } }: CatchUpOptions): Promise<boolean> {
+async function hasOtherHistory({ api, instance: { older } }: CatchUpOptions): Promise<boolean> {
   if (older === null) return false;
   const total = await api.countUntil(older.until);
-  return total !== null && total > older.total;
+  // Fewer: the instance was made anew, and has a history of its own.
+  return total !== null && total !== older.total;
 }
 
 export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
@@ -41,7 +42,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const from = (to: Date | null) => (to === null ? null : new Date(to.getTime() - options.overlapMs));
   // History can reach the server years after its date, and while nobody listens: then there are more old messages than
   // before, and everything is read. Also when somebody asks for a reading.
-  const readsAll = options.allChats || (await hasMoreHistory(options));
+  const readsAll = options.allChats || (await hasOtherHistory(options));
   const since = readsAll ? null : from(instance.caughtUpTo);
   const result: CatchUp = {
     created: new Set(),

@@ -70,7 +70,8 @@ test(
     const stored = new Map<string, string>();
     const history = new Set<string>();
     let secretsTold = 0;
-    let seconds = Math.floor(Date.now() / 1_000) - 100_000;
+    const now = () => Math.floor(Date.now() / 1_000);
+    let said = 0;
     let isUp = true;
     let replies = 0;
 
@@ -80,7 +81,7 @@ test(
     };
     const addHistory = () => {
       for (let n = 0; n < 5; n += 1) {
-        const messageTimestamp = seconds - 10 * 86_400 + n;
+        const messageTimestamp = now() - 10 * 86_400 + n;
         history.add(
           fake.message({ text: `old ${n}`, jid: jid(chance.between(0, 4)), messageTimestamp }, true).key.id,
         );
@@ -104,11 +105,8 @@ test(
       [
         40,
         () => {
-          seconds += 1;
-          fake.message(
-            { text: `m${seconds}`, jid: jid(chance.between(0, 4)), messageTimestamp: seconds },
-            !isUp,
-          );
+          said += 1;
+          fake.message({ text: `m${said}`, jid: jid(chance.between(0, 4)), messageTimestamp: now() }, !isUp);
         },
       ],
       [

@@ -39,17 +39,20 @@ async function hasOtherHistory({ api, instance: { older } }: CatchUpOptions): Pr
 export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const { store, instance, own } = options;
   const isFirst = !instance.synced;
-  const from = (to: Date | null) => (to === null ? null : new Date(to.getTime() - options.overlapMs));
+  const begin = (to: Date) => new Date(to.getTime() - options.overlapMs);
+  // Counted before anything is looked for or read: what comes in meanwhile makes a difference the next time.
+  const until = begin(instance.caughtUpTo ?? new Date());
+  const total = await options.api.countUntil(until);
   // History can reach the server years after its date, and while nobody listens: then there are more old messages than
   // before, and everything is read. Also when somebody asks for a reading.
   const readsAll = options.allChats || (await hasOtherHistory(options));
-  const since = readsAll ? null : from(instance.caughtUpTo);
+  const since = readsAll || instance.caughtUpTo === null ? null : until;
   const result: CatchUp = {
     created: new Set(),
     updated: new Set(),
     messages: 0,
     caughtUpTo: instance.caughtUpTo,
-    older: null,
+    older: total === null ? null : { until, total },
   };
   const context = { own, skip: new Set(instance.skip) };
 
@@ -81,9 +84,6 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     };
   });
 
-  const until = from(result.caughtUpTo);
-  const total = until === null ? null : await options.api.countUntil(until);
-  result.older = until === null || total === null ? null : { until, total };
   await store.caughtUp(instance, result.caughtUpTo, result.older);
   for (const chat of result.created) result.updated.delete(chat);
   return result;

@@ -58,6 +58,13 @@ const observations = {
         : `the gate is ${o.state}`,
   },
   gate_lost: { level: 'warn', text: () => 'the session that held the gate was ended; commits ring again' },
+  notify_queue: {
+    level: 'warn',
+    text: (o: { used: number; isFilling: boolean }) =>
+      o.isFilling
+        ? `the notification queue is ${Math.round(o.used * 100)} % full: a listener does not read; writers no longer notify, so that their commits go on. select * from pg_stat_activity where state like 'idle in transaction%' shows who it may be`
+        : `the notification queue is ${Math.round(o.used * 100)} % full again: writers may notify`,
+  },
   gate_failed: { level: 'warn', text: (o: { error: string }) => `the gate could not be moved: ${o.error}` },
   gate_holder_ended: {
     level: 'warn',

@@ -42,7 +42,7 @@ select concat_ws(' ', routine, 'line ' || lineno || ':', level || ':', message, 
    and not (message = 'target type is different type than source type' and detail like 'cast "text" value to %[]" type')
    and message not like 'relation "pg_temp.%" does not exist'
    and not (message like 'never read variable %' and routine like 'evolution.ingest(%')
-   and not (level = 'security' and routine ~ '^relay\.(create_trigger|preview|secure|become_owner)\(');
+   and not (level = 'security' and routine ~ '^relay\.(create_trigger|install|lock_table|preview|secure|become_owner)\(');
 SQL
 )
 if [ -n "$findings" ]; then

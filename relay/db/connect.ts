@@ -87,9 +87,19 @@ export async function openSession(options: ConnectOptions & { queryTimeoutMs?: n
 // takes longer than the read.
 // A database of encoding SQL_ASCII takes any bytes, and refuses to give those that are no UTF-8 to a client that says
 // it reads UTF-8: one of them would end all reading. As bytes they pass, and become U+FFFD here.
+/**
+ * Whatever the role's or the database's defaults are: under "serializable" the application's transactions would fail
+ * because of ours, and read-only sessions cannot settle an epoch.
+ */
+export const TRANSACTION_SETTINGS =
+  "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;";
+
 const READER_SETTINGS = `
+  ${TRANSACTION_SETTINGS}
   set enable_seqscan = off; set jit = off; set max_parallel_workers_per_gather = 0; set timezone = UTC;
   set plan_cache_mode = force_generic_plan;
+  -- A locked table is not waited for: the server's side of a query that nobody waits for would stay in the queue.
+  set lock_timeout = '2s'; set statement_timeout = '14s';
   select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'`;
 
 /**

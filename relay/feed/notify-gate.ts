@@ -156,6 +156,19 @@ export class Gate {
     }
   }
 
+  /** How full the queue of notifications is, 0 to 1. A full one makes every commit fail that notifies. */
+  async queueUsage(): Promise<number> {
+    try {
+      const { rows } = await this.#options.pool.query<{ used: number }>(
+        'select pg_notification_queue_usage() as used',
+      );
+      return rows[0]!.used;
+    } catch (error) {
+      this.#options.log.say('gate_failed', { error: describe(error) });
+      return 0;
+    }
+  }
+
   /** How many commits wait for the lock of NOTIFY at this moment. */
   async countWaiting(): Promise<number> {
     try {

@@ -21,6 +21,11 @@ const LOOK_EVERY_MS = 500;
 /** It is opened again when so few transactions wrote events in each of two seconds. */
 const TRANSACTIONS_TO_OPEN = 100;
 const CALM_SECONDS_TO_OPEN = 2;
+/**
+ * Somebody's listener that does not read fills the queue of notifications, and a full queue makes every commit fail that
+ * notifies. From this part of it on the gate is closed, and stays so until the queue is shorter.
+ */
+const QUEUE_TO_CLOSE = 0.25;
 /** Safety reads in a row that found what nobody rang for, after which a frozen holder is looked for. */
 const UNRUNG_TO_SUSPECT = 3;
 /** How long a node paces itself after such a read. */
@@ -123,6 +128,7 @@ class Pacer {
   #bySafetyTimer = false;
   #unrung = 0;
   #paceUntil = 0;
+  #queueIsFilling = false;
   #timer: NodeJS.Timeout | undefined;
   #pacedAt: number | null = null;
   /** Of the last read: when it ended, and how many transactions a second it found since the one before. */
@@ -155,12 +161,21 @@ class Pacer {
   onSafetyTimer(): void {
     this.#bySafetyTimer = true;
     this.#options.ring();
+    if (this.#options.mayCloseGate) void this.#lookAtQueue();
+  }
+
+  async #lookAtQueue(): Promise<void> {
+    const used = await this.#gate.queueUsage();
+    const isFilling = used > QUEUE_TO_CLOSE;
+    if (isFilling !== this.#queueIsFilling) this.#options.log.say('notify_queue', { used, isFilling });
+    this.#queueIsFilling = isFilling;
+    if (isFilling && this.#gate.state !== 'closed') this.#closeGate();
   }
 
   onRead({ transactions }: Read): void {
     const { state } = this.#gate;
     // Also while it settles: who saw the gate closed rings for nobody, and only its holder keeps the pace.
-    if (state !== 'open' && transactions > 0) void this.#gate.ringForOthers();
+    if (state !== 'open' && transactions > 0 && !this.#queueIsFilling) void this.#gate.ringForOthers();
     if (state === 'closed') this.#openWhenCalm(transactions);
     else if (transactions > 0) {
       if (this.#bySafetyTimer && !this.#rung) this.#onUnrung();
@@ -190,7 +205,7 @@ class Pacer {
     if (now - this.#second.began < 1_000) return;
     const calm = this.#second.transactions < TRANSACTIONS_TO_OPEN ? this.#second.calm + 1 : 0;
     this.#second = { began: now, transactions: 0, calm };
-    if (calm >= CALM_SECONDS_TO_OPEN) void this.#gate.open();
+    if (calm >= CALM_SECONDS_TO_OPEN && !this.#queueIsFilling) void this.#gate.open();
   }
 
   /** Somebody mutes the bell, or the holder of the gate is frozen and rings for nobody. */

@@ -4,7 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createVerifier, type VerifierSettings } from '../auth/token.ts';
 import { MAX_EVENT_BYTES, type Settings } from '../config.ts';
 import { consoleRoutes } from '../console/console.ts';
-import { createPool, createReaderPool, openReader, openSession } from '../db/connect.ts';
+import {
+  createPool,
+  createReaderPool,
+  openReader,
+  openSession,
+  TRANSACTION_SETTINGS,
+} from '../db/connect.ts';
 import { Trace } from '../delivery/recent-emits.ts';
 import { Replay } from '../delivery/replay.ts';
 import { Subscribers } from '../delivery/subscribers.ts';
@@ -93,6 +99,9 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     url: databaseUrl,
     name: 'recado relay',
     max: 2,
+    onConnect: async (client) => {
+      await client.query(TRANSACTION_SETTINGS);
+    },
     queryTimeoutMs: RETENTION_TIMEOUT_MS,
     log,
   });

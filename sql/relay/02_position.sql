@@ -4,7 +4,8 @@
 --   relay.settle_epoch()     what a relay calls whenever it connects: another database gets a new epoch
 --   relay.epoch()            whose transaction ids these are; raises where nobody has settled that yet
 --   relay.new_epoch(epoch)   declares every position void
---   relay.note_removal()     trigger: events that somebody removes by hand void every position, too
+--   relay.note_removal(), relay.note_truncation()   triggers: events that somebody removes by hand void every
+--                            position, too
 --   relay.witness(time)      the digits of a time that a position carries
 --   relay.position_text()    snapshot -> text; relay/feed/position.ts reads and writes the same
 --   relay.position()         for an application: the position of the list it is just loading
@@ -108,19 +109,26 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if coalesce(current_setting('relay.removing', true), '') = 'on' then
-    return null;
+  if coalesce(current_setting('relay.removing', true), '') <> 'on' and exists (select from gone) then
+    perform relay.new_epoch();
   end if;
-  if tg_op = 'DELETE' then
-    if not exists (select from gone) then
-      return null;
-    end if;
-  end if;
-  perform relay.new_epoch();
   return null;
 end
 $$;
-comment on function relay.note_removal() is 'Trigger of relay.events and its partitions: whoever removes events by hand makes every client refetch. Retention and a new epoch remove them by set relay.removing.';
+comment on function relay.note_removal() is 'Trigger of relay.events and its partitions: whoever deletes events by hand makes every client refetch. A new epoch deletes them by set relay.removing.';
+
+create or replace function relay.note_truncation() returns trigger
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(current_setting('relay.removing', true), '') <> 'on' then
+    perform relay.new_epoch();
+  end if;
+  return null;
+end
+$$;
+comment on function relay.note_truncation() is 'Trigger of relay.events and its partitions: whoever truncates events by hand makes every client refetch. Retention truncates them by set relay.removing.';
 
 do $$
 declare
@@ -131,7 +139,7 @@ begin
   loop
     if not exists (select from pg_trigger where tgrelid = events_table and tgname = 'note_removal') then
       execute format('create trigger note_removal after delete on %s referencing old table as gone for each statement execute function relay.note_removal()', events_table);
-      execute format('create trigger note_truncation after truncate on %s for each statement execute function relay.note_removal()', events_table);
+      execute format('create trigger note_truncation after truncate on %s for each statement execute function relay.note_truncation()', events_table);
     end if;
   end loop;
 end

@@ -199,6 +199,23 @@ begin
     remedy := format('alter %s reset session_replication_role', split_part(object, ' in ', 1));
     return next;
   end loop;
+
+  -- Whoever switches it off after an event was captured undoes what the capture had switched on.
+  for object in
+    select concat_ws(' in ', case when s.setrole <> 0 then format('role %I', pg_get_userbyid(s.setrole)) end,
+                             case when s.setdatabase <> 0 then format('database %I', current_database()) end)
+      from pg_db_role_setting as s
+     where 'synchronous_commit=off' = any (s.setconfig)
+       and (s.setdatabase = 0 or s.setdatabase = (select d.oid from pg_database as d where d.datname = current_database()))
+    union all
+    select format('function %s', p.oid::regprocedure) from pg_proc as p where 'synchronous_commit=off' = any (p.proconfig)
+  loop
+    problem := 'asynchronous_commit';
+    event := null;
+    detail := 'synchronous_commit is off here. A transaction that switches it off after an event was captured may be undone by a crash after clients have seen it.';
+    remedy := format('alter %s reset synchronous_commit', split_part(object, ' in ', 1));
+    return next;
+  end loop;
 end
 $$;
 comment on function relay.check_triggers() is 'Part of relay.check(): triggers and functions that are not as relay.publish() made them.';

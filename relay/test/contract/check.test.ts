@@ -201,6 +201,18 @@ test.each<[name: string, damage: string, expected: string[], event: string | nul
     null,
   ],
   [
+    'a role that commits asynchronously',
+    'alter role relay_reader set synchronous_commit = off',
+    ['asynchronous_commit'],
+    null,
+  ],
+  [
+    'a function that switches asynchronous commit on',
+    `create function public.quick() returns void language sql set synchronous_commit = off as 'select'`,
+    ['asynchronous_commit'],
+    null,
+  ],
+  [
     'a trigger that captures for no contract',
     `create trigger "doctors.busy/delete" after delete on public.patients for each row execute function ${BUSY}`,
     ['trigger_unpublished'],

@@ -85,6 +85,7 @@ export function openConnection(options: ConnectionOptions): Connection {
   let syncing: string | null = null;
   let reading: Promise<CatchUp> | null = null;
   let readAgain = false;
+  let gap: Promise<void> | null = null;
 
   const sender = createSender({
     instance,
@@ -146,14 +147,20 @@ export function openConnection(options: ConnectionOptions): Connection {
     })().finally(() => {
       reading = null;
     });
-    // A first reading is history, which nobody waits for.
-    if (instance.synced) intake.waitFor(reading);
     return reading;
   }
 
-  /** Catch-up until one has begun after the last call and ended well. */
-  async function readGap(): Promise<void> {
-    if (readAgain) return;
+  /**
+   * Catch-up until one has begun after the last call and ended well. What is heard from now on waits for it, unless it
+   * is the first: a first reading is history, which nobody waits for.
+   */
+  function readGap(): Promise<void> {
+    if (!readAgain || gap === null) gap = readUntilDone();
+    if (instance.synced) intake.waitFor(gap);
+    return gap;
+  }
+
+  async function readUntilDone(): Promise<void> {
     readAgain = true;
     for (let failures = 0; !hangUp.signal.aborted; ) {
       try {

@@ -11,7 +11,7 @@ import type { Instance, Store, Unit } from './store.ts';
 const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 const MAX_QUEUED = 50_000;
 /** What is heard is held back no longer for what was missed before. */
-const LONGEST_WAIT_MS = 10_000;
+const LONGEST_WAIT_MS = 20_000;
 // A batch is one statement and one transaction: past a few thousand messages it gains nothing.
 const MAX_BATCH = 2_000;
 const MAX_BATCH_BYTES = 2 * 1024 * 1024;
@@ -158,7 +158,8 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     },
     waitFor(gap) {
       const limit = delay(LONGEST_WAIT_MS, undefined, { signal: closing.signal, ref: false });
-      waiting = Promise.race([gap, limit]).catch(() => undefined);
+      const over = Promise.race([gap, limit]).catch(() => undefined);
+      waiting = Promise.all([waiting, over]);
     },
     async drained() {
       closing.abort();

@@ -79,7 +79,7 @@ const REPLAY_CHUNK_BYTES = 64 * 1024;
 const ENVELOPE_BYTES = 300;
 /** A replay goes on when no more than this waits for its client. */
 const REPLAY_BACKLOG_BYTES = 128 * 1024;
-/** Far below how long events are kept: 24 hours, unless the database is told otherwise. */
+/** Or a quarter of how long events are kept, where that is less. */
 const REFRESH_EVERY_MS = 15 * 60_000;
 
 /** One client. */
@@ -262,7 +262,7 @@ export class Subscribers implements FeedListener {
     const { feed } = this.#options;
     const { aging, newest } = feed.window;
     const now = Date.now();
-    if (now - this.#tick.at > REFRESH_EVERY_MS) {
+    if (now - this.#tick.at > Math.min(REFRESH_EVERY_MS, feed.retentionMs / 4)) {
       this.#tick = { at: now, newest, before: this.#tick.newest };
     }
     const due = Math.max(aging, this.#tick.before);

@@ -94,6 +94,7 @@ export class Feed {
   /** Whether the last read found few events. */
   #few = true;
   #window: Window;
+  #retentionMs = Number.POSITIVE_INFINITY;
   #ready = false;
   readonly #firstRead = withResolvers();
   #rung = true;
@@ -124,6 +125,11 @@ export class Feed {
   /** What was handed on. */
   get seen(): Snapshot {
     return this.#seen;
+  }
+
+  /** How long events are kept, as it was when the feed connected. */
+  get retentionMs(): number {
+    return this.#retentionMs;
   }
 
   get window(): Window {
@@ -233,6 +239,7 @@ export class Feed {
   /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */
   async #begin(session: pg.Client): Promise<void> {
     let start = await readStart(session);
+    this.#retentionMs = start.retentionMs;
     if (start.epoch === this.#epoch && (await this.#isOtherHistory(session))) {
       // The database has gone back in time without becoming another one: a storage snapshot was restored, or a crash
       // undid what was committed asynchronously.

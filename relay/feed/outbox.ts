@@ -333,6 +333,8 @@ export interface Start {
   readonly now: Snapshot;
   /** Largest transaction of an event that is visible or was emptied; null: there never was one. */
   readonly largest: Largest | null;
+  /** How long events are kept. */
+  readonly retentionMs: number;
 }
 
 /** A transaction that wrote events, and the witness of its last one, where that is known. */
@@ -348,19 +350,25 @@ function toLargest(xid: string, witness: string | null): Largest {
 /** Settles whose events these are (another database's are emptied) and says where to begin. */
 export async function readStart(session: Session): Promise<Start> {
   const settled = await session.query<{ epoch: string }>('select relay.settle_epoch() as epoch');
-  const { rows } = await session.query<{ now: string; largest: string | null; witness: string | null }>(`
-    select pg_current_snapshot()::text as now,
+  const { rows } = await session.query<{
+    now: string;
+    largest: string | null;
+    witness: string | null;
+    retention: number;
+  }>(`
+    select pg_current_snapshot()::text as now, date_part('epoch', installation.retention) * 1000 as retention,
            case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.xid else installation.emptied_through end::text as largest,
            case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.witness else installation.emptied_witness end as witness
       from relay.installation
       left join lateral (select e.xid, relay.witness(e.created_at) as witness from relay.events as e
                           where pg_visible_in_snapshot(e.xid, pg_current_snapshot())
                           order by e.xid desc, e.id desc limit 1) as newest on true`);
-  const { now, largest, witness } = rows[0]!;
+  const { now, largest, witness, retention } = rows[0]!;
   return {
     epoch: settled.rows[0]!.epoch,
     now: parseSnapshot(now),
     largest: largest === null ? null : toLargest(largest, witness),
+    retentionMs: retention,
   };
 }
 

@@ -4,8 +4,9 @@ import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { packageRoot } from '../../config.ts';
 
-/** A text of a built file, and what stands there instead. */
+/** A text of a built file, or of one in sql/, and what stands there instead. */
 export interface Edit {
+  /** Beneath dist/relay, or sql/… */
   readonly file: string;
   readonly find: string;
   readonly put: string;
@@ -24,11 +25,12 @@ export async function copyRelay(folder: string, edits: readonly Edit[] = []): Pr
   const { files } = JSON.parse(manifest) as { files: string[] };
   for (const path of [...files.filter((file) => file !== 'dist'), 'node_modules']) {
     await mkdir(dirname(join(copy, path)), { recursive: true });
-    await symlink(join(packageRoot, path), join(copy, path));
+    if (path === 'sql') await cp(join(packageRoot, path), join(copy, path), { recursive: true });
+    else await symlink(join(packageRoot, path), join(copy, path));
   }
   await cp(join(packageRoot, 'dist'), join(copy, 'dist'), { recursive: true });
   for (const { file, find, put } of edits) {
-    const path = join(copy, 'dist/relay', file);
+    const path = file.startsWith('sql/') ? join(copy, file) : join(copy, 'dist/relay', file);
     const before = await readFile(path, 'utf8');
     const places = before.split(find).length - 1;
     if (places !== 1) {

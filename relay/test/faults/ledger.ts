@@ -14,8 +14,12 @@ function stampOf(key: EventKey): number {
   return Math.floor(key / ROWS);
 }
 
+export function rowOf(key: EventKey): number {
+  return key % ROWS;
+}
+
 export function nameOf(key: EventKey): string {
-  return `row ${key % ROWS}, stamp ${stampOf(key)}`;
+  return `row ${rowOf(key)}, stamp ${stampOf(key)}`;
 }
 
 /** `unknown`: the connection broke while the commit was on its way. */
@@ -28,6 +32,8 @@ export interface Transaction {
   outcome: Outcome;
   /** When the answer to the commit had arrived. */
   acknowledged: number;
+  /** The same by Date.now(). */
+  acknowledgedAt: number;
   /** Events it must have written, if it committed. */
   keys: EventKey[];
 }
@@ -50,6 +56,7 @@ export class Ledger {
       kind,
       outcome: 'open',
       acknowledged: Number.POSITIVE_INFINITY,
+      acknowledgedAt: Number.POSITIVE_INFINITY,
       keys: [],
     };
     this.transactions.push(transaction);
@@ -66,7 +73,14 @@ export class Ledger {
   end(transaction: Transaction, outcome: Outcome): void {
     this.#clock += 1;
     transaction.outcome = outcome;
-    if (outcome === 'committed') transaction.acknowledged = this.#clock;
+    if (outcome !== 'committed') return;
+    transaction.acknowledged = this.#clock;
+    transaction.acknowledgedAt = Date.now();
+  }
+
+  /** Now, by the clock that orders statements and commits. */
+  get now(): number {
+    return this.#clock;
   }
 
   /** The statement that wrote an event; undefined: nobody sent one like it. */

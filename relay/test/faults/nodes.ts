@@ -8,6 +8,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../world.ts';
+import type { Chance } from './chance.ts';
 import { Link } from './links.ts';
 
 export const SECRET = 'a secret for the fault tests, and for nothing else';
@@ -22,6 +23,8 @@ export interface NodeOptions {
   databaseUrl: (port: number) => string;
   databasePort: number;
   environment: Record<string, string>;
+  /** Most files and sockets it may have open. */
+  descriptors?: number;
 }
 
 const OPERATOR_TOKEN = 'a token for operators of faults';
@@ -32,11 +35,16 @@ const PROMISED_MS = 5_000;
 /** The node is killed when this process ends, however that happens. */
 const UNDER_WATCH = '( ( read -r _ <&3; kill -9 $$ ) >/dev/null 2>&1 & ) ; exec "$@" 3<&-';
 
+const limited = (descriptors: number | undefined) =>
+  descriptors === undefined ? UNDER_WATCH : `ulimit -n ${descriptors}; ${UNDER_WATCH}`;
+
 export class RelayNode {
   readonly name: string;
   readonly port: number;
   readonly logFile: string;
   readonly database: Link;
+  readonly processes: number;
+  readonly descriptors: number | undefined;
   /** What it did that no relay should, as sentences. */
   readonly complaints: string[] = [];
   readonly #options: NodeOptions;
@@ -47,6 +55,8 @@ export class RelayNode {
   private constructor(options: NodeOptions, port: number, database: Link) {
     this.#options = options;
     this.name = options.name;
+    this.processes = Number(options.environment.RELAY_PROCESSES ?? 1);
+    this.descriptors = options.descriptors;
     this.port = port;
     this.database = database;
     this.logFile = join(options.folder, `relay-${options.name}.log`);
@@ -91,12 +101,29 @@ export class RelayNode {
     });
   }
 
+  /** Its process ids; the first is that of the process that was started. */
+  async pids(): Promise<number[]> {
+    const pid = this.#child?.pid;
+    if (pid === undefined) return [];
+    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+    return [pid, ...children.trim().split(' ').filter(Boolean).map(Number)];
+  }
+
+  /** SIGKILL for one of several processes, which is started again. */
+  async killWorker(chance: Chance): Promise<void> {
+    await this.#inTurn(async () => {
+      const [, ...workers] = await this.pids();
+      if (workers.length > 0) process.kill(chance.one(workers), 'SIGKILL');
+    });
+  }
+
   /** SIGSTOP: the process is there, its connections are open, and it does nothing. */
   async freeze(ms: number): Promise<void> {
     await this.#inTurn(async () => {
-      this.#child?.kill('SIGSTOP');
+      const pids = await this.pids();
+      signal(pids, 'SIGSTOP');
       await sleep(ms);
-      this.#child?.kill('SIGCONT');
+      signal(pids, 'SIGCONT');
     });
   }
 
@@ -126,10 +153,10 @@ export class RelayNode {
   }
 
   #spawn(): void {
-    const { main, environment, databaseUrl } = this.#options;
+    const { main, environment, databaseUrl, descriptors } = this.#options;
     const log = openSync(this.logFile, 'a');
     const command = [process.execPath, '--enable-source-maps', main, 'relay'];
-    const child = spawn('/bin/sh', ['-c', UNDER_WATCH, 'sh', ...command], {
+    const child = spawn('/bin/sh', ['-c', limited(descriptors), 'sh', ...command], {
       stdio: ['ignore', log, log, 'pipe'],
       env: {
         PATH: process.env.PATH,
@@ -198,6 +225,17 @@ function measureStarvation(): () => number {
     clearInterval(timer);
     return starved;
   };
+}
+
+/** Those that are still there. */
+function signal(pids: readonly number[], name: 'SIGSTOP' | 'SIGCONT'): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, name);
+    } catch {
+      // It has ended.
+    }
+  }
 }
 
 async function freePort(): Promise<number> {

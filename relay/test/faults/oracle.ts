@@ -3,27 +3,29 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../world.ts';
 import { Chance } from './chance.ts';
-import { Client, KINDS } from './clients.ts';
-import { type Fault, runSchedule, type World } from './faults.ts';
+import { Client } from './clients.ts';
+import { compareLedger, compareViewing, readCommitted } from './compare.ts';
+import { ACCOUNTS, BOOKS } from './database.ts';
+import { Disturbances } from './disturbances.ts';
+import { Lateness } from './lateness.ts';
 import { Ledger, type Outcome } from './ledger.ts';
 import { Link } from './links.ts';
+import { Machine } from './machine.ts';
 import { markEnd } from './marks.ts';
 import type { RelayNode } from './nodes.ts';
-import {
-  compareLedger,
-  compareViewing,
-  type Figure,
-  figuresOf,
-  readCommitted,
-  type Verdict,
-} from './report.ts';
-import { ACCOUNTS } from './server.ts';
+import { OtherProcess } from './other-process.ts';
+import { KINDS } from './page.ts';
+import { type Figure, figuresOf, type Verdict, type Witness } from './report.ts';
+import { type Fault, runSchedule } from './schedule.ts';
 import type { Stage } from './stage.ts';
+import type { World } from './world.ts';
 import { Writers } from './writers.ts';
 
 const WRITERS = 8;
 /** The smallest allowed, so that clients that do not read are sent away. */
 const CLIENT_BUFFER_BYTES = '4160KiB';
+/** More than a node of the run needs, and fewer than a fault opens. */
+const FEW_DESCRIPTORS = 160;
 
 export interface OracleOptions {
   seed: number;
@@ -42,25 +44,36 @@ export async function runOracle(
   const ledger = new Ledger();
   const world = await buildWorld(stage, seed, ledger);
   const { server, clients, nodes, writers } = world;
+  const machine = watchMachine(nodes);
 
   writers.start();
   const began = Date.now();
-  await runSchedule(schedule, seed, world, say);
+  const { failed } = await runSchedule(schedule, seed, world, say);
   await sleep(Math.max(0, began + seconds * 1_000 - Date.now()));
   await writers.stop();
   say('writers stopped, waiting for the clients');
   const caughtUpMs = await waitForEnd(world, verdict);
   // What comes twice comes late.
   await sleep(1_000);
+  machine.stop();
 
-  const committed = await readCommitted(server, verdict);
+  const committed = await readCommitted(server);
   compareLedger(ledger, committed, verdict);
-  for (const { viewings, figures, name } of clients) {
-    for (const viewing of viewings) compareViewing(viewing, committed, ledger, verdict);
+  const distant = (await Promise.all(world.others.map(({ process }) => process.finish()))).flat();
+  const witnesses: Witness[] = [...clients, ...distant];
+  const lateness = new Lateness(ledger, world.disturbances, machine);
+  for (const { viewings, figures, name } of witnesses) {
+    for (const viewing of viewings) {
+      compareViewing(viewing, committed, ledger, verdict);
+      lateness.compare(viewing, verdict);
+    }
     for (const [reason, count] of figures.resyncs) {
       for (let i = 0; i < count; i += 1) verdict.add('resyncs', `${name} was told to refetch: ${reason}`);
     }
     figures.resyncs.clear();
+  }
+  for (const { figures, name } of distant) {
+    for (const complaint of figures.complaints) verdict.add('complaints', `${name} ${complaint}`);
   }
   for (const { complaints } of nodes) for (const text of complaints) verdict.add('complaints', text);
 
@@ -68,13 +81,16 @@ export async function runOracle(
     ledger.transactions.filter((transaction) => transaction.outcome === outcome).length;
   const figures: Figure[] = [
     ...countFaults(schedule),
+    ['  of these, other faults were in the way of', failed.length],
     ['transactions committed', outcomes('committed')],
     ['  rolled back', outcomes('rolled back')],
     ['  outcome unknown', outcomes('unknown')],
+    ['  refused by the database, by code', showCounts(writers.refusals)],
     ['events', committed.size],
-    ...figuresOf(clients),
+    ...figuresOf(witnesses),
     ...(await countSayings(nodes)),
     ['caught up after the end', `${caughtUpMs} ms`],
+    ...lateness.figures,
   ];
   return { figures, world };
 }
@@ -82,34 +98,71 @@ export async function runOracle(
 async function buildWorld(stage: Stage, seed: number, ledger: Ledger): Promise<World> {
   const { server } = stage;
   const nodes = await Promise.all([
-    stage.startNode('a', { CLIENT_BUFFER_BYTES }),
-    // A window that is soon too small, so that clients of this one are served from the table.
-    stage.startNode('b', { CLIENT_BUFFER_BYTES, WINDOW_EVENTS: '300' }),
+    stage.startNode('a', { CLIENT_BUFFER_BYTES }, { descriptors: FEW_DESCRIPTORS }),
+    // Recent events that are soon too few, so that clients of this one are served from the table; and little memory.
+    stage.startNode('b', {
+      CLIENT_BUFFER_BYTES,
+      WINDOW_EVENTS: '300',
+      NODE_OPTIONS: '--max-old-space-size=256',
+    }),
+    stage.startNode('c', { CLIENT_BUFFER_BYTES, RELAY_PROCESSES: '2' }),
   ]);
   const clients: Client[] = [];
   for (const [index, account] of ACCOUNTS.entries()) {
     for (const [place, kind] of KINDS.entries()) {
       if (kind === 'polling' && index > 1) continue;
       const link = await Link.to(nodes[(index + place) % nodes.length]!.port);
-      clients.push(new Client(account, kind, link, server));
+      clients.push(new Client(link, { account, kind, database: server }));
     }
   }
   await Promise.all(clients.map((client) => client.open()));
-  const writers = new Writers(WRITERS, server.url, ACCOUNTS, ledger, (name) => new Chance(seed, name));
-  return { server, nodes, clients, writers };
+  const others = await Promise.all(
+    nodes.slice(0, 2).map(async (node, i) => {
+      const plans = [ACCOUNTS[i]!, BOOKS[i]!, ACCOUNTS[4 + i]!].flatMap((account) =>
+        (['browser', 'websocket'] as const).map((kind) => ({
+          account,
+          kind,
+          port: node.port,
+          name: `${kind} of ${account} in process ${i + 1}`,
+        })),
+      );
+      return { node, process: await OtherProcess.start(plans, server.url) };
+    }),
+  );
+  const place = { databaseUrl: () => server.url, accounts: ACCOUNTS, ledger, without: [] };
+  const writers = new Writers(WRITERS, place, (name) => new Chance(seed, name));
+  return { stage, server, nodes, clients, others, writers, disturbances: new Disturbances() };
+}
+
+/** Whatever keeps this process or a relay from a processor is noted. */
+function watchMachine(nodes: readonly RelayNode[]): Machine {
+  let pids: number[] = [];
+  const look = async () => {
+    pids = (await Promise.all(nodes.map((node) => node.pids()))).flat();
+    timer.refresh();
+  };
+  const timer = setTimeout(() => void look(), 200).unref();
+  const machine = new Machine(() => pids);
+  machine.start();
+  return machine;
 }
 
 /** @returns after how many milliseconds the last client had heard the end */
-async function waitForEnd({ server, clients }: World, verdict: Verdict): Promise<number> {
+async function waitForEnd({ server, clients, others }: World, verdict: Verdict): Promise<number> {
   const marks = await markEnd(server, ACCOUNTS);
   const began = Date.now();
-  const isThere = (client: Client) => client.hasHeard(marks.get(client.account)!);
-  await until('every client heard the end', () => clients.every(isThere), 60_000).catch(() => {
-    const absent = clients.filter((client) => !isThere(client));
+  const everybody = [...clients, ...others.flatMap(({ process }) => process.pages)];
+  const isThere = (client: (typeof everybody)[number]) => client.hasHeard(marks.get(client.account)!);
+  await until('every client heard the end', () => everybody.every(isThere), 60_000).catch(() => {
+    const absent = everybody.filter((client) => !isThere(client));
     const named = `${absent.length} clients, ${absent[0]?.name} among them,`;
     verdict.add('complaints', `after a minute ${named} had not heard the end`);
   });
   return Date.now() - began;
+}
+
+function showCounts(counts: ReadonlyMap<string, number>): string {
+  return [...counts].map(([name, count]) => `${name}: ${count}`).join(', ') || 'none';
 }
 
 /** What the relays met with, as their logs have it: proof that the faults were felt. */

@@ -3,10 +3,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../world.ts';
 import type { Client } from './clients.ts';
-import type { World } from './faults.ts';
+import { ACCOUNTS } from './database.ts';
 import { markEnd } from './marks.ts';
+import type { RelayNode } from './nodes.ts';
 import type { Figure, Verdict } from './report.ts';
-import { ACCOUNTS, type Server } from './server.ts';
+import type { Server } from './server.ts';
+import type { World } from './world.ts';
 
 export async function runResyncs(world: World, verdict: Verdict): Promise<Figure[]> {
   const epoch = await interrupt(world, 'epoch', newEpoch, verdict);
@@ -32,6 +34,15 @@ async function emptyOutbox(server: Server): Promise<void> {
   await server.query("begin; set local relay.removing = 'on'; truncate relay.events; commit");
 }
 
+/** All of them are down while the work is done. */
+async function restartAll(
+  [node, ...rest]: readonly RelayNode[],
+  whileDown: () => Promise<void>,
+): Promise<void> {
+  if (!node) return whileDown();
+  await node.restart('SIGTERM', () => restartAll(rest, whileDown));
+}
+
 /** @returns how many clients were told, and then heard what followed */
 async function interrupt(
   { nodes, clients, server }: World,
@@ -39,11 +50,9 @@ async function interrupt(
   whileDown: (server: Server) => Promise<void>,
   verdict: Verdict,
 ): Promise<number> {
-  const [first, second] = nodes;
-  if (!first || !second) throw new Error('Two nodes are needed.');
   const seenBefore = new Map(clients.map((client) => [client, client.seenCount]));
   const told = (client: Client) => client.figures.resyncs.get(reason) ?? 0;
-  await first.restart('SIGTERM', () => second.restart('SIGTERM', () => whileDown(server)));
+  await restartAll(nodes, () => whileDown(server));
   await Promise.all(nodes.map((node) => node.ready()));
   await until('every client is told', () => clients.every((client) => told(client) > 0), 30_000).catch(
     () => undefined,

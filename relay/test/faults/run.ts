@@ -1,33 +1,18 @@
-// The oracle: real relays, a real Postgres and stock clients, and everything that can go wrong between them.
+// The fault test: real relays, a real Postgres and stock clients, and everything that can go wrong between them.
+// README.md says what it generates, and how a seed is run again.
 //
 //   npm run test:faults -- [--seconds 20] [--faults 20] [--seed N] [--only "half-open|moved"]
-//                          [--scenario faults|bell|storm] [--error NAME] [--verbose] [--keep]
-//
-// A seed brings back the same faults at the same times to the same clients, and the same deeds of each writer. What
-// it cannot bring back is how the processes were scheduled, so an error may need a few runs to show again.
-//
-//   chance.ts    seeded randomness
-//   stage.ts     folder, Postgres (server.ts), relays (nodes.ts) from a copy of the build (copy.ts)
-//   links.ts     the network
-//   writers.ts   applications, and what they know (ledger.ts)
-//   clients.ts   pages, and programs without Socket.IO (stream.ts)
-//   faults.ts    the schedule, and each fault
-//   report.ts    the comparison
-//
-//   oracle.ts    all of these together
-//   resyncs.ts   the two ways to be told to refetch that are allowed
-//   bell.ts      nobody waits for a safety read
-//   storm.ts     two thousand clients come back at once
-//   errors.ts    errors a reviewer would fear; mutations.ts runs the scenarios against each
+//                          [--scenario faults|wakeups|histories|retention|storm] [--error NAME] [--verbose] [--keep]
 import { parseArgs } from 'node:util';
-import { runBell } from './bell.ts';
 import { errorNamed } from './errors.ts';
-import { makeSchedule } from './faults.ts';
+
 import { runOracle } from './oracle.ts';
 import { type Figure, renderTable, Verdict } from './report.ts';
 import { runResyncs } from './resyncs.ts';
+import { makeSchedule } from './schedule.ts';
 import { Stage } from './stage.ts';
 import { runStorm } from './storm.ts';
+import { runWakeups } from './wakeups.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -44,8 +29,8 @@ const { values: options } = parseArgs({
 const seed = Number(options.seed);
 const seconds = Number(options.seconds);
 const { scenario } = options;
-if (!['all', 'faults', 'bell', 'storm'].includes(scenario)) {
-  throw new Error(`--scenario is "${scenario}", but faults, bell, storm, or nothing is expected.`);
+if (!['all', 'faults', 'wakeups', 'storm'].includes(scenario)) {
+  throw new Error(`--scenario is "${scenario}", but faults, wakeups, storm, or nothing is expected.`);
 }
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 const say = (line: string) => void (options.verbose && print(line));
@@ -65,8 +50,8 @@ const figures: Figure[] = [
 print(`seed ${seed}`);
 const stage = await Stage.set(options.error === undefined ? [] : errorNamed(options.error).edits);
 if (scenario === 'all' || scenario === 'faults') {
-  const count = Number(options.faults ?? Math.max(20, Math.ceil(seconds * 0.45)));
-  const schedule = makeSchedule(seed, count, seconds * 1_000, options.only);
+  const count = Number(options.faults ?? Math.max(32, Math.ceil(seconds * 0.6)));
+  const schedule = makeSchedule({ seed, count, milliseconds: seconds * 1_000, only: options.only });
   const oracle = await runOracle(stage, { seed, seconds, schedule, say }, verdict);
   figures.push(...oracle.figures);
   say('two reasons to refetch');
@@ -77,9 +62,9 @@ if (scenario === 'all' || scenario === 'faults') {
   for (const client of oracle.world.clients) await client.close();
   await Promise.all(oracle.world.nodes.map((node) => node.stop()));
 }
-if (scenario === 'all' || scenario === 'bell') {
-  say('the bell');
-  figures.push(...(await runBell(stage, verdict)));
+if (scenario === 'all' || scenario === 'wakeups') {
+  say('wake-ups');
+  figures.push(...(await runWakeups(stage, verdict)));
 }
 if (scenario === 'storm') figures.push(...(await runStorm(stage, verdict)));
 

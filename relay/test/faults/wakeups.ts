@@ -1,4 +1,4 @@
-// Nobody waits for a safety read: here it comes once a minute, so an event that nobody rang for is seen to be late.
+// Nobody waits for a safety read: here it comes once a minute, so an event that nobody notified of is seen to be late.
 // The hard case is a writer who looked at the gate while it was closed, and commits when it is open again.
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
@@ -15,19 +15,18 @@ const ROUNDS = 3;
 const LATE_MS = 1_000;
 const ACCOUNT = '1';
 
-export async function runBell(stage: Stage, verdict: Verdict): Promise<Figure[]> {
+export async function runWakeups(stage: Stage, verdict: Verdict): Promise<Figure[]> {
   const { server } = stage;
   const environment = { SAFETY_READ_MS: '60000' };
   const nodes = [await stage.startNode('c', environment), await stage.startNode('d', environment)];
   const clients: Client[] = [];
   for (const node of nodes) {
-    const client = new Client(
-      ACCOUNT,
-      'websocket',
-      await Link.to(node.port),
-      server,
-      `client of relay ${node.name}`,
-    );
+    const client = new Client(await Link.to(node.port), {
+      account: ACCOUNT,
+      kind: 'websocket',
+      database: server,
+      name: `client of relay ${node.name}`,
+    });
     clients.push(client);
     await client.open();
   }
@@ -45,7 +44,7 @@ export async function runBell(stage: Stage, verdict: Verdict): Promise<Figure[]>
       slowest,
       await measure(clients, before, verdict, 'of a writer who saw the gate closed'),
     );
-    // The pace is over; from now on commits ring.
+    // The pace is over; from now on commits notify.
     await sleep(500);
     const quiet = clients.map(({ seenCount }) => seenCount);
     await markEnd(server, [ACCOUNT]);

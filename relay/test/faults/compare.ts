@@ -1,0 +1,127 @@
+// The comparison: what the handlers of every page saw, with what the database committed for its account.
+import { isFlicker, isVisit } from './database.ts';
+import { type EventKey, eventKey, type Ledger, nameOf, rowOf } from './ledger.ts';
+import type { Viewing } from './page.ts';
+import type { Verdict } from './report.ts';
+import type { Server } from './server.ts';
+
+export interface Committed {
+  readonly row: number;
+  readonly account: string;
+  readonly version: number;
+  /** Its event left the contract during the run: who read at that moment need not hear it. */
+  readonly optional: boolean;
+}
+
+/** The database was put back to what it had been: what was committed between is undone. By the ledger's clock. */
+export interface Undone {
+  readonly after: number;
+  readonly before: number;
+}
+
+/**
+ * Every event that committed, as the journal has it that the writers keep. Of a table whose event is suspended from
+ * time to time: what the outbox has.
+ */
+export async function readCommitted(server: Server): Promise<Map<EventKey, Committed>> {
+  const rows = await server.query<{ account: string; row: number; stamp: number; version: number }>(
+    'select account, row, stamp::int, version::int from shop.journal',
+  );
+  const captured = await server.query<{ row: number; stamp: number }>(
+    `select (payload ->> 'row')::int as row, (payload ->> 'stamp')::int as stamp
+       from relay.events where event = 'visits.changed'`,
+  );
+  const visits = new Set(captured.map(({ row, stamp }) => eventKey(row, stamp)));
+  const committed = new Map<EventKey, Committed>();
+  for (const { account, row, stamp, version } of rows) {
+    const key = eventKey(row, stamp);
+    if (isVisit(row) && !visits.has(key)) continue;
+    committed.set(key, { account, row, version, optional: isFlicker(row) });
+  }
+  return committed;
+}
+
+/** Whether the database kept its word to the writers; if not, nothing can be said about the relay. */
+export function compareLedger(
+  ledger: Ledger,
+  committed: Map<EventKey, Committed>,
+  verdict: Verdict,
+  undone: readonly Undone[] = [],
+): void {
+  for (const { outcome, keys, kind, acknowledged } of ledger.transactions) {
+    if (undone.some(({ after, before }) => acknowledged >= after && acknowledged <= before)) continue;
+    for (const key of keys) {
+      if (outcome === 'committed' && !committed.has(key) && !isVisit(rowOf(key))) {
+        verdict.add('lost by the database', `${nameOf(key)} of an acknowledged "${kind}"`);
+      }
+      if (outcome === 'rolled back' && committed.has(key)) {
+        verdict.add('uncommitted', `${nameOf(key)} of a "${kind}" that was rolled back did commit`);
+      }
+    }
+  }
+}
+
+export function compareViewing(
+  viewing: Viewing,
+  committed: Map<EventKey, Committed>,
+  ledger: Ledger,
+  verdict: Verdict,
+): void {
+  const { name, account, known, seen, refetches } = viewing;
+  const versions = new Map<number, number>();
+  for (const key of known) {
+    const event = committed.get(key);
+    if (event) versions.set(event.row, Math.max(event.version, versions.get(event.row) ?? 0));
+  }
+  const lastEpoch = refetches.findLast(({ reason }) => reason === 'epoch')?.after ?? -1;
+  const had = new Set<EventKey>();
+  let latest: { sent: number; key: EventKey } = { sent: -1, key: -1 };
+  let told = 0;
+  seen.forEach((key, index) => {
+    for (; refetches[told] && refetches[told]!.after <= index; told += 1) {
+      // Another history: its versions have nothing to do with those before.
+      if (refetches[told]!.reason === 'epoch') versions.clear();
+    }
+    const event = committed.get(key);
+    const statement = ledger.statement(key);
+    if (had.has(key) || known.has(key)) {
+      verdict.add('twice', `${name} saw ${nameOf(key)} again${known.has(key) ? ' that its list had' : ''}`);
+      return;
+    }
+    had.add(key);
+    if (!event) {
+      // Committed once, and undone since: then the client was told afterwards that what it has is another history.
+      const outcome = statement?.transaction.outcome;
+      if (outcome !== 'rolled back' && outcome !== undefined && index < lastEpoch) return;
+      verdict.add(
+        'uncommitted',
+        `${name} saw ${nameOf(key)} of a "${statement?.transaction.kind}", which is not there`,
+      );
+      return;
+    }
+    if (event.account !== account) verdict.add('leaked', `${name} saw ${nameOf(key)} of ${event.account}`);
+    const before = versions.get(event.row) ?? 0;
+    if (event.version <= before) {
+      verdict.add('out of order', `${name} saw version ${event.version} of row ${event.row} after ${before}`);
+    }
+    versions.set(event.row, Math.max(event.version, before));
+    // Captured after this one was committed, and yet heard before it?
+    if (!statement) return;
+    if (latest.sent > statement.transaction.acknowledged) {
+      verdict.add(
+        'out of order',
+        `${name} saw ${nameOf(key)} after ${nameOf(latest.key)}, captured after its commit`,
+      );
+    }
+    if (statement.sent > latest.sent) latest = { sent: statement.sent, key };
+  });
+  if (!viewing.complete) return;
+  // What a client was not sent lies behind a resync: it is in the list that it loaded then.
+  const listed = refetches.map(({ list }) => list).filter((list) => list !== null);
+  for (const [key, event] of committed) {
+    if (event.account !== account || event.optional || had.has(key) || known.has(key)) continue;
+    if (listed.some((list) => list.has(key))) continue;
+    const kind = ledger.statement(key)?.transaction.kind ?? 'mark';
+    verdict.add('missing', `${name} never saw ${nameOf(key)}, a "${kind}"`);
+  }
+}

@@ -1,0 +1,61 @@
+// Nobody waits: an event that reaches a client more than 1.5 s after its commit was acknowledged is late, unless a
+// fault was in the way of that client, or the machine explains it.
+import type { Disturbances } from './disturbances.ts';
+import { type Ledger, nameOf } from './ledger.ts';
+import type { Machine } from './machine.ts';
+import type { Viewing } from './page.ts';
+import type { Figure, Verdict } from './report.ts';
+
+/** A safety read comes once a second: that is how long a muted commit may take, and half a second more. */
+const LATE_MS = 1_500;
+
+export class Lateness {
+  #timed = 0;
+  #explained = 0;
+  #slowest = 0;
+  readonly #ledger: Ledger;
+  readonly #disturbances: Disturbances;
+  readonly #machine: Machine;
+
+  constructor(ledger: Ledger, disturbances: Disturbances, machine: Machine) {
+    this.#ledger = ledger;
+    this.#disturbances = disturbances;
+    this.#machine = machine;
+  }
+
+  compare({ name, kind, seen, heardAt }: Viewing, verdict: Verdict): void {
+    // Its token lasts seconds: it is often on its way back from being sent away.
+    if (kind === 'impatient') return;
+    seen.forEach((key, index) => {
+      const transaction = this.#ledger.statement(key)?.transaction;
+      const heard = heardAt[index]!;
+      if (transaction?.outcome !== 'committed') return;
+      const acknowledged = transaction.acknowledgedAt;
+      if (this.#disturbances.inTheWayOf(name, acknowledged, Math.max(heard, acknowledged + LATE_MS))) return;
+      this.#timed += 1;
+      const took = heard - acknowledged;
+      if (took <= LATE_MS) {
+        this.#slowest = Math.max(this.#slowest, took);
+        return;
+      }
+      const lost = this.#machine.lostBetween(acknowledged, heard);
+      if (took - lost <= LATE_MS) {
+        this.#explained += 1;
+        return;
+      }
+      verdict.add(
+        'late',
+        `${name} heard ${nameOf(key)} of a "${transaction.kind}" ${took} ms after its commit; the machine explains ${Math.round(lost)} of them`,
+      );
+    });
+  }
+
+  get figures(): Figure[] {
+    return [
+      ['deliveries timed, with no fault in the way', this.#timed],
+      ['  slowest that was not late', `${this.#slowest} ms`],
+      ['  late, and explained by the machine', this.#explained],
+      ['time the machine took from us', `${Math.round(this.#machine.lostMs)} ms`],
+    ];
+  }
+}

@@ -1,0 +1,307 @@
+// A page in a browser: the stock socket.io-client, with a token in `auth` and handlers that write down what they hear.
+// None of them knows of positions, except for those that keep one across a reload of the page, as the README says.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { io, type Socket } from 'socket.io-client';
+import { mintToken } from '../../auth/sign.ts';
+import { until } from '../world.ts';
+import { type EventKey, eventKey } from './ledger.ts';
+import { SECRET } from './nodes.ts';
+import type { Server } from './server.ts';
+import { EventStream } from './stream.ts';
+
+/**
+ * - `browser` begins with polling and upgrades, as a stock client does; its token is a plain object.
+ * - `websocket` uses websockets only and moves between the nodes.
+ * - `impatient` has tokens that last seconds, and a function that gives it a new one.
+ * - `keeper` keeps its position and resumes from it after a reload of the page.
+ * - `forgetful` does too, but its position is that of some events ago: it hears those again, and nobody else.
+ * - `loader` loads its list and relay.position() in one transaction, and connects from there.
+ * - `polling` never gets a websocket.
+ * - `stream` is no Socket.IO client at all, but Server-Sent Events.
+ */
+export const KINDS = [
+  'browser',
+  'websocket',
+  'impatient',
+  'keeper',
+  'forgetful',
+  'loader',
+  'polling',
+  'stream',
+] as const;
+export type Kind = (typeof KINDS)[number];
+
+/** The list was loaded anew, since the page was told relay:resync. */
+export interface Refetch {
+  readonly reason: string;
+  /** How many events the page had heard. */
+  readonly after: number;
+  /** What was in the list; null: it is not there yet. */
+  list: ReadonlySet<EventKey> | null;
+}
+
+/** What one page saw, as far as it is to be compared. */
+export interface Viewing {
+  readonly name: string;
+  readonly account: string;
+  readonly kind: Kind;
+  /** Events it need not hear, since they were in the list it loaded. */
+  readonly known: ReadonlySet<EventKey>;
+  readonly seen: EventKey[];
+  /** When it heard each, by Date.now(). */
+  readonly heardAt: number[];
+  readonly refetches: Refetch[];
+  /** Whether it was there until the end, and so must have heard everything. */
+  complete: boolean;
+}
+
+export interface Figures {
+  connects: number;
+  recovered: number;
+  /** relay:resync, by reason. */
+  readonly resyncs: Map<string, number>;
+  /** What no client should meet; the name of the client goes before it. */
+  readonly complaints: string[];
+}
+
+interface Payload {
+  row: number;
+  stamp: number;
+  filler?: string;
+  size?: number;
+}
+
+/** What the two kinds of connection have in common. */
+interface Connection {
+  readonly recovered: boolean;
+  readonly active: boolean;
+  on(event: string, listener: (...parts: never[]) => void): unknown;
+  onAny(listener: (event: string, ...parts: unknown[]) => void): unknown;
+  disconnect(): unknown;
+}
+
+/** The position of a forgetful page is up to so many events old. */
+const FORGOTTEN = 40;
+
+const EVENTS = [
+  'items.changed',
+  'stock.changed',
+  'pages.changed',
+  'notes.created',
+  'visits.changed',
+  'app.said',
+  'app.flickered',
+  'app.finished',
+];
+
+export interface PageOptions {
+  readonly account: string;
+  readonly kind: Kind;
+  /** Where it finds its relay. */
+  readonly port: number;
+  /** Where its lists come from. */
+  readonly database: Pick<Server, 'use'>;
+  readonly name?: string;
+}
+
+export class Page {
+  readonly name: string;
+  readonly account: string;
+  readonly kind: Kind;
+  readonly viewings: Viewing[] = [];
+  readonly figures: Figures = { connects: 0, recovered: 0, resyncs: new Map(), complaints: [] };
+  readonly #port: number;
+  readonly #database: Pick<Server, 'use'>;
+  #socket: Connection | null = null;
+  #viewing!: Viewing;
+  readonly #marks = new Set<EventKey>();
+  #kept: { position: string; seen: number } | null = null;
+  #ready = false;
+  #reloading: Promise<void> = Promise.resolve();
+
+  constructor({ account, kind, port, database, name = `${kind} of ${account}` }: PageOptions) {
+    this.account = account;
+    this.kind = kind;
+    this.name = name;
+    this.#port = port;
+    this.#database = database;
+  }
+
+  /** Opens the page. Resolves when it is live. */
+  async open(): Promise<void> {
+    this.#view(new Set());
+    await this.#connect(undefined);
+    await until(`${this.name} is live`, () => this.#ready, 30_000);
+  }
+
+  /** Whether it heard this app.finished. */
+  hasHeard(mark: EventKey): boolean {
+    return this.#marks.has(mark);
+  }
+
+  /** How many events the page has heard. */
+  get seenCount(): number {
+    return this.#viewing.seen.length;
+  }
+
+  /** Closes the page and opens it again, in the way of its kind. One reload after the other. */
+  async reload(): Promise<void> {
+    this.#reloading = this.#reloading.then(() => this.#reload());
+    await this.#reloading;
+  }
+
+  /** Called with the mark of each app.finished. */
+  onMark: (mark: EventKey) => void = () => {};
+
+  async close(): Promise<void> {
+    this.#socket?.disconnect();
+  }
+
+  async #reload(): Promise<void> {
+    this.#socket?.disconnect();
+    if (this.kind === 'loader') {
+      const { position, known } = await this.#load();
+      this.#view(known);
+      await this.#connect(position);
+    } else if (this.#kept) {
+      this.#viewing.seen.length = this.#kept.seen;
+      this.#viewing.heardAt.length = this.#kept.seen;
+      await this.#connect(this.#kept.position);
+    }
+  }
+
+  #view(known: ReadonlySet<EventKey>): void {
+    const { name, account, kind } = this;
+    this.#viewing = { name, account, kind, known, seen: [], heardAt: [], refetches: [], complete: true };
+    const before = this.viewings.at(-1);
+    if (before) before.complete = false;
+    this.viewings.push(this.#viewing);
+    this.#kept = null;
+  }
+
+  async #connect(position: string | undefined): Promise<void> {
+    const { kind } = this;
+    const given = position === undefined ? {} : { position };
+    const lasts = kind === 'impatient' ? 8 : 3_600;
+    if (kind === 'stream') {
+      const address = `http://127.0.0.1:${this.#port}/events`;
+      this.#socket = new EventStream(address, () => this.#token(lasts));
+      this.#listen(this.#socket);
+      return;
+    }
+    const token = await this.#token(lasts);
+    const renew = (answer: (auth: object) => void) =>
+      void this.#token(lasts).then((fresh) => answer({ token: fresh, ...given }));
+    const socket: Socket = io(`http://127.0.0.1:${this.#port}`, {
+      auth: kind === 'impatient' || kind === 'keeper' ? renew : { token, ...given },
+      forceNew: true,
+      ...(kind === 'polling' && { transports: ['polling'] }),
+      ...(kind !== 'polling' && kind !== 'browser' && { transports: ['websocket'] }),
+    });
+    this.#socket = socket;
+    this.#listen(socket);
+  }
+
+  #listen(socket: Connection): void {
+    const { figures } = this;
+    let heardSinceConnect = 0;
+    let hasPosition = false;
+    let cameWithPosition = false;
+    socket.on('connect', () => {
+      figures.connects += 1;
+      heardSinceConnect = 0;
+      cameWithPosition = hasPosition;
+      if (socket.recovered) figures.recovered += 1;
+    });
+    socket.on('connect_error', (error: Error & { data?: { code?: string } }) => {
+      // A stock client comes back from every error but those a middleware gives.
+      if (!socket.active)
+        figures.complaints.push(`was refused for good: ${error.data?.code ?? error.message}`);
+    });
+    socket.on('disconnect', (reason) => {
+      if (reason === 'io server disconnect') figures.complaints.push('was told not to come back');
+    });
+    for (const event of EVENTS) {
+      socket.on(event, (payload: Payload) => {
+        heardSinceConnect += 1;
+        const key = eventKey(payload.row, payload.stamp);
+        this.#viewing.seen.push(key);
+        this.#viewing.heardAt.push(Date.now());
+        if (event === 'app.finished') {
+          this.#marks.add(key);
+          this.onMark(key);
+        }
+        if ((payload.filler?.length ?? 0) !== (payload.size ?? 0)) {
+          figures.complaints.push(
+            `got a payload that is not whole: ${JSON.stringify(payload).slice(0, 200)}`,
+          );
+        }
+      });
+    }
+    socket.on('relay:ready', () => {
+      this.#ready = true;
+    });
+    socket.on('relay:resync', ({ reason }: { reason: string }, position: string) => {
+      figures.resyncs.set(reason, (figures.resyncs.get(reason) ?? 0) + 1);
+      void this.#refetch(reason);
+      this.#kept = { position, seen: this.#viewing.seen.length };
+      if (socket.recovered && heardSinceConnect === 0) {
+        figures.complaints.push(`was told to refetch (${reason}) on a connection that says it recovered`);
+      }
+    });
+    // It is called before the handler, in the same tick: what is kept counts the event that is about to be handled.
+    socket.onAny((event: string, ...parts: unknown[]) => {
+      const last = parts.at(-1);
+      const seen = this.#viewing.seen.length + (EVENTS.includes(event) ? 1 : 0);
+      if (typeof last === 'string') this.#keep(last, seen);
+      if (event === 'relay:ready' && cameWithPosition) {
+        figures.complaints.push('came back with a position, and was greeted as if it had none');
+      }
+      hasPosition ||= typeof last === 'string';
+    });
+  }
+
+  #keep(position: string, seen: number): void {
+    if (this.kind === 'forgetful' && this.#kept && seen < this.#kept.seen + FORGOTTEN) return;
+    this.#kept = { position, seen };
+  }
+
+  async #refetch(reason: string): Promise<void> {
+    const { seen, refetches } = this.#viewing;
+    const refetch: Refetch = { reason, after: seen.length, list: null };
+    refetches.push(refetch);
+    refetch.list = (await this.#load()).known;
+  }
+
+  /** The list of a page and its position, as an API hands them out. */
+  async #load(): Promise<{ position: string; known: Set<EventKey> }> {
+    for (;;) {
+      try {
+        return await this.#database.use(async (client) => {
+          await client.query('begin isolation level repeatable read');
+          const position = await client.query<{ position: string }>('select relay.position() as position');
+          const list = await client.query<{ row: number; stamp: number }>(
+            'select row, stamp::int from shop.journal where account = $1',
+            [this.account],
+          );
+          await client.query('commit');
+          const known = new Set(list.rows.map(({ row, stamp }) => eventKey(row, stamp)));
+          return { position: position.rows[0]!.position, known };
+        });
+      } catch {
+        // The database is down; a browser's reload would show an error, and the user tries again.
+        await sleep(200);
+      }
+    }
+  }
+
+  async #token(expiresIn: number): Promise<string> {
+    return mintToken({
+      secret: SECRET,
+      accountId: this.account,
+      expiresIn,
+      claim: 'accountId',
+      issuer: null,
+    });
+  }
+}

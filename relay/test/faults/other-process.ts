@@ -2,7 +2,6 @@
 // nobody reads. With arguments this file is that process.
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
@@ -61,7 +60,8 @@ export class OtherProcess {
   /** Resolves when its pages are live. */
   static async start(plans: readonly Plan[], databaseUrl: string): Promise<OtherProcess> {
     const child = fork(fileURLToPath(import.meta.url), [JSON.stringify({ plans, databaseUrl })], {
-      execArgv: ['--enable-source-maps', '--import', join(packageRoot, 'scripts/typescript.mjs')],
+      execArgv: ['--enable-source-maps', '--import', 'tsx'],
+      cwd: packageRoot,
       serialization: 'advanced',
     });
     const process = new OtherProcess(child, plans);

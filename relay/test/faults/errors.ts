@@ -133,13 +133,51 @@ export class RelayAdapter extends Adapter {`,
   {
     // xmax is the latest completed transaction + 1, and says nothing of those in progress below it.
     name: 'reopening mark from xmax',
-    run: ['--scenario', 'bell'],
+    run: ['--scenario', 'wakeups'],
     noticedAs: ['late'],
     edits: [
       {
         file: 'feed/notify-gate.js',
         find: 'const oldest = now.xip[0] ?? now.xmax;',
         put: 'const oldest = now.xmax;',
+      },
+    ],
+  },
+  {
+    // Who joins in the middle of a batch hears its rest only.
+    name: 'join in the middle of a batch',
+    run: [
+      '--scenario',
+      'faults',
+      '--only',
+      'large transaction|client links cut',
+      '--seconds',
+      '40',
+      '--faults',
+      '60',
+    ],
+    noticedAs: ['missing'],
+    edits: [{ file: 'delivery/subscribers.js', find: 'if (feed.midBatch) {', put: 'if (false) {' }],
+  },
+  {
+    // Clients hear of commits that a crash undoes.
+    name: 'asynchronous commit not raised',
+    run: [
+      '--scenario',
+      'faults',
+      '--only',
+      'postgres crashed under load',
+      '--seconds',
+      '20',
+      '--faults',
+      '6',
+    ],
+    noticedAs: ['lost by the database', 'uncommitted'],
+    edits: [
+      {
+        file: 'sql/relay/01_events.sql',
+        find: "set_config('synchronous_commit', 'local', true) is null then null",
+        put: 'false then null',
       },
     ],
   },

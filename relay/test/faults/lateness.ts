@@ -23,7 +23,7 @@ export class Lateness {
     this.#machine = machine;
   }
 
-  compare({ name, kind, seen, heardAt }: Viewing, verdict: Verdict): void {
+  compare({ name, kind, seen, heardAt, connections }: Viewing, verdict: Verdict): void {
     // Its token lasts seconds: it is often on its way back from being sent away.
     if (kind === 'impatient') return;
     seen.forEach((key, index) => {
@@ -43,9 +43,12 @@ export class Lateness {
         this.#explained += 1;
         return;
       }
+      const history = connections
+        .filter(({ at }) => at > acknowledged - 10_000 && at <= heard)
+        .map(({ at, what }) => `${what} at ${at - acknowledged} ms`);
       verdict.add(
         'late',
-        `${name} heard ${nameOf(key)} of a "${transaction.kind}" ${took} ms after its commit; the machine explains ${Math.round(lost)} of them`,
+        `${name} heard ${nameOf(key)} of a "${transaction.kind}" ${took} ms after its commit; the machine explains ${Math.round(lost)} of them; ${history.join(', ') || 'it stayed connected'}`,
       );
     });
   }

@@ -69,11 +69,18 @@ export class Link {
   /** Of everything that passes from now on. 0 heals it. */
   delay(ms: number): void {
     this.#delayMs = ms;
+    if (ms === 0) this.#hasten();
   }
 
   /** From the far end to the caller. Infinity heals it. */
   throttle(bytesPerSecond: number): void {
     this.#bytesPerSecond = bytesPerSecond;
+    if (bytesPerSecond === Number.POSITIVE_INFINITY) this.#hasten();
+  }
+
+  /** What is on its way does not keep the old pace: it would pass minutes after the link is healed. */
+  #hasten(): void {
+    for (const wire of this.#wires) wire.hasten();
   }
 
   async close(): Promise<void> {
@@ -131,6 +138,10 @@ class Wire {
     for (const lane of this.#lanes) lane.thaw();
   }
 
+  hasten(): void {
+    for (const lane of this.#lanes) lane.hasten();
+  }
+
   forget(callerLearns: boolean, lingerMs: number): void {
     if (this.#forgotten) return;
     this.#forgotten = true;
@@ -153,7 +164,7 @@ class Lane {
   readonly #link: Link;
   readonly #bytesPerSecond: () => number;
   /** Chunks and, last, the end (null), each with when it may pass. */
-  readonly #queue: { readonly chunk: Buffer | null; readonly at: number }[] = [];
+  readonly #queue: { readonly chunk: Buffer | null; at: number }[] = [];
   #frozen = false;
   #full = false;
   #timer: NodeJS.Timeout | undefined;
@@ -182,6 +193,11 @@ class Lane {
 
   thaw(): void {
     this.#frozen = false;
+    this.#pass();
+  }
+
+  hasten(): void {
+    for (const waiting of this.#queue) waiting.at = 0;
     this.#pass();
   }
 

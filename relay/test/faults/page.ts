@@ -51,6 +51,8 @@ export interface Viewing {
   /** When it heard each, by Date.now(). */
   readonly heardAt: number[];
   readonly refetches: Refetch[];
+  /** What became of its connections, and when, for the report of an error. */
+  readonly connections: { readonly at: number; readonly what: string }[];
   /** Whether it was there until the end, and so must have heard everything. */
   complete: boolean;
 }
@@ -172,7 +174,17 @@ export class Page {
 
   #view(known: ReadonlySet<EventKey>): void {
     const { name, account, kind } = this;
-    this.#viewing = { name, account, kind, known, seen: [], heardAt: [], refetches: [], complete: true };
+    this.#viewing = {
+      name,
+      account,
+      kind,
+      known,
+      seen: [],
+      heardAt: [],
+      refetches: [],
+      connections: [],
+      complete: true,
+    };
     const before = this.viewings.at(-1);
     if (before) before.complete = false;
     this.viewings.push(this.#viewing);
@@ -207,18 +219,23 @@ export class Page {
     let heardSinceConnect = 0;
     let hasPosition = false;
     let cameWithPosition = false;
+    const note = (what: string) => void this.#viewing.connections.push({ at: Date.now(), what });
+    note('opened');
     socket.on('connect', () => {
+      note('connected');
       figures.connects += 1;
       heardSinceConnect = 0;
       cameWithPosition = hasPosition;
       if (socket.recovered) figures.recovered += 1;
     });
     socket.on('connect_error', (error: Error & { data?: { code?: string } }) => {
+      note(error.message);
       // A stock client comes back from every error but those a middleware gives.
       if (!socket.active)
         figures.complaints.push(`was refused for good: ${error.data?.code ?? error.message}`);
     });
-    socket.on('disconnect', (reason) => {
+    socket.on('disconnect', (reason: string) => {
+      note(reason);
       if (reason === 'io server disconnect') figures.complaints.push('was told not to come back');
     });
     for (const event of EVENTS) {

@@ -114,6 +114,22 @@ export const PROCESS_FAULTS: readonly FaultKind[] = [
     },
   },
   {
+    // No later commit takes them to the disk, and the WAL writer does so only every ten seconds.
+    name: 'postgres crashed after asynchronous commits',
+    weight: 1,
+    happen: async ({ server, writers, disturbances }, chance) => {
+      writers.pause();
+      try {
+        await sleep(chance.between(200, 500));
+        await writers.commitAsynchronously();
+        await sleep(chance.between(0, 30));
+        await disturbances.during('everybody', RECONNECT_MS, () => server.crash(chance.between(0, 1_500)));
+      } finally {
+        writers.resume();
+      }
+    },
+  },
+  {
     name: 'relay session ended',
     weight: 4,
     happen: async ({ server, disturbances }, chance) => {

@@ -2,7 +2,7 @@
 // README.md says what it generates, and how a seed is run again.
 //
 //   npm run test:faults -- [--seconds 20] [--faults 20] [--seed N] [--only "half-open|moved"]
-//                          [--scenario faults|wakeups|histories|retention|storm] [--error NAME] [--verbose] [--keep]
+//                          [--scenario faults|wakeups|storm] [--error NAME] [--verbose] [--keep]
 import { parseArgs } from 'node:util';
 import { errorNamed } from './errors.ts';
 
@@ -50,7 +50,7 @@ const figures: Figure[] = [
 print(`seed ${seed}`);
 const stage = await Stage.set(options.error === undefined ? [] : errorNamed(options.error).edits);
 if (scenario === 'all' || scenario === 'faults') {
-  const count = Number(options.faults ?? Math.max(32, Math.ceil(seconds * 0.6)));
+  const count = Number(options.faults ?? Math.max(34, Math.ceil(seconds * 0.6)));
   const schedule = makeSchedule({ seed, count, milliseconds: seconds * 1_000, only: options.only });
   const oracle = await runOracle(stage, { seed, seconds, schedule, say }, verdict);
   figures.push(...oracle.figures);

@@ -58,6 +58,10 @@ export class Writer {
     });
   }
 
+  async writeAsynchronously(): Promise<void> {
+    await this.#attempt(...this.#named('asynchronous'));
+  }
+
   /** One large transaction of one account. */
   async writeBook(book: number): Promise<void> {
     await this.#attempt('book', async () => {

@@ -50,6 +50,11 @@ export class Writers {
     for (let i = 0; i < FLOOD_EVENTS; i += 1) await this.#flooder.flood(account);
   }
 
+  /** Some commits that ask not to wait for the disk. */
+  async commitAsynchronously(): Promise<void> {
+    for (let i = 0; i < 3; i += 1) await this.#flooder.writeAsynchronously();
+  }
+
   /** 20,000 events in one transaction, one after the other. */
   async writeBook(book: number): Promise<void> {
     this.#booking = this.#booking.then(() => this.#bookkeeper.writeBook(book));

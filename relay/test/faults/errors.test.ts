@@ -1,4 +1,4 @@
-// The planted errors are edits of built files: code that changes must take them along.
+// The planted errors are edits of built files, and of SQL: code that changes must take them along.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { packageRoot } from '../../config.ts';
@@ -8,7 +8,8 @@ test.each(ERRORS.map((error) => [error.name, error] as const))(
   '"%s" can be planted',
   async (_, { edits }) => {
     for (const { file, find } of edits) {
-      const text = await readFile(join(packageRoot, 'dist/relay', file), 'utf8');
+      const folder = file.startsWith('sql/') ? packageRoot : join(packageRoot, 'dist/relay');
+      const text = await readFile(join(folder, file), 'utf8');
       expect({ file, find, places: text.split(find).length - 1 }).toEqual({ file, find, places: 1 });
     }
   },

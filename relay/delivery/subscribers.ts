@@ -133,7 +133,7 @@ export class Subscribers implements FeedListener {
     const forAll: OutboxEvent[] = [];
     for (const event of batch.events) {
       if (!event.known && !event.event.startsWith('relay:')) this.#reportUnknown(event.event);
-      if (isErasure(event) && event.account !== null) this.#forget(event.account);
+      if (isErasure(event) && event.account !== null) this.#forget(event.account, event.id);
       if (event.account === null) {
         forAll.push(event);
         continue;
@@ -218,9 +218,12 @@ export class Subscribers implements FeedListener {
     if (members.size > 0) this.#told.set(account, feed.window.newest);
   }
 
-  /** What is held in memory of an account is blanked. Who is being sent it comes back, and reads what is left. */
-  #forget(account: string): void {
-    this.#options.feed.window.forget(account, erase);
+  /**
+   * What is held in memory of an account is blanked, up to the event that says so: one that was committed since may
+   * be in the same batch. Who is being sent it comes back, and reads what is left.
+   */
+  #forget(account: string, through: bigint): void {
+    this.#options.feed.window.forget(account, through, erase);
     const live = this.#live.get(account);
     for (const subscriber of this.#all) {
       if (subscriber.identity.accountId !== account || live?.has(subscriber)) continue;

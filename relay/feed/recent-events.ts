@@ -133,9 +133,12 @@ export class Window {
     this.#from = bound;
   }
 
-  /** Puts `blank` in the place of each event of an account. They stay in number and size: what is counted stays so. */
-  forget(account: string, blank: (event: OutboxEvent) => OutboxEvent): void {
-    this.#byAccount.get(account)?.replace(blank);
+  /**
+   * Puts `blank` in the place of each event of an account that is not after `through`. They stay in number and size:
+   * what is counted stays so.
+   */
+  forget(account: string, through: bigint, blank: (event: OutboxEvent) => OutboxEvent): void {
+    this.#byAccount.get(account)?.replace((event) => (event.id > through ? event : blank(event)));
   }
 
   /** Whether all that `seen` has not seen is here. */

@@ -197,7 +197,7 @@ export class Client {
 
   async hears(count: number): Promise<unknown[]> {
     await until(`a client hears ${count} events`, () => this.payloads.length >= count).catch((error) => {
-      throw new Error(`${error.message}; it heard ${this.payloads.length}`);
+      throw new Error(`${error.message}; it heard ${this.payloads.length}: ${JSON.stringify(this.heard)}`);
     });
     return this.payloads;
   }

@@ -35,6 +35,7 @@ const emit = (account: string, payload: unknown) =>
 
 test('an account is forgotten, by every node and by the table; others are not', async () => {
   const [live, other] = [await connect(nodes[0]!, 'erased'), await connect(nodes[1]!, 'kept')];
+  const liveOnSecond = await connect(nodes[1]!, 'erased');
   const start = live.heard[0]!.position;
   const startOfOther = other.heard[0]!.position;
   for (const name of ['Ana', 'Bia']) {
@@ -51,8 +52,8 @@ test('an account is forgotten, by every node and by the table; others are not', 
   expect(live.of('relay:resync')).toEqual([{ reason: 'forgotten' }]);
   await emit('erased', { name: 'Carla' });
   await live.hears(3);
+  await liveOnSecond.hears(3);
 
-  // The second node has read the erasure when it can be ahead of it.
   const queries = () => Promise.all(nodes.map((node) => metric(node, 'replayQueries')));
   const before = await queries();
   for (const node of nodes) {
@@ -74,6 +75,20 @@ test('an account is forgotten, by every node and by the table; others are not', 
     { reason: 'forgotten' },
     { name: 'Carla' },
   ]);
+});
+
+test('what is committed with the erasure, or read with it, is not forgotten', async () => {
+  const live = await connect(nodes[0]!, 'together');
+  const start = live.heard[0]!.position;
+  await emit('together', { name: 'Ana' });
+  await live.hears(1);
+  await database.query(
+    `select relay.forget('together'), relay.emit('together', 'note', jsonb_build_object('name', 'Bia'))`,
+  );
+  await live.hears(2);
+  const back = await connect(nodes[0]!, 'together', start);
+  expect(await back.hears(1)).toEqual([{ name: 'Bia' }]);
+  expect(back.of('relay:resync')).toEqual([{ reason: 'forgotten' }]);
 });
 
 test("one row's events are forgotten, and what failed to be recorded of it", async () => {

@@ -1,6 +1,6 @@
 // Tokens refused before they expire. The table relay.revocations is the truth. It is read again whenever a
 // relay:revoke event is about to be handed on, so that no batch after it reaches a revoked token.
-import type { Session } from '../feed/outbox.ts';
+import type { Session } from '../outbox/events.ts';
 import type { Identity } from './token.ts';
 
 interface Revocation {

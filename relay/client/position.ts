@@ -12,7 +12,7 @@ const POSITION = new RegExp(`^([0-9a-f]{12})-(${SNAPSHOT})(?:~(${SNAPSHOT})~[0-9
 
 /**
  * Whether rows that were loaded at `loaded` contain the event that came with `position`.
- * The relay writes positions in relay/feed/position.ts.
+ * The relay writes positions in relay/outbox/position.ts.
  */
 export function contains(loaded: string, position: string): boolean {
   const [, epoch, seen, bound] = POSITION.exec(loaded) ?? [];

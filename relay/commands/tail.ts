@@ -2,10 +2,10 @@
 import { MAX_EVENT_BYTES, type Settings } from '../config.ts';
 import { createPool, openReader, openSession } from '../db/connect.ts';
 import { type Batch, Feed } from '../feed/feed.ts';
-import type { OutboxEvent } from '../feed/outbox.ts';
 import { startWakeup } from '../feed/wakeup.ts';
 import type { Log } from '../log.ts';
 import { createMetrics } from '../metrics.ts';
+import type { OutboxEvent } from '../outbox/events.ts';
 
 export interface TailOptions {
   databaseUrl: string;

@@ -2,8 +2,8 @@
 import type pg from 'pg';
 import { describe } from '../errors.ts';
 import { type InstanceOverview, readInstances } from '../evolution/overview.ts';
-import { snapshotText } from '../feed/position.ts';
 import { type Context, metricsText, readChecks } from '../http/router.ts';
+import { snapshotText } from '../outbox/position.ts';
 
 /** Counters are totals; the page makes rates of two of them. */
 export interface Operations {

@@ -1,6 +1,6 @@
 // The contract as the database has it, one entry per event.
 import type { ResyncReason } from '../delivery/deliveries.ts';
-import type { Session } from '../feed/outbox.ts';
+import type { Session } from '../outbox/events.ts';
 import { type JsonSchema, schemaFrom } from './schema.ts';
 
 export interface ContractEvent {

@@ -1,6 +1,6 @@
 // From events to what a client hears: which of them, in what form, and with which position.
-import type { OutboxEvent } from '../feed/outbox.ts';
-import { formatPosition, type Snapshot } from '../feed/position.ts';
+import type { OutboxEvent } from '../outbox/events.ts';
+import { formatPosition, type Snapshot } from '../outbox/position.ts';
 
 /** One emit. */
 export interface Delivery {

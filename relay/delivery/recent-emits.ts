@@ -1,6 +1,6 @@
 // What became of an event: the last ones a relay emitted, for `recado trace`.
 import { describe, RecadoError } from '../errors.ts';
-import type { Session } from '../feed/outbox.ts';
+import type { Session } from '../outbox/events.ts';
 
 export interface Emitted {
   /** When the relay handed it on, ms since 1970. */

@@ -10,11 +10,11 @@ import type { Identity, Verifier } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
 import { describe } from '../errors.ts';
 import type { Backlog, Batch, Feed, FeedListener } from '../feed/feed.ts';
-import type { OutboxEvent, Session } from '../feed/outbox.ts';
-import { covers, formatPosition, horizon, type Position, parsePosition, sees } from '../feed/position.ts';
 import type { Witnesses } from '../feed/witnesses.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import type { OutboxEvent, Session } from '../outbox/events.ts';
+import { covers, formatPosition, horizon, type Position, parsePosition, sees } from '../outbox/position.ts';
 import {
   type Delivery,
   erase,

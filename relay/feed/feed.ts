@@ -4,24 +4,18 @@ import type pg from 'pg';
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
+import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
+import { readPage } from '../outbox/pages.ts';
+import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from '../outbox/position.ts';
 import {
-  areFew,
   findForeign,
   findRecent,
-  findTouched,
   type Largest,
-  type OutboxEvent,
-  type Page,
-  type PageLimits,
-  readBatch,
-  readFew,
   readLargest,
-  readPage,
   readStart,
-  type Session,
   startNewEpoch,
-} from './outbox.ts';
-import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from './position.ts';
+} from '../outbox/start.ts';
 import { Window, type WindowLimits } from './recent-events.ts';
 import type { Witnesses } from './witnesses.ts';
 
@@ -311,9 +305,9 @@ export class Feed {
     let page: Page;
     try {
       // Where the last read found little, this one probably does.
-      const few = this.#few ? await readFew(session, this.#seen, limits) : null;
+      const few = this.#few ? await readSmallBatch(session, this.#seen, limits) : null;
       page = few ?? (await readBatch(session, this.#seen, limits));
-      this.#few = !page.more && areFew(page.events);
+      this.#few = !page.more && isSmallBatch(page.events);
       if (page.epoch !== this.#epoch) {
         // relay.new_epoch(), called beneath us.
         await this.#begin(session);

@@ -22,7 +22,7 @@ import type pg from 'pg';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Snapshot } from './position.ts';
+import type { Snapshot } from '../outbox/position.ts';
 
 export type GateState = 'open' | 'closed' | 'settling';
 

@@ -1,7 +1,7 @@
 // Recent events in memory, so that most clients that come back cost no query. A reconnect storm is the rule, not
 // the exception: every client of a node comes back at once when another node ends.
-import type { OutboxEvent } from './outbox.ts';
-import { covers, hasSeen, type Position, type Snapshot } from './position.ts';
+import type { OutboxEvent } from '../outbox/events.ts';
+import { covers, hasSeen, type Position, type Snapshot } from '../outbox/position.ts';
 
 interface Batch {
   readonly number: number;

@@ -3,8 +3,8 @@ import type pg from 'pg';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import { snapshotText } from '../outbox/position.ts';
 import type { Feed } from './feed.ts';
-import { snapshotText } from './position.ts';
 
 export interface RetentionOptions {
   pool: pg.Pool;

@@ -4,8 +4,8 @@ import type pg from 'pg';
 import { startDoorbell } from '../db/listen.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import type { Snapshot } from '../outbox/position.ts';
 import { Gate, type GateState } from './notify-gate.ts';
-import type { Snapshot } from './position.ts';
 
 /** The channel on which commits notify. */
 const CHANNEL = 'relay';

@@ -10,10 +10,10 @@ import type { Trace } from '../delivery/recent-emits.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { describe, RecadoError } from '../errors.ts';
 import type { Feed } from '../feed/feed.ts';
-import { countProblems, readLoad } from '../feed/outbox.ts';
 import type { Wakeup } from '../feed/wakeup.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import { countProblems, readLoad } from '../outbox/load.ts';
 import type { Streams } from '../transport/sse.ts';
 
 /** What a process says of itself, and what /readyz shows of all. */

@@ -7,7 +7,7 @@
 --   relay.note_removal(), relay.note_truncation()   triggers: events that somebody removes by hand void every
 --                            position, too
 --   relay.witness(time)      the digits of a time that a position carries
---   relay.position_text()    snapshot -> text; relay/feed/position.ts reads and writes the same
+--   relay.position_text()    snapshot -> text; relay/outbox/position.ts reads and writes the same
 --   relay.position()         for an application: the position of the list it is just loading
 --
 -- The text is epoch-xmax_witness.d.d.d in hexadecimal, where the transactions in progress follow as distances, largest

@@ -1,7 +1,7 @@
 // Which tokens a revocation refuses: iat counts whole seconds, a revocation does not.
 import { Revocations } from '../../auth/revocations.ts';
 import type { Identity } from '../../auth/token.ts';
-import type { Session } from '../../feed/outbox.ts';
+import type { Session } from '../../outbox/events.ts';
 
 const SECOND = 1_750_000_000_000;
 

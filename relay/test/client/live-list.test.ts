@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { EventedList, type Feed, type LiveListOptions, remove, upsert } from '../../client/live-list.ts';
 import { contains } from '../../client/position.ts';
-import { covers, formatPosition, horizon, parsePosition, type Snapshot } from '../../feed/position.ts';
+import { covers, formatPosition, horizon, parsePosition, type Snapshot } from '../../outbox/position.ts';
 
 interface Row {
   id: number;

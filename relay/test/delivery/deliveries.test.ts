@@ -1,5 +1,5 @@
 import { toDeliveries } from '../../delivery/deliveries.ts';
-import type { OutboxEvent } from '../../feed/outbox.ts';
+import type { OutboxEvent } from '../../outbox/events.ts';
 
 const run = {
   epoch: '0123456789ab',

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
-import { formatPosition, type Position, parsePosition } from '../../feed/position.ts';
+import { formatPosition, type Position, parsePosition } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
 import { Link } from '../faults/links.ts';
 import {

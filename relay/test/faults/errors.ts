@@ -28,7 +28,7 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['missing', 'resyncs', 'lost by the database'],
     edits: [
       {
-        file: 'feed/position.js',
+        file: 'outbox/position.js',
         find: 'if (xmax > snapshot.xmax)\n        return snapshot;',
         put: 'return { ...snapshot, ...attested };',
       },

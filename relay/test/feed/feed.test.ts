@@ -10,17 +10,13 @@ import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import { environment, findBinaries } from '../../db/embedded-binaries.ts';
 import { migrate } from '../../db/migrate.ts';
 import { type Backlog, type Batch, Feed, type FeedListener } from '../../feed/feed.ts';
-import {
-  type OutboxEvent,
-  type PageLimits,
-  readAccountPage,
-  readStart,
-  type Session,
-} from '../../feed/outbox.ts';
-import { covers, hasSeen, parsePosition, parseSnapshot, type Snapshot, sees } from '../../feed/position.ts';
 import { Window, type WindowLimits } from '../../feed/recent-events.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
+import type { OutboxEvent, PageLimits, Session } from '../../outbox/events.ts';
+import { readAccountPage } from '../../outbox/pages.ts';
+import { covers, hasSeen, parsePosition, parseSnapshot, type Snapshot, sees } from '../../outbox/position.ts';
+import { readStart } from '../../outbox/start.ts';
 import { testServer } from '../postgres.ts';
 import { type Database, deadPort, freshDatabase, openDatabase, until } from '../world.ts';
 

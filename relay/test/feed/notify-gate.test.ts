@@ -6,9 +6,9 @@ import type pg from 'pg';
 import { packageRoot } from '../../config.ts';
 import { createPool, openSession } from '../../db/connect.ts';
 import { Gate } from '../../feed/notify-gate.ts';
-import { parseSnapshot } from '../../feed/position.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
+import { parseSnapshot } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
 import { Client, type Database, freshDatabase, SECRET, startNode, token, until } from '../world.ts';
 

@@ -1,8 +1,8 @@
 // The ring: which slots are emptied, which are not, and what becomes of a client whose events are gone.
 import type pg from 'pg';
 import { openReader } from '../../db/connect.ts';
-import { readAccountPage } from '../../feed/outbox.ts';
-import { isTooOld, parsePosition, parseSnapshot } from '../../feed/position.ts';
+import { readAccountPage } from '../../outbox/pages.ts';
+import { isTooOld, parsePosition, parseSnapshot } from '../../outbox/position.ts';
 import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
 
 const EVENT = 'retention.test';

@@ -7,7 +7,7 @@ import { Server, type Socket as ServerSocket } from 'socket.io';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import type { Delivery } from '../../delivery/deliveries.ts';
 import { Encoded } from '../../delivery/encode.ts';
-import { parsePosition } from '../../feed/position.ts';
+import { parsePosition } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
 import { RelayAdapter, wireOf } from '../../transport/socket-writer.ts';
 import { Link } from '../faults/links.ts';

@@ -2,18 +2,11 @@
 // sequential scan, no JIT, and as many rows touched as there is news, also beside a transaction held open throughout.
 import type pg from 'pg';
 import { openReader } from '../../db/connect.ts';
-import {
-  areFew,
-  findRecent,
-  type PageLimits,
-  readAccountPage,
-  readFew,
-  readLargest,
-  readPage,
-  readStart,
-  type Session,
-} from '../../feed/outbox.ts';
-import { cut, parseSnapshot, type Snapshot } from '../../feed/position.ts';
+import { isSmallBatch, readSmallBatch } from '../../outbox/batches.ts';
+import type { PageLimits, Session } from '../../outbox/events.ts';
+import { readAccountPage, readPage } from '../../outbox/pages.ts';
+import { cut, parseSnapshot, type Snapshot } from '../../outbox/position.ts';
+import { findRecent, readLargest, readStart } from '../../outbox/start.ts';
 import { type Database, freshDatabase } from '../world.ts';
 
 const EVENTS = 1_000_000;
@@ -43,7 +36,7 @@ async function feed(through: Session): Promise<number> {
 }
 
 async function few(through: Session, xip: bigint[] = []): Promise<number> {
-  return (await readFew(through, { ...seen, xip }, LIMITS))!.events.length;
+  return (await readSmallBatch(through, { ...seen, xip }, LIMITS))!.events.length;
 }
 
 async function fewWithLate(through: Session): Promise<number> {
@@ -173,10 +166,10 @@ test('the plans of the live feed are the generic ones that were made when there 
   );
   expect(rows.map(({ name }) => name)).toEqual([
     'recado_feed',
-    'recado_few',
-    'recado_few_with_late',
     'recado_largest',
     'recado_replay',
+    'recado_small',
+    'recado_small_with_late',
   ]);
   expect(rows.filter(({ generic }) => !generic)).toEqual([]);
 });
@@ -208,7 +201,7 @@ test('with five hundred transactions in progress they touch no more', async () =
   const ten = { ...LIMITS, events: 10 };
   for (const read of [
     (session: Session) => readPage(session, crowded, ten),
-    (session: Session) => readFew(session, crowded.seen, LIMITS),
+    (session: Session) => readSmallBatch(session, crowded.seen, LIMITS),
     (session: Session) => readAccountPage(session, '7', crowded, ten),
   ]) {
     const explained = await explain(read);
@@ -271,10 +264,10 @@ test('the query for few events takes none whose size only their compression hide
   await database.query(
     `insert into relay.events (account_id, event, payload) select '1', 'test.event', to_jsonb(repeat('x', 50000)) from generate_series(1, 3)`,
   );
-  expect(await readFew(reader, before, LIMITS)).toBeNull();
+  expect(await readSmallBatch(reader, before, LIMITS)).toBeNull();
   const { events } = await readPage(reader, { seen: before, bound: null, after: 0n }, LIMITS);
   expect(events.map(({ payload }) => payload?.length)).toEqual([50_002, 50_002, 50_002]);
-  expect(areFew(events)).toBe(false);
+  expect(isSmallBatch(events)).toBe(false);
   // A page ends where its text would, not where what is stored does.
   const limits = { ...LIMITS, bytes: 90_000 };
   const page = await readPage(reader, { seen: before, bound: null, after: 0n }, limits);

@@ -14,7 +14,7 @@ import {
   type Snapshot,
   sees,
   snapshotText,
-} from '../../feed/position.ts';
+} from '../../outbox/position.ts';
 import { type Database, freshDatabase } from '../world.ts';
 
 let database: Database;

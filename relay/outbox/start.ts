@@ -1,0 +1,127 @@
+// Where a reader begins, and whether what it has seen is this database's history.
+import { type Session, sizeOf } from './events.ts';
+import { parseSnapshot, type Snapshot, snapshotText } from './position.ts';
+
+/** Where a reader that comes anew begins: everything visible counts as seen. */
+export interface Start {
+  readonly epoch: string;
+  /** Not cut. */
+  readonly now: Snapshot;
+  /** Largest transaction of an event that is visible or was emptied; null: there never was one. */
+  readonly largest: Largest | null;
+  /** How long events are kept. */
+  readonly retentionMs: number;
+}
+
+/** A transaction that wrote events, and the witness of its last one, where that is known. */
+export interface Largest {
+  readonly xid: bigint;
+  readonly witness?: number;
+}
+
+function toLargest(xid: string, witness: string | null): Largest {
+  return { xid: BigInt(xid), ...(witness !== null && { witness: Number.parseInt(witness, 16) }) };
+}
+
+/** Settles whose events these are (another database's are emptied) and says where to begin. */
+export async function readStart(session: Session): Promise<Start> {
+  const settled = await session.query<{ epoch: string }>('select relay.settle_epoch() as epoch');
+  const { rows } = await session.query<{
+    now: string;
+    largest: string | null;
+    witness: string | null;
+    retention: number;
+  }>(`
+    select pg_current_snapshot()::text as now, date_part('epoch', installation.retention) * 1000 as retention,
+           case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.xid else installation.emptied_through end::text as largest,
+           case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.witness else installation.emptied_witness end as witness
+      from relay.installation
+      left join lateral (select e.xid, relay.witness(e.created_at) as witness from relay.events as e
+                          where pg_visible_in_snapshot(e.xid, pg_current_snapshot())
+                          order by e.xid desc, e.id desc limit 1) as newest on true`);
+  const { now, largest, witness, retention } = rows[0]!;
+  return {
+    epoch: settled.rows[0]!.epoch,
+    now: parseSnapshot(now),
+    largest: largest === null ? null : toLargest(largest, witness),
+    retentionMs: retention,
+  };
+}
+
+/** Largest transaction of an event that `bound` sees. */
+export async function readLargest(session: Session, bound: Snapshot): Promise<Largest | null> {
+  const { rows } = await session.query<{ xid: string; witness: string }>({
+    name: 'recado_largest',
+    text: `select e.xid::text as xid, relay.witness(e.created_at) as witness
+             from relay.events as e where pg_visible_in_snapshot(e.xid, $1::pg_snapshot)
+            order by e.xid desc, e.id desc limit 1`,
+    values: [snapshotText(bound)],
+  });
+  return rows[0] ? toLargest(rows[0].xid, rows[0].witness) : null;
+}
+
+/**
+ * Which of these transactions are not in this database's history: their last event has another time, or is not there
+ * though retention has not taken it.
+ */
+export async function findForeign(
+  session: Session,
+  claimed: ReadonlyMap<bigint, number>,
+): Promise<Set<bigint>> {
+  if (claimed.size === 0) return new Set();
+  const { rows } = await session.query<{ xid: string }>({
+    name: 'recado_foreign',
+    text: `select claimed.xid::text as xid
+             from relay.installation, unnest($1::xid8[], $2::text[]) as claimed(xid, witness)
+             left join lateral (select e.created_at from relay.events as e where e.xid = claimed.xid order by e.id desc limit 1) as found on true
+            where case when found.created_at is not null then relay.witness(found.created_at) <> claimed.witness
+                       when claimed.xid = installation.emptied_through then installation.emptied_witness <> claimed.witness
+                       else claimed.xid > coalesce(installation.emptied_through, '0') end`,
+    values: [
+      [...claimed.keys()].map(String),
+      [...claimed.values()].map((witness) => witness.toString(16).padStart(6, '0')),
+    ],
+  });
+  return new Set(rows.map(({ xid }) => BigInt(xid)));
+}
+
+/**
+ * The transaction from which on the table holds at most so many events and bytes, and all there ever were; for
+ * warming the window. Bytes of JSON: what is stored is compressed, and may be a thousand times smaller.
+ */
+export async function findRecent(session: Session, events: number, bytes: number): Promise<bigint> {
+  const { rows } = await session.query<{
+    oldest: string | null;
+    newest: string | null;
+    emptied: string | null;
+    all: boolean;
+  }>(
+    `with newest as (
+       select xid, payload, row_number() over w as n, sum(pg_column_size(payload)) over w as bytes
+         from (select xid, payload from relay.events order by xid desc limit $1::int + 1) as e
+       window w as (order by xid desc rows unbounded preceding)
+     ),
+     stored as materialized (
+       -- As it is stored, it is never larger than as it is.
+       select xid, n, ${sizeOf('payload')} as size from newest where n <= $1::int and bytes <= $2::bigint
+     ),
+     fitting as (
+       select xid from (select xid, sum(size) over (order by n rows unbounded preceding) as bytes from stored) as sized
+        where bytes <= $2::bigint
+     )
+     select (select min(xid::text::bigint) from fitting)::text as oldest,
+            (select max(xid::text::bigint) from newest)::text as newest,
+            (select emptied_through from relay.installation)::text as emptied,
+            (select count(*) from newest) = (select count(*) from fitting) as all`,
+    [events, bytes],
+  );
+  const { oldest, newest, emptied, all } = rows[0]!;
+  if (all) return BigInt(emptied ?? 0) + 1n;
+  // The oldest transaction may fit only in part; and nothing fits where the newest event alone is too large.
+  return BigInt(oldest ?? newest!) + 1n;
+}
+
+/** Declares every position void, unless another relay already did; see relay.new_epoch(). */
+export async function startNewEpoch(session: Session, expected: string): Promise<void> {
+  await session.query('select relay.new_epoch($1)', [expected]);
+}

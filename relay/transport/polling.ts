@@ -5,6 +5,7 @@ import type { Server, Socket } from 'socket.io';
 import type { Admission } from './admission.ts';
 import { costOf } from './budget.ts';
 import type { Refusals } from './refusals.ts';
+import { newSessionId } from './socket-writer.ts';
 import { budgetOf, keepBudget } from './websockets.ts';
 
 type Engine = Server['engine'];
@@ -50,6 +51,23 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
     boundBodies(connection, (address) => refusals.note('body_refused', { address }));
     connection.on('packet', onPacket);
     connection.once('upgrade', onUpgrade);
+  });
+}
+
+/**
+ * Tells a load balancer which session this node has just begun (deploy/haproxy.cfg). What follows brings its id in the
+ * address. A cookie would not come back from pages of another site.
+ */
+export function announceSessions(engine: Engine): void {
+  const begun = new WeakMap<IncomingMessage, string>();
+  engine.generateId = (request: IncomingMessage) => {
+    const id = newSessionId();
+    begun.set(request, id);
+    return id;
+  };
+  engine.on('initial_headers', (headers: Record<string, string>, request: IncomingMessage) => {
+    const id = begun.get(request);
+    if (id !== undefined) headers['engine-session'] = id;
   });
 }
 

@@ -12,7 +12,7 @@ import type { Metrics } from '../metrics.ts';
 import type { Admission, Place } from './admission.ts';
 import type { Arrivals } from './arrivals.ts';
 import { REFRESH_COST } from './budget.ts';
-import { guardPolling } from './polling.ts';
+import { announceSessions, guardPolling } from './polling.ts';
 import type { Refusals } from './refusals.ts';
 import { newSessionId, RelayAdapter, type Wire, wireOf } from './socket-writer.ts';
 import { budgetOf, MeteredWebSockets } from './websockets.ts';
@@ -96,6 +96,7 @@ export class Sockets {
     this.#io.use((socket, next) => void this.#admit(socket, next));
     this.#io.on('connection', (socket) => this.#welcome(socket));
     guardPolling(this.#io.engine, options.admission, options.refusals);
+    announceSessions(this.#io.engine);
     const { bufferBytes } = options;
     const onPacket = function (this: Socket['conn']) {
       // It makes us answer and does not read the answers.

@@ -1,6 +1,9 @@
--- What a relay needs of the worker's tables: how the instances do, and asking for a sync. Never a key.
+-- What a relay needs of the worker's tables: how the instances do, and asking for a sync. Never a key. And what the
+-- worker needs of the relay's.
 --
---   relay_reader   evolution.overview, the columns of instances that say whose one is, sync_requests
+--   relay_reader       evolution.overview, the columns of instances that say whose one is, sync_requests
+--   recado_evolution   what the worker's own login needs: grant recado_evolution to <its role>. The tables were granted
+--                      where they were made; here, that it sees whether Recado is installed
 
 do $$
 begin
@@ -21,6 +24,15 @@ begin
   end if;
   if not has_function_privilege('relay_reader', 'evolution.request_sync(text,text)', 'execute') then
     grant execute on function evolution.request_sync(text,text) to relay_reader;
+  end if;
+end
+$$;
+
+do $$
+begin
+  if to_regrole('recado_evolution') is not null
+     and not has_table_privilege('recado_evolution', 'relay.installation', 'select') then
+    grant select on relay.installation to recado_evolution;
   end if;
 end
 $$;

@@ -6,7 +6,7 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY relay ./relay
-RUN npm run -s build && npm prune --omit=dev --omit=optional --ignore-scripts
+RUN npm run -s build && npm ci --omit=dev --omit=optional --workspaces=false --ignore-scripts --prefer-offline
 
 FROM node:20-bookworm-slim
 ENV NODE_ENV=production

@@ -4,8 +4,8 @@ export default {
   globalTeardown: './relay/test/teardown.js',
   roots: ['<rootDir>/relay/test'],
   testMatch: ['**/*.test.ts'],
-  // Needs a Chromium: npm run test:browser.
-  testPathIgnorePatterns: ['/node_modules/', 'browser\\.test\\.ts$'],
+  // They need a Chromium and an image: npm run test:browser, npm run test:image.
+  testPathIgnorePatterns: ['/node_modules/', '(browser|image)\\.test\\.ts$'],
   extensionsToTreatAsEsm: ['.ts'],
   transform: {
     '^.+\\.ts$': [

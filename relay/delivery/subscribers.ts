@@ -192,16 +192,14 @@ export class Subscribers implements FeedListener {
   }
 
   async beforeBatch(session: Session, events: readonly OutboxEvent[] | null): Promise<void> {
-    const accounts: Iterable<string | null> =
-      events === null
-        ? [null]
-        : new Set(events.filter(({ event }) => event === REVOKE).map(({ account }) => account));
-    for (const account of accounts) {
-      await this.#revocations.read(session, account);
-      for (const { identity, connection } of this.#all) {
-        if (account !== null && identity.accountId !== account) continue;
-        if (this.#revocations.refuses(identity)) connection.close(true);
-      }
+    const revoked =
+      events && new Set(events.filter(({ event }) => event === REVOKE).map(({ account }) => account ?? ''));
+    if (revoked?.size === 0) return;
+    // At once, however many: thirty thousand in a batch took nine seconds one by one.
+    await this.#revocations.read(session, revoked && [...revoked]);
+    for (const { identity, connection } of this.#all) {
+      if (revoked && !revoked.has(identity.accountId)) continue;
+      if (this.#revocations.refuses(identity)) connection.close(true);
     }
   }
 

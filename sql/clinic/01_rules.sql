@@ -41,7 +41,7 @@ begin
 
   if pg_has_role(current_user, doctors_owner, 'MEMBER')
      and (select proowner::regrole::text from pg_proc where oid = 'relay_clinic.free_doctor()'::regprocedure) <> quote_ident(doctors_owner) then
-    perform relay.admit(doctors_owner);
+    perform relay.admit_capture(doctors_owner);
     execute format('grant create on schema relay_clinic to %I', doctors_owner);
     execute format('alter function relay_clinic.free_doctor() owner to %I', doctors_owner);
   end if;

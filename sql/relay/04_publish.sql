@@ -4,14 +4,16 @@
 --   relay.unpublish(event)                         removes them
 --   relay.suspend(event), relay.resume(event)      drops the triggers for a while
 --   relay.republish(event)                         makes trigger and function anew, from the catalogue
---   relay.admit(role)                              lets a role insert events
+--   relay.admit(role)                              lets a role emit events
 --   relay.notice_swaps()                           for the relays: tells of tables that were swapped
---   and their parts: current_table, find_table, cautions, overtaking_triggers, install, tell_all, note_unpublished
+--   and their parts: current_table, find_table, cautions, overtaking_triggers, install, sign, admit_capture, tell_all,
+--   note_unpublished
 --
 -- One trigger and one function per event and operation; both carry their names, so that \d of the table reads
 -- as a list of its events. Whoever publishes gains no rights: the function belongs to the owner of the table if
 -- the publisher may act for that role, and to the publisher otherwise. That stays so when somebody mightier (a
--- migrating superuser) publishes it again from the catalogue, and nothing runs SQL of the catalogue on the way.
+-- migrating superuser) publishes it again from the catalogue, and nothing runs SQL of the catalogue on the way. Whoever
+-- writes an event's SQL into the catalogue has signed it, and it is installed only where its signer could do so.
 
 create or replace function relay.admit(role_name name) returns void
 language plpgsql volatile security definer
@@ -19,12 +21,59 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('grant usage on schema relay to %I', role_name);
-  execute format('grant usage, create on schema relay_capture to %I', role_name);
-  execute format('grant insert (account_id, event, payload) on relay.events to %I', role_name);
   execute format('grant execute on function relay.emit(text, text, jsonb) to %I', role_name);
 end
 $$;
-comment on function relay.admit(name) is 'Lets a role insert into relay.events (account_id, event, payload only), call relay.emit(), and own capture functions.';
+comment on function relay.admit(name) is 'Lets a role call relay.emit(): events of any account, but none of those that only Recado writes (relay:...).';
+
+-- A capture function inserts as its owner, who so may insert anything: he decides through his tables what accounts hear.
+create or replace function relay.admit_capture(role_name name) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform relay.admit(role_name);
+  execute format('grant usage, create on schema relay_capture to %I', role_name);
+  execute format('grant insert (account_id, event, payload) on relay.events to %I', role_name);
+end
+$$;
+comment on function relay.admit_capture(name) is 'Lets a role own capture functions, which insert into relay.events (account_id, event, payload only). relay.publish() calls it for the owners of its tables.';
+
+-- Runs as whoever writes the row: a function with other rights could not tell who called it.
+create or replace function relay.sign() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'INSERT' or new.event <> old.event then
+    perform relay.refuse_name(new.event);
+  end if;
+  if tg_op = 'UPDATE'
+     and (old.event, old.operation, old.on_table, old.table_name, old.level, old.fires_at, old.condition, old.condition_in, old.account, old.payload, old.key, old.published_by)
+         is not distinct from
+         (new.event, new.operation, new.on_table, new.table_name, new.level, new.fires_at, new.condition, new.condition_in, new.account, new.payload, new.key, new.published_by)
+     -- By these a table is found again; relay.notice_swaps() writes them as their owner.
+     and ((old.told_of, old.known_as) is not distinct from (new.told_of, new.known_as)
+          or pg_has_role(current_user, (select c.relowner from pg_class as c where c.oid = tg_relid), 'USAGE')) then
+    return new;
+  end if;
+  -- A superuser restores what others have published, perhaps before their roles are there.
+  if not coalesce(pg_has_role(current_user, to_regrole(quote_ident(new.published_by)), 'USAGE'), false)
+     and not (select r.rolsuper from pg_roles as r where r.rolname = current_user) then
+    new.published_by := current_user;
+  end if;
+  return new;
+end
+$$;
+comment on function relay.sign() is 'Trigger of relay.catalogue: published_by is who wrote an event''s SQL, or a role he may act for, whatever was given.';
+
+do $$
+begin
+  if not exists (select from pg_trigger where tgrelid = 'relay.catalogue'::regclass and tgname = 'sign') then
+    create trigger sign before insert or update on relay.catalogue for each row execute function relay.sign();
+  end if;
+end
+$$;
 
 -- A name outlives a table: one that was swapped for another or made again has given its name away, and the other may
 -- have been renamed since. One that was merely renamed has not, and keeps its events under its new name.
@@ -185,9 +234,18 @@ begin
     end if;
   end if;
 
+  if to_regrole(quote_ident(wanted.published_by)) is null then
+    raise exception 'relay.publish(%): it was published by %, a role that is gone', quote_literal(wanted.event), quote_ident(wanted.published_by)
+      using errcode = 'undefined_object',
+            hint = format('Read its SQL in relay.catalogue, and adopt it: update relay.catalogue set published_by = current_user where event = %L; select relay.republish(%1$L)', wanted.event);
+  end if;
+  if not has_table_privilege(wanted.published_by::name, wanted.on_table, 'TRIGGER') then
+    raise exception 'relay.publish(on_table => %): permission denied: %, who publishes %, may not make triggers there',
+      quote_literal(wanted.on_table::text), quote_ident(wanted.published_by), wanted.event
+      using errcode = 'insufficient_privilege', hint = 'Publish it as the owner of the table, or as a member of that role.';
+  end if;
   body := relay.capture_body(wanted);
   function_owner := case
-    when to_regrole(quote_ident(wanted.published_by)) is null then current_user
     when pg_has_role(wanted.published_by::name, watched.relowner, 'MEMBER') then pg_get_userbyid(watched.relowner)
     else wanted.published_by
   end;
@@ -199,7 +257,7 @@ begin
     execute format('create or replace function relay_capture.%I() returns trigger language plpgsql volatile security definer%s as %L', name, settings, body);
     execute format('comment on function relay_capture.%I() is %L', name, format('Recado: captures %s. Generated by relay.publish().', wanted.event));
     execute format('revoke all on function relay_capture.%I() from public', name);
-    perform relay.admit(function_owner);
+    perform relay.admit_capture(function_owner);
     if function_owner <> (select pg_get_userbyid(p.proowner) from pg_proc as p where p.oid = to_regprocedure(format('relay_capture.%I()', name))) then
       execute format('alter function relay_capture.%I() owner to %I', name, function_owner);
     end if;
@@ -236,15 +294,24 @@ begin
          is not distinct from (wanted.account, wanted.payload, wanted.condition, wanted.description, wanted.payload_schema, wanted.table_name) then
     return 'unchanged';
   end if;
-  wanted.told_of := null;
-  wanted.known_as := null;
   if current.on_table is distinct from wanted.on_table and current.event is not null then
     -- What was written to the table since it took the name, nobody has captured.
     perform relay.tell_all(wanted.event, wanted.table_name, 'table_replaced');
   end if;
-  delete from relay.catalogue as c where c.event = wanted.event and c.operation = wanted.operation;
-  insert into relay.catalogue select wanted.*;
-  return case when current.event is null then 'published' else 'replaced' end;
+  if current.event is null then
+    insert into relay.catalogue select wanted.*;
+    return 'published';
+  end if;
+  -- Not made anew: that would be signed anew, too.
+  update relay.catalogue as c
+     set on_table = wanted.on_table, table_name = wanted.table_name, told_of = null, known_as = null,
+         level = wanted.level, fires_at = wanted.fires_at, condition = wanted.condition, condition_in = wanted.condition_in,
+         account = wanted.account, payload = wanted.payload, key = wanted.key,
+         description = wanted.description, payload_schema = wanted.payload_schema,
+         suspended = wanted.suspended, suspended_at = wanted.suspended_at, trigger_definition = wanted.trigger_definition,
+         published_by = wanted.published_by, published_at = wanted.published_at
+   where c.event = wanted.event and c.operation = wanted.operation;
+  return 'replaced';
 end
 $$;
 comment on function relay.install(relay.catalogue) is 'Part of relay.publish() and relay.republish(): makes the trigger and its function, and records them.';

@@ -100,7 +100,7 @@ begin
       if other <> '' then
         problem := 'capture_privileges';
         detail := format('%I, to whom the trigger function belongs, lacks %s: every write to %s fails.', pg_get_userbyid(function_at.proowner), other, published.on_table);
-        remedy := format('select relay.admit(%L); select relay.secure()', pg_get_userbyid(function_at.proowner));
+        remedy := format('select relay.admit_capture(%L); select relay.secure()', pg_get_userbyid(function_at.proowner));
         return next;
         remedy := format('select relay.republish(%L)', event);
       end if;

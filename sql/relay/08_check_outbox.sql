@@ -90,6 +90,22 @@ begin
     remedy := replace(object, 'trigger ', 'drop trigger ');
     return next;
   end loop;
+
+  for object in
+    select distinct pg_get_userbyid(acl.grantee)::text
+      from (select c.relacl as granted from pg_class as c where c.oid = 'relay.events'::regclass
+            union all
+            select a.attacl from pg_attribute as a where a.attrelid = 'relay.events'::regclass) as t, aclexplode(t.granted) as acl
+     where acl.privilege_type = 'INSERT' and acl.grantee <> (select c.relowner from pg_class as c where c.oid = 'relay.events'::regclass)
+       and not exists (
+         select from pg_proc as p
+          where p.proowner = acl.grantee and p.pronamespace in (to_regnamespace('relay_capture'), to_regnamespace('relay_clinic')))
+  loop
+    problem := 'outbox_writer';
+    detail := format('%I may insert into relay.events and has no capture function: it may also insert what only Recado writes, such as relay:resync for every account. relay.emit() is for such a role.', object);
+    remedy := format('select relay.admit(%1$L); revoke insert on relay.events from %1$I', object);
+    return next;
+  end loop;
 end
 $$;
 comment on function relay.check_outbox() is 'Part of relay.check(): the outbox itself.';

@@ -4,7 +4,7 @@
 --   relay_reader   what the relay's own login needs:      grant relay_reader to <its role>
 --   relay_admin    may change the contract:               grant relay_admin to <a DBA's role>
 --   everybody      relay.position() and relay.iso()
---   relay.admit(role)   lets an application insert events; publish() calls it for the owners of its tables
+--   relay.admit(role)   lets an application emit events; relay.admit_capture(role) lets a role own capture functions
 --
 --   relay.secure()      makes it so. It touches only what is otherwise, so it takes no lock where nothing changed
 --

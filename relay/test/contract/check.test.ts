@@ -104,7 +104,7 @@ test.each<[name: string, damage: string, expected: string[], event: string | nul
   ],
   [
     'a function of another role',
-    `select relay.admit('relay_reader'); alter function ${BUSY} owner to relay_reader`,
+    `alter function ${BUSY} owner to relay_owner`,
     ['function_owner'],
     'doctors.busy',
   ],
@@ -143,6 +143,12 @@ test.each<[name: string, damage: string, expected: string[], event: string | nul
     'a trigger on the outbox',
     `create trigger meddle before insert on relay.events for each row execute function ${BUSY}`,
     ['outbox_trigger'],
+    null,
+  ],
+  [
+    'a role that inserts itself',
+    'grant insert (account_id, event, payload) on relay.events to relay_reader',
+    ['outbox_writer'],
     null,
   ],
 ])('%s', async (_name, damage, expected, event) => {

@@ -3,13 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Manager, type Socket } from 'socket.io-client';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { createApi, EvolutionError } from './api.ts';
-import { type CatchUp, catchUp } from './catchup.ts';
-import { createIntake } from './intake.ts';
-import { readAddress } from './jid.ts';
-import type { OutgoingStore } from './outgoing.ts';
-import { createSender } from './sender.ts';
-import type { Instance, Status, Store } from './store.ts';
+import { createApi, EvolutionError } from './api/api.ts';
+import { type CatchUp, catchUp } from './ingest/catchup.ts';
+import { createIntake } from './ingest/intake.ts';
+import type { Instance, Status, Store } from './ingest/store.ts';
+import type { OutgoingStore } from './outgoing/outgoing.ts';
+import { createSender } from './outgoing/sender.ts';
+import { readAddress } from './payloads/jid.ts';
 
 export interface Pace {
   /** First wait after a lost connection; doubles up to `slowest`. */

@@ -7,8 +7,8 @@ import { startDoorbell } from '../db/listen.ts';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type Connection, openConnection, type Pace } from './connection.ts';
-import { OutgoingStore } from './outgoing.ts';
-import { createStore, type Instance } from './store.ts';
+import { createStore, type Instance } from './ingest/store.ts';
+import { OutgoingStore } from './outgoing/outgoing.ts';
 
 export interface EvolutionWorkerOptions {
   pool: pg.Pool;

@@ -24,27 +24,51 @@ async function lint(room: string, text: string): Promise<{ red: boolean; output:
   }
 }
 
+async function roomsIn(folder: string): Promise<string[]> {
+  const entries = await readdir(join(packageRoot, 'relay', folder), { withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isDirectory() && entry.name !== 'test')
+    .map(({ name }) => join(folder, name));
+}
+
 test('every room has its rule', async () => {
   const rules = await readFile(join(packageRoot, 'biome.rooms.json'), 'utf8');
-  const entries = await readdir(join(packageRoot, 'relay'), { withFileTypes: true });
-  const rooms = entries
-    .filter((entry) => entry.isDirectory() && entry.name !== 'test')
-    .map(({ name }) => name);
+  const rooms = [...(await roomsIn('')), ...(await roomsIn('evolution'))];
   // The browser package imports nothing of the relay: it has no rule, and nobody imports it.
   expect(rooms.filter((room) => !rules.includes(`"relay/${room}/**"`))).toEqual(['client']);
 });
 
 test.each([
-  ['an import', "import { startRelay } from '../server/relay.ts';\nexport const planted = startRelay;\n"],
-  ['an import of types', "import type { Relay } from '../server/relay.ts';\nexport type Planted = Relay;\n"],
-  ['an import while it runs', "export const planted = () => import('../server/relay.ts');\n"],
-])('%s from a room above is refused', async (_kind, text) => {
-  const { red, output } = await lint('feed', text);
-  expect(output).toContain('relay/feed/ imports only from the rooms below it');
+  [
+    'an import',
+    'feed',
+    "import { startRelay } from '../server/relay.ts';\nexport const planted = startRelay;\n",
+  ],
+  [
+    'an import of types',
+    'feed',
+    "import type { Relay } from '../server/relay.ts';\nexport type Planted = Relay;\n",
+  ],
+  ['an import while it runs', 'feed', "export const planted = () => import('../server/relay.ts');\n"],
+  [
+    'an import',
+    'evolution/api',
+    "import { createStore } from '../ingest/store.ts';\nexport const planted = createStore;\n",
+  ],
+  [
+    'an import of what holds the rooms together',
+    'evolution/ingest',
+    "import { openConnection } from '../connection.ts';\nexport const planted = openConnection;\n",
+  ],
+])('%s from a room above %s is refused', async (_kind, room, text) => {
+  const { red, output } = await lint(room, text);
+  expect(output).toContain(`relay/${room}/ imports only from the rooms below it`);
   expect(red).toBe(true);
 });
 
-test('an import from a room below is let in', async () => {
-  const text = "import { openReader } from '../db/connect.ts';\nexport const planted = openReader;\n";
-  expect(await lint('feed', text)).toMatchObject({ red: false });
+test.each([
+  ['feed', "import { openReader } from '../db/connect.ts';\nexport const planted = openReader;\n"],
+  ['evolution/ingest', "import { createApi } from '../api/api.ts';\nexport const planted = createApi;\n"],
+])('an import from a room below %s is let in', async (room, text) => {
+  expect(await lint(room, text)).toMatchObject({ red: false });
 });

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { openEnvelope, readEnvelope } from '../../evolution/payloads.ts';
-import type { Instance, Unit } from '../../evolution/store.ts';
+import type { Instance, Unit } from '../../evolution/ingest/store.ts';
+import { openEnvelope, readEnvelope } from '../../evolution/payloads/payloads.ts';
 import { createDatabase } from '../postgres.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');

@@ -1,11 +1,11 @@
 // From the socket to the database: a queue that grows while a write is under way and is then written at once, so
 // that a burst is a few statements. Bounded; what does not fit is read again over REST.
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe } from '../errors.ts';
-import type { Log } from '../log.ts';
-import { type Address, readAddress } from './jid.ts';
-import { openEnvelope, readEnvelope } from './payloads.ts';
-import { type Json, scrub } from './scrub.ts';
+import { describe } from '../../errors.ts';
+import type { Log } from '../../log.ts';
+import { type Address, readAddress } from '../payloads/jid.ts';
+import { openEnvelope, readEnvelope } from '../payloads/payloads.ts';
+import { type Json, scrub } from '../payloads/scrub.ts';
 import type { Instance, Store, Unit } from './store.ts';
 
 const MAX_QUEUED_BYTES = 64 * 1024 * 1024;

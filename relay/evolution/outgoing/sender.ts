@@ -4,16 +4,16 @@
 // sent or not. Then the server's own history decides, a while later: if it has the message, the row gets its id; if
 // not, the row fails and says so, and a person decides. Nothing is sent twice by itself.
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe } from '../errors.ts';
-import type { Log } from '../log.ts';
-import { type Api, EvolutionError } from './api.ts';
-import { textOf } from './content.ts';
-import { Facts } from './facts.ts';
-import { type Address, readAddress } from './jid.ts';
-import { readMessage, type Telling } from './message.ts';
-import type { Outgoing, OutgoingStore } from './outgoing.ts';
-import { readObject, readText } from './scrub.ts';
-import type { Instance, Store } from './store.ts';
+import { describe } from '../../errors.ts';
+import type { Log } from '../../log.ts';
+import { type Api, EvolutionError } from '../api/api.ts';
+import type { Instance, Store } from '../ingest/store.ts';
+import { textOf } from '../payloads/content.ts';
+import { Facts } from '../payloads/facts.ts';
+import { type Address, readAddress } from '../payloads/jid.ts';
+import { readMessage, type Telling } from '../payloads/message.ts';
+import { readObject, readText } from '../payloads/scrub.ts';
+import type { OutgoingRow, OutgoingStore } from './outgoing.ts';
 
 export interface SenderOptions {
   instance: Instance;
@@ -77,7 +77,7 @@ export function createSender(options: SenderOptions): Sender {
     }
   }
 
-  async function send(row: Outgoing): Promise<void> {
+  async function send(row: OutgoingRow): Promise<void> {
     const rest = lastSentAt + 60_000 / may.sendsPerMinute - Date.now();
     if (rest > 0) {
       try {
@@ -105,7 +105,7 @@ export function createSender(options: SenderOptions): Sender {
   }
 
   /** The message as the server has it becomes a row, whether or not its event is heard. */
-  async function take(row: Outgoing, message: unknown, telling: Telling): Promise<void> {
+  async function take(row: OutgoingRow, message: unknown, telling: Telling): Promise<void> {
     const id = readText(readObject(readObject(message)?.key)?.id);
     if (id === null) {
       const reason = 'The server took it and answered without an id. Look at the phone.';
@@ -120,7 +120,7 @@ export function createSender(options: SenderOptions): Sender {
   }
 
   /** Whether a request that broke off was sent: what the server's history says when it has had time to write it. */
-  async function settle(row: Outgoing): Promise<void> {
+  async function settle(row: OutgoingRow): Promise<void> {
     const rest = row.startedAt + unsureMs - Date.now();
     if (rest > 0) await delay(rest, undefined, { signal });
     const from = new Date(row.startedAt - CLOCKS_MS);
@@ -172,7 +172,7 @@ export function createSender(options: SenderOptions): Sender {
 }
 
 /** The id of a message in the server's history that says what the row says, to the same person; null: it does not. */
-function isOutcome(row: Outgoing, message: unknown): string | null {
+function isOutcome(row: OutgoingRow, message: unknown): string | null {
   const fields = readObject(message);
   const key = readObject(fields?.key);
   if (key?.fromMe !== true && key?.fromMe !== 'true') return null;

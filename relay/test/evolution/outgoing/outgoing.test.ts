@@ -1,14 +1,14 @@
 // Replies: rows of evolution.outgoing are sent once as far as the server allows, and say what became of them.
-import type { Pace } from '../../evolution/connection.ts';
+import type { Pace } from '../../../evolution/connection.ts';
 import {
   type EvolutionServer,
   type FakeInstance,
   startEvolutionServer,
-} from '../../evolution/demo/server.ts';
-import { type EvolutionWorker, startEvolutionWorker } from '../../evolution/worker.ts';
-import { hearing } from '../hearing.ts';
-import { until } from '../world.ts';
-import { eventsOf, startWorld, type World } from './world.ts';
+} from '../../../evolution/demo/server.ts';
+import { type EvolutionWorker, startEvolutionWorker } from '../../../evolution/worker.ts';
+import { hearing } from '../../hearing.ts';
+import { until } from '../../world.ts';
+import { eventsOf, startWorld, type World } from '../world.ts';
 
 const pace: Partial<Pace> = { retryMs: 20, slowestMs: 200, namespaceMs: 20, unsureMs: 300, requestMs: 5_000 };
 const JID = '5511999990000@s.whatsapp.net';

@@ -1,7 +1,8 @@
 // What the database does with facts beyond the captured conversations.
-import { Facts, type MessageFact } from '../../evolution/facts.ts';
-import { createStore, type Instance, type Unit } from '../../evolution/store.ts';
-import { addInstance, eventsOf, startWorld, stateOf, type World } from './world.ts';
+
+import { createStore, type Instance, type Unit } from '../../../evolution/ingest/store.ts';
+import { Facts, type MessageFact } from '../../../evolution/payloads/facts.ts';
+import { addInstance, eventsOf, startWorld, stateOf, type World } from '../world.ts';
 
 let world: World;
 beforeAll(async () => {

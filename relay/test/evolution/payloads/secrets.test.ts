@@ -1,7 +1,7 @@
 // What an error of an Evolution server says: never the key, nor the credentials of its address.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createApi } from '../../evolution/api.ts';
+import { createApi } from '../../../evolution/api/api.ts';
 
 async function complaint(host: string, apiKey: string): Promise<string> {
   const { signal } = new AbortController();

@@ -1,6 +1,6 @@
 // Captured envelopes of three real versions: in order, shuffled, twice; one by one and in bulk.
 
-import { createStore, type Instance } from '../../evolution/store.ts';
+import { createStore, type Instance } from '../../../evolution/ingest/store.ts';
 import {
   addInstance,
   type Captured,
@@ -11,7 +11,7 @@ import {
   startWorld,
   stateOf,
   type World,
-} from './world.ts';
+} from '../world.ts';
 
 let world: World;
 beforeAll(async () => {

@@ -1,10 +1,16 @@
 // Every kind of content, address and envelope that the facts page names, and the rows a REST answer becomes.
-import { readContent } from '../../evolution/content.ts';
-import { readAddress } from '../../evolution/jid.ts';
-import { openEnvelope, readChatPage, readEnvelope, readMessagePage } from '../../evolution/payloads.ts';
-import { scrub } from '../../evolution/scrub.ts';
-import { createStore } from '../../evolution/store.ts';
-import { addInstance, captured, read, restAnswer, startWorld, stateOf } from './world.ts';
+
+import { createStore } from '../../../evolution/ingest/store.ts';
+import { readContent } from '../../../evolution/payloads/content.ts';
+import { readAddress } from '../../../evolution/payloads/jid.ts';
+import {
+  openEnvelope,
+  readChatPage,
+  readEnvelope,
+  readMessagePage,
+} from '../../../evolution/payloads/payloads.ts';
+import { scrub } from '../../../evolution/payloads/scrub.ts';
+import { addInstance, captured, read, restAnswer, startWorld, stateOf } from '../world.ts';
 
 const context = { own: null, skip: new Set(['status', 'newsletter']) };
 const facts = (event: string, data: unknown) =>

@@ -3,12 +3,12 @@ import {
   type EvolutionServer,
   type FakeInstance,
   startEvolutionServer,
-} from '../../evolution/demo/server.ts';
-import { type EvolutionWorker, startEvolutionWorker } from '../../evolution/worker.ts';
-import { createLog } from '../../log.ts';
-import type { Relay } from '../../server/relay.ts';
-import { Client, OPERATOR, startNode, token, until } from '../world.ts';
-import { type Captured, captured, startWorld, type World } from './world.ts';
+} from '../../../evolution/demo/server.ts';
+import { type EvolutionWorker, startEvolutionWorker } from '../../../evolution/worker.ts';
+import { createLog } from '../../../log.ts';
+import type { Relay } from '../../../server/relay.ts';
+import { Client, OPERATOR, startNode, token, until } from '../../world.ts';
+import { type Captured, captured, startWorld, type World } from '../world.ts';
 
 let world: World;
 let evolution: EvolutionServer;

@@ -1,24 +1,13 @@
 // What the database knows of messages that the team sends and of chats that were read here.
 import type pg from 'pg';
-import type { Instance } from './store.ts';
+import type { Outgoing } from '../api/api.ts';
+import type { Instance } from '../ingest/store.ts';
 
 /** A row of evolution.outgoing. */
-export interface Outgoing {
+export interface OutgoingRow extends Outgoing {
   readonly id: string;
-  /** Where it goes: an address of WhatsApp, or a phone number. */
-  readonly to: string;
-  readonly text: string;
-  readonly media: OutgoingMedia | null;
-  readonly quotedMessageId: string | null;
   /** When a worker began to send it, in ms since 1970. */
   readonly startedAt: number;
-}
-
-export interface OutgoingMedia {
-  readonly kind: 'image' | 'video' | 'audio' | 'document';
-  readonly url: string;
-  readonly mimetype?: string;
-  readonly fileName?: string;
 }
 
 /** A chat that was read here, with its newest messages from the other side. */
@@ -43,8 +32,8 @@ export class OutgoingStore {
   }
 
   /** Takes the oldest row that waits; null: none does. */
-  async take({ tenantId, name }: Instance): Promise<Outgoing | null> {
-    const { rows } = await this.#pool.query<Outgoing>(
+  async take({ tenantId, name }: Instance): Promise<OutgoingRow | null> {
+    const { rows } = await this.#pool.query<OutgoingRow>(
       `update evolution.outgoing as o set status = 'SENDING', "startedAt" = clock_timestamp()
         where o.id = (select q.id from evolution.outgoing as q
                        where q."tenantId" = $1 and q."instanceName" = $2 and q.status = 'QUEUED'
@@ -56,8 +45,8 @@ export class OutgoingStore {
   }
 
   /** Rows that were being sent when a worker or the database ended: whether they were sent is not known. */
-  async unsure({ tenantId, name }: Instance): Promise<Outgoing[]> {
-    const { rows } = await this.#pool.query<Outgoing>(
+  async unsure({ tenantId, name }: Instance): Promise<OutgoingRow[]> {
+    const { rows } = await this.#pool.query<OutgoingRow>(
       `select ${COLUMNS} from evolution.outgoing as o
         where o."tenantId" = $1 and o."instanceName" = $2 and o.status = 'SENDING' order by o.id`,
       [tenantId, name],
@@ -66,7 +55,7 @@ export class OutgoingStore {
   }
 
   /** The message has this id; its status follows from the message from now on. */
-  async sent({ id }: Outgoing, whatsappMessageId: string): Promise<void> {
+  async sent({ id }: OutgoingRow, whatsappMessageId: string): Promise<void> {
     await this.#pool.query(
       `update evolution.outgoing set status = 'PENDING', "reasonCode" = null, reason = null, "whatsappMessageId" = $2, "finishedAt" = clock_timestamp()
         where id = $1 and status = 'SENDING'`,
@@ -74,7 +63,7 @@ export class OutgoingStore {
     );
   }
 
-  async failed({ id }: Outgoing, code: string, reason: string): Promise<void> {
+  async failed({ id }: OutgoingRow, code: string, reason: string): Promise<void> {
     await this.#pool.query(
       `update evolution.outgoing set status = 'FAILED', "reasonCode" = $2, reason = $3, "finishedAt" = clock_timestamp()
         where id = $1 and status = 'SENDING'`,
@@ -83,7 +72,7 @@ export class OutgoingStore {
   }
 
   /** It never reached the server: it waits again. */
-  async putBack({ id }: Outgoing): Promise<void> {
+  async putBack({ id }: OutgoingRow): Promise<void> {
     await this.#pool.query(
       `update evolution.outgoing set status = 'QUEUED', "startedAt" = null where id = $1 and status = 'SENDING'`,
       [id],

@@ -1,9 +1,8 @@
 // The REST side of an Evolution server, of every version. Answers are `unknown` until payloads.ts has read them.
 import { setTimeout as delay } from 'node:timers/promises';
-import { RecadoError } from '../errors.ts';
-import { readAddress } from './jid.ts';
-import type { Outgoing, Receipt } from './outgoing.ts';
-import { readObject, readText } from './scrub.ts';
+import { RecadoError } from '../../errors.ts';
+import { readAddress } from '../payloads/jid.ts';
+import { readObject, readText } from '../payloads/scrub.ts';
 
 export type EvolutionErrorCode =
   /** The key is wrong. */
@@ -49,6 +48,22 @@ export interface MessagePage {
   total: number;
 }
 
+/** What is sent to somebody. */
+export interface Outgoing {
+  /** Where it goes: an address of WhatsApp, or a phone number. */
+  readonly to: string;
+  readonly text: string;
+  readonly media: OutgoingMedia | null;
+  readonly quotedMessageId: string | null;
+}
+
+export interface OutgoingMedia {
+  readonly kind: 'image' | 'video' | 'audio' | 'document';
+  readonly url: string;
+  readonly mimetype?: string;
+  readonly fileName?: string;
+}
+
 export interface Api {
   /** Has the server emit every event of the instance. False: websockets are switched off there. */
   subscribe(): Promise<boolean>;
@@ -58,8 +73,8 @@ export interface Api {
   /** Newest first. `from` null: from the beginning. */
   messages(from: Date | null, page: number, size: number): Promise<MessagePage>;
   /** Sends a message, and answers with it. Asked once: a request that broke off may have been sent. */
-  send(message: Pick<Outgoing, 'to' | 'text' | 'media' | 'quotedMessageId'>): Promise<unknown>;
-  markRead(receipt: Pick<Receipt, 'jid' | 'messageIds'>): Promise<void>;
+  send(message: Outgoing): Promise<unknown>;
+  markRead(chat: { jid: string; messageIds: readonly string[] }): Promise<void>;
   /** How many messages are dated up to a time; null where the server does not count. */
   countUntil(until: Date): Promise<number | null>;
   /** Every contact the server knows; empty where it does not tell. */

@@ -23,7 +23,9 @@ trap leave EXIT
 
 echo "The base: Debian and this machine's own Node, under the name that the Dockerfile begins with"
 base=$(sed -n 's/^FROM \(\S*\)$/\1/p' Dockerfile)
-debootstrap --variant=minbase --include=ca-certificates bookworm "$store/debian" >"$store/log" 2>&1 ||
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' |
+  grep -m 1 '^http' || true)
+debootstrap --variant=minbase --include=ca-certificates bookworm "$store/debian" ${mirror:+"$mirror"} >"$store/log" 2>&1 ||
   { tail -n 20 "$store/log" >&2; exit 1; }
 container=$(in_store from scratch)
 rootfs=$(in_store mount "$container")

@@ -91,6 +91,11 @@ export function resyncPayload(reason: ResyncReason, cause?: string): string {
   return JSON.stringify(cause === undefined ? { reason } : { reason, event: cause });
 }
 
+/** The position as an event of its own: it tells a client where it is without an event of the contract. */
+export function positionEvent(position: string): Delivery {
+  return { event: 'relay:position', payload: JSON.stringify(position), position: '' };
+}
+
 const RECORDED: readonly unknown[] = [
   'truncated',
   'table_replaced',

@@ -6,7 +6,7 @@ import type { Metrics } from '../metrics.ts';
 import type { OutboxEvent, Page, PageLimits } from '../outbox/events.ts';
 import { nextRange, readAccountPage } from '../outbox/pages.ts';
 import { formatPosition, isTooOld, type Position, type Snapshot } from '../outbox/position.ts';
-import { QueryTurns } from './turns.ts';
+import { FairQueryQueue } from './fair-queue.ts';
 
 export interface ReplayPage {
   /** Events may be gone that the position has not seen; the rest is empty then. */
@@ -43,7 +43,7 @@ export class Replay {
   readonly #limits: PageLimits;
   readonly #metrics: Metrics;
   readonly #pages = new Map<string, SharedPage>();
-  readonly #turns: QueryTurns;
+  readonly #queries: FairQueryQueue;
   /** By account: transactions that have much of a page, and so probably of the next. */
   readonly #large = new Map<string, bigint[]>();
 
@@ -52,7 +52,7 @@ export class Replay {
     this.#pool = pool;
     this.#limits = limits;
     this.#metrics = metrics;
-    this.#turns = new QueryTurns(pool.options.max);
+    this.#queries = new FairQueryQueue(pool.options.max);
   }
 
   /**
@@ -70,7 +70,7 @@ export class Replay {
       return known.page;
     }
     const wanted = [isThere];
-    const page = this.#turns.take(
+    const page = this.#queries.run(
       account,
       () => wanted.some((isWanted) => isWanted()),
       () => this.#read(account, position, bound),

@@ -1,11 +1,12 @@
-// Clients over Socket.IO: the handshake, the refreshing of tokens, and a server that closes in time. What they hear,
-// and where they go on, is in subscribers.ts.
+// Clients over Socket.IO: the handshake, token refresh, and a close that takes bounded time. Which events a client
+// gets is decided in delivery/subscribers.ts.
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import { Server, type Socket } from 'socket.io';
 import { bearerFrom } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
 import type { Encoded } from '../delivery/encode.ts';
-import { type Connection, Subscriber, type Subscribers } from '../delivery/subscribers.ts';
+import { type ClientConnection, Subscriber } from '../delivery/subscriber.ts';
+import type { Subscribers } from '../delivery/subscribers.ts';
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -222,7 +223,7 @@ function meterOf(connection: Socket['conn']): object {
 }
 
 /** A class, not an object of closures: there is one for every client. */
-class SocketConnection implements Connection {
+class SocketConnection implements ClientConnection {
   readonly #socket: Client;
   readonly #wire: Wire;
   readonly #bare: boolean;
@@ -258,11 +259,11 @@ class SocketConnection implements Connection {
     this.#wire.close(discard);
   }
 
-  enter(room: string): void {
+  joinRoom(room: string): void {
     void this.#socket.join(room);
   }
 
-  leave(room: string): void {
+  leaveRoom(room: string): void {
     void this.#socket.leave(room);
   }
 }

@@ -1,11 +1,13 @@
 // Clients over Server-Sent Events, for programs without Socket.IO: GET /events with a bearer token, and the position
-// as Last-Event-ID. They hear the same as sockets do, by the same road (subscribers.ts).
+// as Last-Event-ID. They get the same events as sockets, through the same
+// code (delivery/subscribers.ts).
 //
 //   curl -N -H "Authorization: Bearer $TOKEN" http://localhost:3000/events
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { bearerFrom } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
-import { type Connection, Subscriber, type Subscribers } from '../delivery/subscribers.ts';
+import { type ClientConnection, Subscriber } from '../delivery/subscriber.ts';
+import type { Subscribers } from '../delivery/subscribers.ts';
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -133,7 +135,7 @@ function lastEventId({ headers, url = '' }: IncomingMessage): string | null {
   return (headers['last-event-id'] as string | undefined) || given || null;
 }
 
-function connectionOf(response: ServerResponse, id: string): Connection {
+function connectionOf(response: ServerResponse, id: string): ClientConnection {
   return {
     id,
     get open() {
@@ -158,8 +160,8 @@ function connectionOf(response: ServerResponse, id: string): Connection {
       });
     },
     close: (discard) => void (discard ? response.destroy() : response.end()),
-    enter() {},
-    leave() {},
+    joinRoom() {},
+    leaveRoom() {},
   };
 }
 

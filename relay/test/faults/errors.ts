@@ -41,9 +41,9 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['twice', 'out of order'],
     edits: [
       {
-        file: 'delivery/subscribers.js',
+        file: 'delivery/catch-up.js',
         find: 'let { position } = subscriber;',
-        put: 'let { position } = subscriber;\n        this.#join(subscriber);',
+        put: 'let { position } = subscriber;\n        live.join(subscriber);',
       },
     ],
   },
@@ -102,12 +102,12 @@ export function rememberSession(pid, account) {
 export class RelayAdapter extends Adapter {`,
       },
       {
-        file: 'delivery/subscribers.js',
+        file: 'delivery/live-accounts.js',
         find: 'const encoded = new Encoded(deliveries);',
         put: 'const encoded = new Encoded(deliveries);\n        remember(account, deliveries);',
       },
       {
-        file: 'delivery/subscribers.js',
+        file: 'delivery/live-accounts.js',
         find: "import { Encoded } from './encode.js';",
         put: "import { remember } from '../transport/socket-writer.js';\nimport { Encoded } from './encode.js';",
       },
@@ -148,7 +148,7 @@ export class RelayAdapter extends Adapter {`,
     name: 'large transaction not replayed',
     run: ['--scenario', 'faults', '--only', 'large transaction', '--seconds', '15', '--faults', '4'],
     noticedAs: ['missing'],
-    edits: [{ file: 'delivery/subscribers.js', find: 'if (backlog.touches(account))', put: 'if (false)' }],
+    edits: [{ file: 'delivery/live-accounts.js', find: 'if (backlog.touches(account))', put: 'if (false)' }],
   },
   {
     // Clients hear of commits that a crash undoes.

@@ -1,5 +1,5 @@
-// Whose turn it is. What clients come back for costs queries and processor time, and one account may ask for much of
-// both. So accounts take turns, whatever the number of their connections: first the one that waited longest.
+// Fair queues: accounts are served in turn, however many connections each has. A replay costs queries and processor
+// time, and one account may ask for much of both.
 import { RecadoError } from '../errors.ts';
 
 interface Query {
@@ -8,23 +8,23 @@ interface Query {
   readonly abandon: () => void;
 }
 
-/** For queries: a few at a time, one of each account. */
-export class QueryTurns {
+/** For queries: a few run at a time, at most one of each account. */
+export class FairQueryQueue {
   readonly #atOnce: number;
   readonly #waiting = new Map<string, Query[]>();
   readonly #running = new Set<string>();
 
-  /** @param atOnce how many may run, all accounts together */
+  /** @param atOnce queries that may run at a time, of all accounts together */
   constructor(atOnce: number) {
     this.#atOnce = atOnce;
   }
 
   /**
-   * Runs a query when its account has its turn.
-   * @param isWanted asked then: a client that went away waits for nothing
+   * Runs a query when it is its account's turn.
+   * @param isWanted asked at that moment: the query of a client that is gone is dropped
    * @throws RecadoError `nobody_waits`, and what the query throws
    */
-  take<T>(account: string, isWanted: () => boolean, query: () => Promise<T>): Promise<T> {
+  run<T>(account: string, isWanted: () => boolean, query: () => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const waiting = this.#waiting.get(account) ?? [];
       waiting.push({
@@ -46,7 +46,7 @@ export class QueryTurns {
         query.abandon();
         query = waiting.shift();
       }
-      // Behind the others, if it has more.
+      // An account with more queries goes to the end of the line.
       this.#waiting.delete(account);
       if (waiting.length > 0) this.#waiting.set(account, waiting);
       if (!query) continue;
@@ -59,16 +59,16 @@ export class QueryTurns {
   }
 }
 
-/** So long the process does nothing else. */
+/** How long the event loop is held at a time. */
 const SLICE_MS = 4;
 
-/** For work of this process: a slice of it, then whatever else has come meanwhile, then the next slice. */
-export class WorkTurns {
+/** For synchronous work: it runs in slices, and the event loop handles everything else between two of them. */
+export class FairWorkQueue {
   readonly #waiting = new Map<string, (() => void)[]>();
   #scheduled = false;
 
-  /** Runs a short piece of work when its account has its turn, and resolves or rejects with it. */
-  take<T>(account: string, work: () => T): Promise<T> {
+  /** Runs a short piece of work when it is its account's turn. */
+  run<T>(account: string, work: () => T): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const waiting = this.#waiting.get(account) ?? [];
       waiting.push(() => {

@@ -1,9 +1,9 @@
-import { QueryTurns, WorkTurns } from '../../delivery/turns.ts';
+import { FairQueryQueue, FairWorkQueue } from '../../delivery/fair-queue.ts';
 
 const always = () => true;
 
 test('one account has one query running, and another does not wait behind its queue', async () => {
-  const turns = new QueryTurns(2);
+  const queue = new FairQueryQueue(2);
   const order: string[] = [];
   const gates: (() => void)[] = [];
   const query = (name: string) => () =>
@@ -11,8 +11,8 @@ test('one account has one query running, and another does not wait behind its qu
       order.push(name);
       gates.push(resolve);
     });
-  const all = ['a1', 'a2', 'a3'].map((name) => turns.take('a', always, query(name)));
-  const other = turns.take('b', always, query('b1'));
+  const all = ['a1', 'a2', 'a3'].map((name) => queue.run('a', always, query(name)));
+  const other = queue.run('b', always, query('b1'));
   expect(order).toEqual(['a1', 'b1']);
   gates[1]!();
   await other;
@@ -29,9 +29,9 @@ test('one account has one query running, and another does not wait behind its qu
 });
 
 test('a query whose client is gone is dropped', async () => {
-  const turns = new QueryTurns(1);
+  const queue = new FairQueryQueue(1);
   let end = () => {};
-  const first = turns.take(
+  const first = queue.run(
     'a',
     always,
     () =>
@@ -40,7 +40,7 @@ test('a query whose client is gone is dropped', async () => {
       }),
   );
   let ran = false;
-  const gone = turns.take(
+  const gone = queue.run(
     'a',
     () => false,
     async () => {
@@ -55,9 +55,9 @@ test('a query whose client is gone is dropped', async () => {
 });
 
 test('accounts take turns at work, whatever the number of their pieces', async () => {
-  const turns = new WorkTurns();
+  const queue = new FairWorkQueue();
   const order: string[] = [];
-  const work = (name: string) => turns.take(name, () => order.push(name));
+  const work = (name: string) => queue.run(name, () => order.push(name));
   await Promise.all([work('a'), work('a'), work('a'), work('b')]);
   expect(order).toEqual(['a', 'b', 'a', 'a']);
 });

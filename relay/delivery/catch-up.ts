@@ -1,0 +1,181 @@
+// Catch-up: replays what a client missed, then makes it live. The check that nothing is missing and the join happen
+// in one tick, so no event can come between the last replayed event and the first live one.
+import { describe } from '../errors.ts';
+import type { Feed } from '../feed/feed.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { OutboxEvent } from '../outbox/events.ts';
+import { covers, formatPosition, horizon, type Position, sees } from '../outbox/position.ts';
+import type { ClientWriter } from './client-writer.ts';
+import {
+  type Delivery,
+  positionEvent,
+  type ResyncReason,
+  resyncPayload,
+  toDeliveries,
+} from './deliveries.ts';
+import { Encoded } from './encode.ts';
+import { FairWorkQueue } from './fair-queue.ts';
+import type { LiveAccounts } from './live-accounts.ts';
+import type { Replay, ReplayPage } from './replay.ts';
+import type { ClientConnection, Subscriber } from './subscriber.ts';
+
+export interface CatchUpOptions {
+  feed: Feed;
+  replay: Replay;
+  live: LiveAccounts;
+  writer: ClientWriter;
+  /** Bytes that may wait for one client. */
+  bufferBytes: number;
+  log: Log;
+  metrics: Metrics;
+}
+
+/** Events of one page from memory. */
+const MEMORY_PAGE_EVENTS = 1_000;
+/** Bytes written to a client in one tick. An event that is larger goes alone. */
+const REPLAY_CHUNK_BYTES = 64 * 1024;
+/** Name, position and framing of an event, roughly. */
+const ENVELOPE_BYTES = 300;
+/** The next chunk waits until the client's backlog is at most this. */
+const REPLAY_BACKLOG_BYTES = 128 * 1024;
+
+export class CatchUp {
+  readonly #options: CatchUpOptions;
+  readonly #work = new FairWorkQueue();
+
+  constructor(options: CatchUpOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when the client is live or disconnected. */
+  async run(subscriber: Subscriber): Promise<void> {
+    const { connection } = subscriber;
+    try {
+      await this.#replayAndJoin(subscriber);
+    } catch (error) {
+      if (!connection.open) return;
+      this.#options.log.say('replay_failed', { socket: connection.id, error: describe(error) });
+      connection.close(true);
+    }
+  }
+
+  async #replayAndJoin(subscriber: Subscriber): Promise<void> {
+    const { feed, replay, live, writer, metrics } = this.#options;
+    const { identity, resync, connection } = subscriber;
+    const account = identity.accountId;
+    let { position } = subscriber;
+    let source = 'window';
+    while (connection.open) {
+      if (position && position.epoch !== feed.epoch) {
+        // The epoch has just changed. The client may already believe that it recovered: after a reconnect it
+        // receives relay:resync.
+        connection.close(true);
+        return;
+      }
+      if (!position) {
+        live.join(subscriber);
+        this.#writeReady(subscriber, resync);
+        return;
+      }
+      if (position.seen === feed.seen && !position.batch) {
+        live.join(subscriber);
+        metrics.replays.inc({ source });
+        // Also after a replay: it marks where live events begin.
+        if (subscriber.needsReady) this.#writeReady(subscriber, null);
+        else writer.write(subscriber, new Encoded([positionEvent(formatPosition(position))]));
+        return;
+      }
+      const from = position;
+      let page = await this.#work.run(account, () => this.#pageFromMemory(account, from));
+      if (from.epoch !== feed.epoch) continue;
+      if (!page) {
+        source = 'table';
+        page = await replay.page(account, position, feed.seen, () => connection.open);
+      }
+      if (page.tooOld) {
+        // Retention overtook a slow client. It reconnects for the same reason as above.
+        connection.close(true);
+        return;
+      }
+      await this.#writePage(subscriber, page, position.epoch);
+      position = page.next;
+    }
+  }
+
+  /** The next page out of the recent events; null: they do not reach back to the position. */
+  #pageFromMemory(account: string, position: Position): ReplayPage | null {
+    const { feed } = this.#options;
+    const { epoch, seen, batch } = position;
+    if (!feed.window.reaches(seen) || !covers(feed.seen, horizon(position))) return null;
+    const bound = batch?.bound ?? feed.seen;
+    const missed = feed.window.unseen(account, position).filter((event) => sees(bound, event.xid));
+    const events = missed.slice(0, MEMORY_PAGE_EVENTS);
+    const complete = events.length === missed.length;
+    const next: Position = complete
+      ? { epoch, seen: bound }
+      : { epoch, seen, batch: { bound, through: events.at(-1)!.id } };
+    return { tooOld: false, events, seen, bound, complete, next };
+  }
+
+  /** Writes in chunks, each when the client has read most of what was written before. */
+  async #writePage(subscriber: Subscriber, page: ReplayPage, epoch: string): Promise<void> {
+    const { connection } = subscriber;
+    for (let rest = page.events; rest.length > 0; ) {
+      const { events, bytes, complete } = takeChunk(rest);
+      while (connection.open && !this.#fits(connection, bytes)) await connection.drained();
+      if (!connection.open) return;
+      const run = { ...page, epoch, complete: complete && page.complete };
+      await this.#work.run(subscriber.identity.accountId, () => {
+        if (connection.open) this.#writeReplayed(subscriber, toDeliveries(events, run));
+      });
+      rest = rest.slice(events.length);
+    }
+  }
+
+  /** A single event always fits where the backlog is empty. */
+  #fits(connection: ClientConnection, bytes: number): boolean {
+    const waiting = connection.backlog();
+    if (waiting === 0) return true;
+    return waiting <= REPLAY_BACKLOG_BYTES && waiting + bytes <= this.#options.bufferBytes;
+  }
+
+  #writeReplayed(subscriber: Subscriber, deliveries: readonly Delivery[]): void {
+    const { writer, metrics } = this.#options;
+    if (deliveries.length === 0) return;
+    writer.write(subscriber, new Encoded(deliveries));
+    metrics.deliveries.inc(deliveries.length);
+    writer.countResyncs(deliveries);
+  }
+
+  /** relay:ready, or relay:resync in its place: the first event of a client that did not resume. */
+  #writeReady(subscriber: Subscriber, resync: ResyncReason | null): void {
+    const { feed, writer } = this.#options;
+    const { accountId, expiresAt } = subscriber.identity;
+    const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
+    const payload = JSON.stringify({ accountId, expiresAt: new Date(expiresAt).toISOString() });
+    const first = resync
+      ? { event: 'relay:resync', payload: resyncPayload(resync), position }
+      : { event: 'relay:ready', payload, position };
+    writer.countResyncs([first]);
+    subscriber.needsReady = false;
+    writer.write(subscriber, new Encoded([first]));
+  }
+}
+
+/** The first events of what is to be written: as many as a chunk may hold, and at least one. */
+function takeChunk(events: readonly OutboxEvent[]): {
+  events: readonly OutboxEvent[];
+  bytes: number;
+  complete: boolean;
+} {
+  let count = 0;
+  let bytes = 0;
+  for (const { payload } of events) {
+    const more = Buffer.byteLength(payload ?? '') + ENVELOPE_BYTES;
+    if (count > 0 && bytes + more > REPLAY_CHUNK_BYTES) break;
+    count += 1;
+    bytes += more;
+  }
+  return { events: events.slice(0, count), bytes, complete: count === events.length };
+}

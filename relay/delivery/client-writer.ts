@@ -1,0 +1,45 @@
+// Writes to a client and enforces its byte budget. A client that does not read costs memory that others need.
+import { describe } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Delivery, ResyncReason } from './deliveries.ts';
+import type { Encoded } from './encode.ts';
+import type { Subscriber } from './subscriber.ts';
+
+export interface ClientWriterOptions {
+  /** Bytes that may wait for one client. */
+  bufferBytes: number;
+  log: Log;
+  metrics: Metrics;
+}
+
+export class ClientWriter {
+  readonly #options: ClientWriterOptions;
+
+  constructor(options: ClientWriterOptions) {
+    this.#options = options;
+  }
+
+  /** Writes, and disconnects a client over its byte budget. */
+  write({ connection }: Subscriber, encoded: Encoded): void {
+    const { bufferBytes, metrics, log } = this.#options;
+    try {
+      const bytes = connection.write(encoded);
+      if (bytes <= bufferBytes) return;
+      metrics.slowConsumers.inc();
+      log.say('socket_too_slow', { socket: connection.id, bytes });
+    } catch (error) {
+      // The client reconnects with its last position, which is before the failed write.
+      log.say('socket_failed', { socket: connection.id, error: describe(error) });
+    }
+    connection.close(true);
+  }
+
+  countResyncs(deliveries: readonly Delivery[]): void {
+    for (const { event, payload } of deliveries) {
+      if (event !== 'relay:resync') continue;
+      const { reason } = JSON.parse(payload) as { reason: ResyncReason };
+      this.#options.metrics.resyncs.inc({ reason });
+    }
+  }
+}

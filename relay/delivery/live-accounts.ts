@@ -1,0 +1,195 @@
+// Live delivery: each batch of the feed goes to the live clients of its accounts. A batch that is too large for
+// that is left to catch-up (catch-up.ts).
+import type { Backlog, Batch, Feed } from '../feed/feed.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { OutboxEvent } from '../outbox/events.ts';
+import { formatPosition } from '../outbox/position.ts';
+import type { ClientWriter } from './client-writer.ts';
+import { type Delivery, positionEvent, resyncPayload, toDeliveries } from './deliveries.ts';
+import { Encoded } from './encode.ts';
+import type { Trace } from './recent-emits.ts';
+import type { Subscriber } from './subscriber.ts';
+
+export interface LiveAccountsOptions {
+  feed: Feed;
+  writer: ClientWriter;
+  trace: Trace;
+  roomPrefix: string;
+  /** Bytes that may wait for one client. */
+  bufferBytes: number;
+  log: Log;
+  metrics: Metrics;
+}
+
+/** Receives a client that is no longer live. Its position is set to where its replay starts. */
+export type ToCatchUp = (subscriber: Subscriber) => void;
+
+/** Or a quarter of the retention, where that is less. */
+const REFRESH_EVERY_MS = 15 * 60_000;
+const MOST_UNKNOWN_NAMES = 1_000;
+
+export class LiveAccounts {
+  readonly #options: LiveAccountsOptions;
+  readonly #members = new Map<string, Set<Subscriber>>();
+  /** For each live account the newest batch when it last received a position; least recent first. */
+  readonly #lastPositionAt = new Map<string, number>();
+  /** The newest batch at the last refresh by the clock, and at the one before. */
+  #lastRefresh = { at: Date.now(), newest: 0, previousNewest: 0 };
+  readonly #unknownNames = new Set<string>();
+
+  constructor(options: LiveAccountsOptions) {
+    this.#options = options;
+  }
+
+  accounts(): string[] {
+    return [...this.#members.keys()];
+  }
+
+  has(subscriber: Subscriber): boolean {
+    return this.#members.get(subscriber.identity.accountId)?.has(subscriber) ?? false;
+  }
+
+  join(subscriber: Subscriber): void {
+    const { roomPrefix, feed } = this.#options;
+    const { accountId } = subscriber.identity;
+    const members = this.#members.get(accountId) ?? new Set();
+    this.#members.set(accountId, members.add(subscriber));
+    subscriber.connection.joinRoom(roomPrefix + accountId);
+    // The new member's position is the feed's. Where the account has other members, theirs may be older: it counts.
+    if (!this.#lastPositionAt.has(accountId)) this.#lastPositionAt.set(accountId, feed.window.newest);
+  }
+
+  leave(subscriber: Subscriber): void {
+    const { accountId } = subscriber.identity;
+    const members = this.#members.get(accountId);
+    if (!members?.delete(subscriber)) return;
+    subscriber.connection.leaveRoom(this.#options.roomPrefix + accountId);
+    if (members.size > 0) return;
+    this.#members.delete(accountId);
+    this.#lastPositionAt.delete(accountId);
+  }
+
+  onBatch(batch: Batch, toCatchUp: ToCatchUp): void {
+    const { metrics, trace, roomPrefix, bufferBytes } = this.#options;
+    const now = Date.now();
+    for (const [account, events] of this.#byAccount(batch.events)) {
+      const sockets = this.#members.get(account)?.size ?? 0;
+      const emitted = { at: now, room: roomPrefix + account, sockets };
+      for (const { id } of events) trace.note(id, emitted);
+      if (!this.#lastPositionAt.has(account)) continue;
+      const deliveries = toDeliveries(events, { ...batch, complete: true });
+      if (deliveries.length === 0) continue;
+      if (bytesOf(deliveries) > bufferBytes / 2) this.#moveToCatchUp(account, batch, toCatchUp);
+      else this.#writeToAccount(account, deliveries);
+      metrics.eventsEmitted.inc(deliveries.length);
+      for (const event of events) {
+        metrics.commitToEmit.observe(Math.max(0, now - event.capturedAt) / 1000);
+      }
+    }
+    this.#refreshQuietAccounts();
+  }
+
+  onBacklog(backlog: Backlog, toCatchUp: ToCatchUp): void {
+    for (const account of this.accounts()) {
+      if (backlog.touches(account)) this.#moveToCatchUp(account, backlog, toCatchUp);
+    }
+    this.#refreshQuietAccounts();
+  }
+
+  onLost(reason: 'epoch' | 'retention'): void {
+    const { feed } = this.#options;
+    const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
+    // The feed numbers its batches anew.
+    this.#lastRefresh = { at: Date.now(), newest: 0, previousNewest: 0 };
+    // A copy: writing moves an account to the end of the map, where this loop would find it again.
+    for (const account of [...this.#lastPositionAt.keys()]) {
+      this.#writeToAccount(account, [{ event: 'relay:resync', payload: resyncPayload(reason), position }]);
+    }
+  }
+
+  /** The events of each account in the order of their ids, with those that are for every account. */
+  #byAccount(events: readonly OutboxEvent[]): Map<string, OutboxEvent[]> {
+    const byAccount = new Map<string, OutboxEvent[]>();
+    const forAll: OutboxEvent[] = [];
+    for (const event of events) {
+      if (!event.known && !event.event.startsWith('relay:')) this.#reportUnknown(event.event);
+      if (event.account === null) {
+        forAll.push(event);
+        continue;
+      }
+      const ofAccount = byAccount.get(event.account);
+      if (ofAccount) ofAccount.push(event);
+      else byAccount.set(event.account, [event]);
+    }
+    if (forAll.length === 0) return byAccount;
+    for (const account of this.#lastPositionAt.keys()) {
+      const merged = [...(byAccount.get(account) ?? []), ...forAll];
+      byAccount.set(
+        account,
+        merged.sort((a, b) => (a.id < b.id ? -1 : 1)),
+      );
+    }
+    return byAccount;
+  }
+
+  #writeToAccount(account: string, deliveries: readonly Delivery[]): void {
+    const { metrics, feed, writer } = this.#options;
+    const members = this.#members.get(account);
+    if (!members) return;
+    const encoded = new Encoded(deliveries);
+    for (const subscriber of members) writer.write(subscriber, encoded);
+    metrics.deliveries.inc(members.size * deliveries.length);
+    writer.countResyncs(deliveries);
+    this.#lastPositionAt.delete(account);
+    // The write may have disconnected the last member.
+    if (members.size > 0) this.#lastPositionAt.set(account, feed.window.newest);
+  }
+
+  /** Each member reads these events from where the batch began, at its own pace, as after a reconnect. */
+  #moveToCatchUp(
+    account: string,
+    { epoch, seen }: Pick<Batch, 'epoch' | 'seen'>,
+    toCatchUp: ToCatchUp,
+  ): void {
+    for (const subscriber of [...(this.#members.get(account) ?? [])]) {
+      this.leave(subscriber);
+      subscriber.position = { epoch, seen };
+      toCatchUp(subscriber);
+    }
+  }
+
+  /**
+   * Sends the current position to accounts without recent events, for two reasons. The recent events in memory must
+   * reach back to every live client's position. And a client that was quiet for longer than the retention would have
+   * to refetch after the next restart.
+   */
+  #refreshQuietAccounts(): void {
+    const { feed } = this.#options;
+    const { aging, newest } = feed.window;
+    const now = Date.now();
+    if (now - this.#lastRefresh.at > Math.min(REFRESH_EVERY_MS, feed.retentionMs / 4)) {
+      this.#lastRefresh = { at: now, newest, previousNewest: this.#lastRefresh.newest };
+    }
+    const due = Math.max(aging, this.#lastRefresh.previousNewest);
+    const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
+    for (const [account, batch] of this.#lastPositionAt) {
+      if (batch >= due) return;
+      this.#writeToAccount(account, [positionEvent(position)]);
+    }
+  }
+
+  #reportUnknown(event: string): void {
+    const { metrics, log } = this.#options;
+    metrics.unknownEvents.inc();
+    if (this.#unknownNames.has(event) || this.#unknownNames.size >= MOST_UNKNOWN_NAMES) return;
+    this.#unknownNames.add(event);
+    log.say('event_unknown', { name: event });
+  }
+}
+
+function bytesOf(deliveries: readonly Delivery[]): number {
+  let bytes = 0;
+  for (const { payload, position } of deliveries) bytes += Buffer.byteLength(payload) + position.length;
+  return bytes;
+}

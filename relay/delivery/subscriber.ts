@@ -1,0 +1,57 @@
+// One client, and how it is written to. Socket.IO (transport/socketio.ts) and Server-Sent Events (transport/sse.ts)
+// each implement ClientConnection.
+import type { Identity } from '../auth/token.ts';
+import type { Position } from '../outbox/position.ts';
+import type { ResyncReason } from './deliveries.ts';
+import type { Encoded } from './encode.ts';
+
+export interface ClientConnection {
+  /** For the log. */
+  readonly id: string;
+  readonly open: boolean;
+  /** Bytes that the client has not read yet. */
+  backlog(): number;
+  /** @returns the backlog after this write */
+  write(encoded: Encoded): number;
+  /** Resolves when the client has read some of its backlog, or is gone. */
+  drained(): Promise<void>;
+  /**
+   * Closes the transport. The client reconnects by itself.
+   * @param discard drop the backlog instead of waiting until it is read
+   */
+  close(discard: boolean): void;
+  /** Called when the client goes live. */
+  joinRoom(room: string): void;
+  /** Called when it stops being live. */
+  leaveRoom(room: string): void;
+}
+
+/** Where a client's replay starts. */
+export interface Origin {
+  /** null: no replay, only what happens from now on. */
+  readonly position: Position | null;
+  /** Why the position that the client sent was rejected. */
+  readonly resync: ResyncReason | null;
+}
+
+export class Subscriber {
+  readonly connection: ClientConnection;
+  identity: Identity;
+  position: Position | null;
+  readonly resync: ResyncReason | null;
+  /** It still has to receive relay:ready or relay:resync. A client that resumed needs neither. */
+  needsReady: boolean;
+
+  constructor(
+    connection: ClientConnection,
+    identity: Identity,
+    { position, resync }: Origin,
+    resumed: boolean,
+  ) {
+    this.connection = connection;
+    this.identity = identity;
+    this.position = position;
+    this.resync = resync;
+    this.needsReady = !resumed;
+  }
+}

@@ -1,8 +1,8 @@
 // The few routes beside Socket.IO.
 
 import { timingSafeEqual } from 'node:crypto';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { AddressInfo, Server } from 'node:net';
 import type pg from 'pg';
 import { TokenError } from '../auth/token-error.ts';
 import type { Settings } from '../config.ts';

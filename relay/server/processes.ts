@@ -2,14 +2,16 @@
 // a worker; the stock client begins with HTTP long-polling, whose requests must all reach the worker that has the
 // session, and the sticky library sees to that. Every worker is a whole relay and reads the outbox itself.
 import cluster, { type Worker } from 'node:cluster';
-import { createServer, type Server as HttpServer } from 'node:http';
+import type { Server as HttpServer } from 'node:http';
 import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
 import type { Settings } from '../config.ts';
 import { type AllProcesses, type Listening, listen, type WorkerState } from '../http/router.ts';
 import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
+import { createMetrics, type Metrics } from '../metrics.ts';
+import { Refusals } from '../transport/refusals.ts';
+import { createDoorway, watchDoorway } from './doorway.ts';
 
 interface Question {
   recado: 'question';
@@ -46,14 +48,17 @@ export async function startProcesses(
   { http, relay }: Pick<Settings, 'http' | 'relay'>,
   log: Log,
 ): Promise<Listening & { close(): Promise<void> }> {
-  const server = createServer();
+  const server = createDoorway();
   const states = new Map<number, WorkerState>();
   // What a worker is sent before it has joined is lost, and a stock client waits 20 s for an answer. Closed at once, it
   // tries again as if nobody listened yet.
   server.on('connection', (socket) => {
     if (states.size === 0) socket.destroy();
   });
-  sticky.setupMaster(server, { loadBalancingMethod: 'least-connection' });
+  // It only listens for connections.
+  sticky.setupMaster(server as HttpServer, { loadBalancingMethod: 'least-connection' });
+  // The refusals of this process are said, and in nobody's metrics.
+  watchDoorway(server, http, new Refusals(log, createMetrics()));
   const listening = await listen(server, http);
   const aggregator = new AggregatorRegistry();
   let closing = false;

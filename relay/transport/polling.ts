@@ -1,15 +1,15 @@
 // HTTP long-polling, which the stock client begins with: what is looked at before engine.io reads a request. A request
 // of a session that is there passes neither allowRequest nor a budget of its own there.
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Server, Socket } from 'socket.io';
+import type { Server } from 'socket.io';
+import { newSessionId } from './adapter.ts';
 import type { Admission } from './admission.ts';
 import { costOf } from './budget.ts';
 import type { Refusals } from './refusals.ts';
-import { newSessionId } from './socket-writer.ts';
+import type { EngineConnection } from './socket-writer.ts';
 import { budgetOf, keepBudget } from './websockets.ts';
 
 type Engine = Server['engine'];
-type Connection = Socket['conn'];
 
 /** Between the packets of one request. */
 const SEPARATOR = '\x1e';
@@ -46,7 +46,7 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
       response.destroy();
     }
   });
-  engine.on('connection', (connection: Connection) => {
+  engine.on('connection', (connection: EngineConnection) => {
     if (connection.transport.name !== 'polling') return;
     boundBodies(connection, (address) => refusals.note('body_refused', { address }));
     connection.on('packet', onPacket);
@@ -71,13 +71,13 @@ export function announceSessions(engine: Engine): void {
   });
 }
 
-function connectionOf(engine: Engine, sid: string): Connection | undefined {
-  const { clients } = engine as unknown as { clients: Record<string, Connection> };
+function connectionOf(engine: Engine, sid: string): EngineConnection | undefined {
+  const { clients } = engine as unknown as { clients: Record<string, EngineConnection> };
   return Object.hasOwn(clients, sid) ? clients[sid] : undefined;
 }
 
 /** Counts the packets of a body before they are decoded: 80,000 CONNECTs in 240 KB held the process for 3.4 s. */
-function boundBodies(connection: Connection, onRefused: (address: string) => void): void {
+function boundBodies(connection: EngineConnection, onRefused: (address: string) => void): void {
   const transport = connection.transport as unknown as { onData(data: unknown): void };
   const { onData } = transport;
   transport.onData = (data) => {
@@ -98,12 +98,12 @@ export function hasMoreThan(most: number, body: string): boolean {
 }
 
 /** Shared by all sessions. After an upgrade the websocket pays (websockets.ts). */
-function onPacket(this: Connection, packet: { data?: unknown }): void {
+function onPacket(this: EngineConnection, packet: { data?: unknown }): void {
   if (this.transport.name !== 'polling') return;
   const length = typeof packet.data === 'string' ? packet.data.length : 0;
   if (budgetOf(this).spend(costOf(length)) === Number.POSITIVE_INFINITY) this.close(true);
 }
 
-function onUpgrade(this: Connection, transport: { socket?: object }): void {
+function onUpgrade(this: EngineConnection, transport: { socket?: object }): void {
   if (transport.socket) keepBudget(this, transport.socket);
 }

@@ -1,65 +1,45 @@
-// The Socket.IO adapter: what is different from the stock one.
-//
-// 1. Resume. Connection state recovery is on, so that the stock client remembers the last trailing string it got
-//    (our position) and sends it back, but nothing is restored here: a fresh socket id, no rooms, no packets. The
-//    stock recovery returns them before the token is verified, loses what arrives while a middleware runs, and goes
-//    deaf when the old half-open socket dies at last.
-// 2. Batched broadcast. The system call per socket is the cost of fan-out, so the frames of a batch are encoded
-//    once, joined, and written once to each member's network socket. Wherever Socket.IO's internals are not as
-//    expected, or the socket is not idle, the ordinary path is taken.
-import { randomBytes } from 'node:crypto';
+// Writes frames to Socket.IO clients. The system call per socket is the cost of fan-out, so the frames of a batch are
+// encoded once, joined, and written once to the network socket of each client. Where Socket.IO's internals are not as
+// expected, or something is queued, the packets go through engine.io as usual.
 import { Socket as NetworkSocket } from 'node:net';
 import type { Socket } from 'socket.io';
-import { Adapter, type Session } from 'socket.io-adapter';
 import type { Encoded } from '../delivery/encode.ts';
 
-/** A session id as hard to guess as Socket.IO's own. */
-export function newSessionId(): string {
-  return randomBytes(15).toString('base64url');
-}
+/** What engine.io calls a socket: one client, over whatever transport. */
+export type EngineConnection = Socket['conn'];
 
-export class RelayAdapter extends Adapter {
-  /** Told to the namespace as "recovered"; the middleware decides whether it stays so. */
-  override async restoreSession(pid: string, _position: string): Promise<Session> {
-    return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets: [] };
-  }
-}
-
-type Connection = Socket['conn'];
-
-const wires = new WeakMap<Connection, Wire>();
+const writers = new WeakMap<EngineConnection, SocketWriter>();
 
 /**
- * The wire of a client. One for each connection, not for each socket: a client may leave and join over the same
- * connection as often as it likes, and what waits for it is still the same.
+ * One for each connection, not for each Socket.IO socket: a client may leave and rejoin over the same connection as
+ * often as it likes, and its backlog stays.
  */
-export function wireOf(conn: Connection): Wire {
-  const wire = wires.get(conn) ?? new Wire(conn);
-  wires.set(conn, wire);
-  return wire;
+export function writerOf(connection: EngineConnection): SocketWriter {
+  const writer = writers.get(connection) ?? new SocketWriter(connection);
+  writers.set(connection, writer);
+  return writer;
 }
 
-/** So few packets that wait in engine.io are not added up. */
+/** Fewer packets queued in engine.io are not added up. */
 const FEW_PACKETS = 100;
 
-/** A client's connection, as bytes that are written and wait to be read. */
-export class Wire {
-  readonly #connection: Connection;
-  /** The transport for which the two below were looked up; it changes when polling is upgraded. */
-  #transport: Connection['transport'] | null = null;
-  /** null: not a websocket, or not as expected. */
-  #webSocket: WebSocketInside | null = null;
+export class SocketWriter {
+  readonly #connection: EngineConnection;
+  /** The transport that the next two fields belong to. It changes when polling is upgraded. */
+  #transport: EngineConnection['transport'] | null = null;
+  /** null: not a websocket, or its internals are not as expected. */
+  #webSocket: WebSocketInternals | null = null;
   #network: NetworkSocket | null = null;
-  /** Bytes handed to engine.io that its transport has not taken yet; null: never any. */
+  /** Bytes queued in engine.io. null: nothing was written through it yet. */
   #inEngine: number | null = null;
 
-  constructor(connection: Connection) {
+  constructor(connection: EngineConnection) {
     this.#connection = connection;
   }
 
   /**
-   * Writes the packets, in order with whatever else is written to the client.
-   * @returns bytes that wait for the client to read
+   * Writes the packets, in order with everything else that is written to the client.
+   * @returns bytes that the client has not read yet
    */
   write(encoded: Encoded): number {
     const network = this.#idleNetworkSocket();
@@ -80,16 +60,16 @@ export class Wire {
     return this.backlog();
   }
 
-  /** Bytes that wait for the client to read: in engine.io and in the network socket. */
+  /** Bytes that the client has not read yet: in engine.io and in the network socket. */
   backlog(): number {
     const inEngine = this.#connection.readyState === 'open' ? (this.#inEngine ?? 0) : 0;
-    this.#lookBeneath();
+    this.#lookInside();
     return inEngine + (this.#webSocket?.bufferedAmount ?? 0);
   }
 
-  /** The same, with what Socket.IO itself wants to say: refusals and acknowledgements. */
+  /** The same, with what Socket.IO itself has queued: errors and acknowledgements. */
   waiting(): number {
-    const { writeBuffer } = this.#connection as unknown as EngineInside;
+    const { writeBuffer } = this.#connection as unknown as EngineInternals;
     if (!Array.isArray(writeBuffer) || writeBuffer.length < FEW_PACKETS) return this.backlog();
     let bytes = 0;
     for (const { data } of writeBuffer as { data?: unknown }[])
@@ -100,7 +80,7 @@ export class Wire {
   /** Resolves when the client has read some of its backlog, or is gone. */
   async drained(): Promise<void> {
     const connection = this.#connection;
-    this.#lookBeneath();
+    this.#lookInside();
     const network = this.#network;
     await new Promise<void>((resolve) => {
       const done = () => {
@@ -111,58 +91,57 @@ export class Wire {
       connection.once('drain', done);
       connection.once('close', done);
       if (connection.readyState !== 'open' || this.backlog() === 0) done();
-      // Called when all that was written before is gone. The 'drain' of a network socket comes only after much.
+      // The callback runs when everything before it was sent. A network socket's 'drain' needs a large backlog first.
       else if (network?.writable) network.write('', done);
     });
   }
 
   /**
-   * Sends the client away so that it comes back: a stock client does not reconnect after `disconnect()`.
-   * @param discard do not wait for what is still to be read
+   * Closes the transport, and a stock client reconnects. After `disconnect()` it would not.
+   * @param discard drop the backlog instead of waiting until it is read
    */
   close(discard = false): void {
-    this.#lookBeneath();
+    this.#lookInside();
     const webSocket = this.#webSocket;
-    // The closing handshake would wait behind what the client does not read, and keep it in memory.
+    // The closing handshake would wait behind the unread backlog, and keep it in memory.
     if (discard && webSocket) webSocket.terminate();
     else this.#connection.close(discard);
   }
 
   /**
-   * The network socket of an open websocket on which nothing is queued above it, so that bytes written to it keep
-   * their place among engine.io's own frames; null: take the ordinary path. No frame may be compressed, since
-   * compression makes `ws` queue.
+   * The network socket of an open websocket, where engine.io and `ws` have nothing queued: bytes written to it stay in
+   * order with engine.io's own frames. null: write through engine.io. Compression would make `ws` queue.
    */
   #idleNetworkSocket(): NetworkSocket | null {
-    this.#lookBeneath();
+    this.#lookInside();
     const network = this.#network;
     if (!network || this.#webSocket?.readyState !== 1) return null;
-    const { transport, readyState, writeBuffer, upgrading } = this.#connection as unknown as EngineInside;
+    const { transport, readyState, writeBuffer, upgrading } = this.#connection as unknown as EngineInternals;
     if (readyState !== 'open' || transport.writable !== true) return null;
     if (!Array.isArray(writeBuffer) || writeBuffer.length > 0 || upgrading) return null;
     return network.writable ? network : null;
   }
 
-  /** Once for each transport, not for each write. */
-  #lookBeneath(): void {
+  /** Looks the internals up once for each transport, not for each write. */
+  #lookInside(): void {
     const { transport } = this.#connection;
     if (this.#transport === transport) return;
     this.#transport = transport;
     this.#webSocket = webSocketOf(transport);
-    const { perMessageDeflate } = transport as unknown as EngineInside['transport'];
+    const { perMessageDeflate } = transport as unknown as EngineInternals['transport'];
     this.#network = perMessageDeflate ? null : (this.#webSocket?._socket ?? null);
   }
 }
 
-/** What of engine.io's connection is looked at, beyond its types. */
-interface EngineInside {
+/** What is read of engine.io's connection beyond its types. */
+interface EngineInternals {
   readonly readyState: string;
   readonly transport: { readonly writable?: unknown; readonly perMessageDeflate?: unknown };
   readonly writeBuffer?: unknown;
   readonly upgrading?: unknown;
 }
 
-interface WebSocketInside {
+interface WebSocketInternals {
   readonly readyState: number;
   readonly bufferedAmount: number;
   readonly _socket: NetworkSocket;
@@ -170,14 +149,14 @@ interface WebSocketInside {
 }
 
 /** The `ws` socket of a transport, if that is what it uses. */
-function webSocketOf(transport: unknown): WebSocketInside | null {
+function webSocketOf(transport: unknown): WebSocketInternals | null {
   if (!isRecord(transport) || transport.name !== 'websocket') return null;
   const inside = transport.socket;
   if (!isRecord(inside) || typeof inside.terminate !== 'function') return null;
-  // Not the type of bufferedAmount: it is counted together anew whenever it is looked at.
+  // Its presence only: bufferedAmount is a getter that adds up all queues.
   if (typeof inside.readyState !== 'number' || !('bufferedAmount' in inside)) return null;
   if (!(inside._socket instanceof NetworkSocket)) return null;
-  return inside as unknown as WebSocketInside;
+  return inside as unknown as WebSocketInternals;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -10,12 +10,13 @@ import type { Subscribers } from '../delivery/subscribers.ts';
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
+import { newSessionId, RelayAdapter } from './adapter.ts';
 import type { Admission, Place } from './admission.ts';
 import type { Arrivals } from './arrivals.ts';
 import { REFRESH_COST } from './budget.ts';
 import { announceSessions, guardPolling } from './polling.ts';
 import type { Refusals } from './refusals.ts';
-import { newSessionId, RelayAdapter, type Wire, wireOf } from './socket-writer.ts';
+import { type EngineConnection, type SocketWriter, writerOf } from './socket-writer.ts';
 import { budgetOf, MeteredWebSockets } from './websockets.ts';
 
 export interface SocketsOptions {
@@ -30,11 +31,10 @@ export interface SocketsOptions {
   metrics: Metrics;
 }
 
-/** What is known of a connection beside its socket. */
-interface Known {
+interface ConnectionState {
   readonly place: Place;
-  /** It has a subscriber, or one on its way in: there is one for each connection. */
-  taken: boolean;
+  /** It has a subscriber, or one in its handshake. A connection may have one at a time. */
+  subscribed: boolean;
   /** CONNECTs it has sent. */
   attempts: number;
 }
@@ -48,18 +48,18 @@ interface ClientEvents {
   'auth:refresh': (token: unknown, ack: unknown) => void;
 }
 
-/** A token and an offset of any client of ours fit, and an offset that is too long gets an answer instead of a closed transport. */
+/** Holds any token and position, with room to spare: a position that is too long gets an answer, not a closed transport. */
 export const MAX_FRAME_BYTES = 64 * 1024;
 /** A connection that sends no handshake in this time is closed. */
 const CONNECT_WITHIN_MS = 10_000;
-/** Who has not closed its end by then, when we close, is not waited for. */
+/** On close, connections that are still open after this are destroyed. */
 const CLOSE_WITHIN_MS = 1_000;
 
 export class Sockets {
   readonly #options: SocketsOptions;
   readonly #io: Server<ClientEvents, Record<string, never>, Record<string, never>, SocketData>;
-  readonly #known = new WeakMap<Socket['conn'], Known>();
-  /** Of all sockets, as the handlers below: a closure for each would stay as long as its connection. */
+  readonly #states = new WeakMap<EngineConnection, ConnectionState>();
+  /** One handler for all sockets, here and below: a closure for each would take memory as long as its connection. */
   readonly #onRefresh: (this: Client, token: unknown, ack: unknown) => void;
   readonly #onDisconnect: (this: Client) => void;
   #closing = false;
@@ -71,18 +71,18 @@ export class Sockets {
       budgetOf(meterOf(this.conn)).spend(REFRESH_COST);
       void refresh(this.data.subscriber, token, ack);
     };
-    const known = this.#known;
+    const states = this.#states;
     this.#onDisconnect = function () {
-      const connection = known.get(this.conn);
-      if (connection) connection.taken = false;
+      const state = states.get(this.conn);
+      if (state) state.subscribed = false;
       options.subscribers.remove(this.data.subscriber);
     };
     const { corsOrigin } = options.admission.settings;
     this.#io = new Server(options.server, {
       adapter: RelayAdapter,
       connectionStateRecovery: { skipMiddlewares: false },
-      // With credentials, so that a load balancer's cookie is sent by pages of another origin (withCredentials). Browsers
-      // take no * beside them: the page's own origin is named instead.
+      // With credentials, so that pages of another origin send a load balancer's cookie (withCredentials). Browsers
+      // refuse * together with credentials, so the page's own origin is named instead.
       cors: { origin: corsOrigin === '*' ? true : [...corsOrigin], credentials: true },
       allowRequest: (request, decide) => this.#allow(request, decide),
       connectTimeout: CONNECT_WITHIN_MS,
@@ -99,33 +99,33 @@ export class Sockets {
     guardPolling(this.#io.engine, options.admission, options.refusals);
     announceSessions(this.#io.engine);
     const { bufferBytes } = options;
-    const onPacket = function (this: Socket['conn']) {
-      // It makes us answer and does not read the answers.
-      if (wireOf(this).waiting() <= bufferBytes) return;
+    const onPacket = function (this: EngineConnection) {
+      // It makes us answer, and does not read the answers.
+      if (writerOf(this).waiting() <= bufferBytes) return;
       options.metrics.slowConsumers.inc();
-      wireOf(this).close(true);
+      writerOf(this).close(true);
     };
-    const onClose = function (this: Socket['conn']) {
-      known.get(this)?.place.leave();
+    const onClose = function (this: EngineConnection) {
+      states.get(this)?.place.leave();
     };
-    this.#io.engine.on('connection', (connection: Socket['conn']) => {
+    this.#io.engine.on('connection', (connection: EngineConnection) => {
       const place = options.admission.enter(connection.request);
-      known.set(connection, { place, taken: false, attempts: 0 });
+      states.set(connection, { place, subscribed: false, attempts: 0 });
       connection.on('packet', onPacket);
       connection.on('close', onClose);
     });
   }
 
-  /** For the process that hands out the connections. */
+  /** For the primary process, which hands out connections to its workers. */
   get io(): Pick<Server, 'engine'> {
     return this.#io;
   }
 
   #allow(request: IncomingMessage, decide: (error: string | null, allowed: boolean) => void): void {
-    // Later requests of a session that is there already bring its id.
-    const known = new URL(request.url ?? '/', 'http://relay').searchParams.has('sid');
+    // Later requests of a session carry its id.
+    const hasSession = new URL(request.url ?? '/', 'http://relay').searchParams.has('sid');
     const { admission, refusals } = this.#options;
-    const code = known ? null : admission.refuses(request);
+    const code = hasSession ? null : admission.refuses(request);
     if (code)
       refusals.note(code, { address: admission.addressOf(request), origin: request.headers.origin ?? '' });
     decide(code, code === null);
@@ -133,31 +133,31 @@ export class Sockets {
 
   async #admit(socket: Client, next: (error?: Error) => void): Promise<void> {
     const { subscribers, refusals } = this.#options;
-    const known = this.#known.get(socket.conn);
-    if (!known || known.taken) {
-      refusals.note('second_connect', { address: known?.place.address ?? 'unknown' });
-      wireOf(socket.conn).close(true);
+    const state = this.#states.get(socket.conn);
+    if (!state || state.subscribed) {
+      refusals.note('second_connect', { address: state?.place.address ?? 'unknown' });
+      writerOf(socket.conn).close(true);
       return;
     }
-    known.taken = true;
-    known.attempts += 1;
-    // The first one is free: every client verifies one token.
-    if (known.attempts > 1) budgetOf(meterOf(socket.conn)).spend(REFRESH_COST);
-    const { address } = known.place;
+    state.subscribed = true;
+    state.attempts += 1;
+    // The first is free: every client has one token verified.
+    if (state.attempts > 1) budgetOf(meterOf(socket.conn)).spend(REFRESH_COST);
+    const { address } = state.place;
     try {
       const identity = await subscribers.identify(bearerFrom(socket.handshake));
-      const budget = known.place.moveTo(identity.accountId);
+      const budget = state.place.moveTo(identity.accountId);
       if (!budget) {
         throw new RecadoError('too_many_of_account', 'The account has as many connections as it may have.');
       }
       budgetOf(meterOf(socket.conn)).shareWith(budget);
       const auth: Record<string, unknown> = socket.handshake.auth;
-      // The offset is what the client saw last; auth.position may be what its page once began with.
+      // The offset is the last position that the client received; auth.position may be where its page once began.
       const given = socket.recovered ? auth.offset : auth.position;
       const isThere = () => socket.conn.readyState === 'open';
       const origin = await subscribers.findOrigin(identity.accountId, given, isThere);
-      // "recovered" on the client means: the same pid. An app that follows Socket.IO's documentation skips its
-      // refetch then.
+      // The client sets "recovered" when it gets the same pid again, and an app that follows Socket.IO's documentation
+      // does not refetch then.
       if (socket.recovered && origin.resync !== null) forgetSession(socket);
       const connection = new SocketConnection(socket, auth.bare === true);
       socket.data.subscriber = new Subscriber(connection, identity, origin, socket.recovered);
@@ -166,15 +166,15 @@ export class Sockets {
       const code = error instanceof RecadoError ? error.code : 'internal_error';
       if (error instanceof TokenError && error.permanent) {
         refusals.note(code, { address });
-        known.taken = false;
+        state.subscribed = false;
         next(Object.assign(new Error(error.message), { data: { code, message: error.message } }));
         return;
       }
-      // A stock client never retries after an error of a middleware; it does when its transport closes.
+      // A stock client does not retry after a middleware error. It does when its transport closes.
       refusals.note(code, { address, error: describe(error) });
       // Once it is closed, next() only cleans up.
       socket.conn.once('close', () => next());
-      wireOf(socket.conn).close(true);
+      writerOf(socket.conn).close(true);
     }
   }
 
@@ -205,9 +205,9 @@ export class Sockets {
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
-    // Before io.close(), which would tell the clients not to come back.
+    // Before io.close(), which would tell the clients not to reconnect.
     this.#io.engine.close();
-    // io.close() waits for every connection, also for those whose client is frozen or gone.
+    // io.close() waits for every connection, even if its client is frozen or gone.
     const patience = setTimeout(() => {
       for (const connection of this.#options.arrivals.connections) connection.destroy();
     }, CLOSE_WITHIN_MS);
@@ -216,22 +216,22 @@ export class Sockets {
   }
 }
 
-/** Whose budget pays: the websocket's, which is metered below Socket.IO, or the polling session's. */
-function meterOf(connection: Socket['conn']): object {
+/** The key of the budget that pays: the websocket, which is metered below Socket.IO, or the polling session. */
+function meterOf(connection: EngineConnection): object {
   const { transport } = connection as { transport: { name: string; socket?: object } };
   return (transport.name === 'websocket' && transport.socket) || connection;
 }
 
-/** A class, not an object of closures: there is one for every client. */
+/** A class: there is one for every client, and an object of closures would take more memory. */
 class SocketConnection implements ClientConnection {
   readonly #socket: Client;
-  readonly #wire: Wire;
+  readonly #writer: SocketWriter;
   readonly #bare: boolean;
 
-  /** @param bare its handlers take one argument; see Encoded.bare */
+  /** @param bare the client's handlers take one argument; see Encoded.bare */
   constructor(socket: Client, bare: boolean) {
     this.#socket = socket;
-    this.#wire = wireOf(socket.conn);
+    this.#writer = writerOf(socket.conn);
     this.#bare = bare;
   }
 
@@ -244,19 +244,19 @@ class SocketConnection implements ClientConnection {
   }
 
   backlog(): number {
-    return this.#wire.backlog();
+    return this.#writer.backlog();
   }
 
   write(encoded: Encoded): number {
-    return this.#wire.write(this.#bare ? encoded.bare : encoded);
+    return this.#writer.write(this.#bare ? encoded.bare : encoded);
   }
 
   drained(): Promise<void> {
-    return this.#wire.drained();
+    return this.#writer.drained();
   }
 
   close(discard: boolean): void {
-    this.#wire.close(discard);
+    this.#writer.close(discard);
   }
 
   joinRoom(room: string): void {
@@ -269,9 +269,9 @@ class SocketConnection implements ClientConnection {
 }
 
 /**
- * Nobody reads the handshake again, so neither it nor its token stays in memory as long as the connection.
- * Socket.IO's page on memory usage says that the request may be forgotten. Only where its headers brought a token it
- * may be asked for once more, by a client that joins again over the same transport.
+ * The handshake is not read again, so it is dropped with its token: it would take memory as long as the connection.
+ * Socket.IO's page on memory usage allows that for the request. A token in the headers is kept: a client that rejoins
+ * over the same transport needs it again.
  */
 function forgetHandshake(socket: Client): void {
   const { handshake } = socket;

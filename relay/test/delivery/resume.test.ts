@@ -197,7 +197,7 @@ describe('a client that was cut off', () => {
     expect(c.connects.map(({ recovered }) => recovered)).toEqual([false, true, true, true]);
   });
 
-  test('does not go deaf when its old connection, half-open so far, dies at last', async () => {
+  test('still receives events when its old connection, half-open so far, dies at last', async () => {
     const relay = await node();
     const way = await link(relay.port);
     const c = client(way, { token: await token(account) });

@@ -78,7 +78,7 @@ export class Feed {`,
     noticedAs: ['twice'],
     edits: [
       {
-        file: 'transport/socket-writer.js',
+        file: 'transport/adapter.js',
         find: 'return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets: [] };',
         put: `const session = sessions.get(pid);
         const index = session?.packets.findIndex(([, , position]) => position === _position) ?? -1;
@@ -86,7 +86,7 @@ export class Feed {`,
         return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets };`,
       },
       {
-        file: 'transport/socket-writer.js',
+        file: 'transport/adapter.js',
         find: 'export class RelayAdapter extends Adapter {',
         put: `const sessions = new Map();
 const packetsOf = new Map();
@@ -109,7 +109,7 @@ export class RelayAdapter extends Adapter {`,
       {
         file: 'delivery/live-accounts.js',
         find: "import { Encoded } from './encode.js';",
-        put: "import { remember } from '../transport/socket-writer.js';\nimport { Encoded } from './encode.js';",
+        put: "import { remember } from '../transport/adapter.js';\nimport { Encoded } from './encode.js';",
       },
       {
         file: 'transport/socketio.js',
@@ -119,7 +119,7 @@ export class RelayAdapter extends Adapter {`,
       {
         file: 'transport/socketio.js',
         find: 'import { newSessionId,',
-        put: 'import { rememberSession, newSessionId,',
+        put: 'import { newSessionId, rememberSession,',
       },
     ],
   },

@@ -1,4 +1,4 @@
-// Sockets on the wire: who is let in, what they hear and no more, tokens over time, slow readers, fan-out.
+// Socket.IO clients: admission, which events they receive, tokens over time, slow readers, fan-out.
 import { createServer, type Server as HttpServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -9,7 +9,8 @@ import type { Delivery } from '../../delivery/deliveries.ts';
 import { Encoded } from '../../delivery/encode.ts';
 import { parsePosition } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
-import { RelayAdapter, wireOf } from '../../transport/socket-writer.ts';
+import { RelayAdapter } from '../../transport/adapter.ts';
+import { writerOf } from '../../transport/socket-writer.ts';
 import { Link } from '../faults/links.ts';
 import {
   Client,
@@ -702,9 +703,9 @@ describe('fan-out', () => {
     const texts = lengths.map((length) => 'x'.repeat(length));
     // Bytes count, not characters.
     texts.push(...[125, 126, 65_535, 65_536].map((n) => 'é'.repeat((n - empty) >> 1)));
-    const wire = wireOf(socket.conn);
-    wire.write(new Encoded(texts.map((text) => delivery(text))));
-    for (const text of texts) wire.write(new Encoded([delivery(text)]));
+    const writer = writerOf(socket.conn);
+    writer.write(new Encoded(texts.map((text) => delivery(text))));
+    for (const text of texts) writer.write(new Encoded([delivery(text)]));
     const heard = await c.hears(2 * texts.length);
     for (const [i, text] of [...texts, ...texts].entries()) expect(heard[i] === text).toBe(true);
   });
@@ -729,7 +730,7 @@ describe('fan-out', () => {
       return counted;
     });
 
-    const wires = clients.map(([, socket]) => wireOf(socket.conn));
+    const writers = clients.map(([, socket]) => writerOf(socket.conn));
     let n = 0;
     for (let round = 0; round < 300; round += 1) {
       const size = round % 4;
@@ -743,7 +744,7 @@ describe('fan-out', () => {
             return delivery(round % 50 === 1 ? { n, filler: 'x'.repeat(100_000) } : n);
           }),
         );
-        for (const wire of wires) wire.write(encoded);
+        for (const writer of writers) writer.write(encoded);
       }
       // A write of engine.io is out when its callback has come.
       if (round % 4 === 0) await new Promise(setImmediate);
@@ -771,14 +772,14 @@ describe('fan-out', () => {
     const second = await until('it has joined again', () => sockets[before]);
     expect(second.conn === first.conn).toBe(true);
     expect(second.id).not.toBe(first.id);
-    expect(wireOf(second.conn) === wireOf(first.conn)).toBe(true);
-    for (const socket of [first, second, first]) wireOf(socket.conn).write(new Encoded([delivery('x')]));
+    expect(writerOf(second.conn) === writerOf(first.conn)).toBe(true);
+    for (const socket of [first, second, first]) writerOf(socket.conn).write(new Encoded([delivery('x')]));
     expect(second.conn.listenerCount('flush')).toBe(1);
   });
 
   test('the position is what the client keeps, and a payload that is text is not taken for it', async () => {
     const [c, socket] = await pair();
-    wireOf(socket.conn).write(
+    writerOf(socket.conn).write(
       new Encoded([delivery('text', 'e', 'position 1'), delivery({ a: 1 }, 'e', 'position 2')]),
     );
     await c.hears(2);

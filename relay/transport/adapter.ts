@@ -1,0 +1,20 @@
+// The Socket.IO adapter, for resume only.
+//
+// Connection state recovery is on, so that the stock client remembers the last string argument it got (our position)
+// and sends it back. But nothing is restored here: the client gets a new socket id, no rooms and no packets. Socket.IO's
+// own recovery returns them before the token is verified, loses what arrives while a middleware runs, and leaves the
+// client without events when its old half-open socket ends at last.
+import { randomBytes } from 'node:crypto';
+import { Adapter, type Session } from 'socket.io-adapter';
+
+/** As hard to guess as Socket.IO's own session ids. */
+export function newSessionId(): string {
+  return randomBytes(15).toString('base64url');
+}
+
+export class RelayAdapter extends Adapter {
+  /** The namespace marks the socket as recovered. The middleware decides whether that stays. */
+  override async restoreSession(pid: string, _position: string): Promise<Session> {
+    return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets: [] };
+  }
+}

@@ -9,7 +9,8 @@ import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
 import { runUninstall, type UninstallWish } from './commands/uninstall.ts';
-import { packageRoot, readSettings, type Settings, variablesAsText, version } from './config.ts';
+import { settingsAsText } from './config/print.ts';
+import { readSettings, type Settings } from './config/settings.ts';
 import { createPool, waitForDatabase } from './db/connect.ts';
 import { requireInstalled } from './db/installed.ts';
 import { migrate, SQL_OF } from './db/migrate.ts';
@@ -18,13 +19,14 @@ import { printSql } from './db/print-sql.ts';
 import { traceEvent } from './delivery/recent-emits.ts';
 import { describe, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
+import { packageRoot, version } from './package.ts';
 import { isWorker, startProcesses } from './server/processes.ts';
 import { startRelay } from './server/relay.ts';
 
 const program = new Command('recado')
   .description('Realtime relay from Postgres commits to Socket.IO rooms.')
   .version(version)
-  .addHelpText('after', () => `\nSettings, from the environment:\n\n${variablesAsText()}`);
+  .addHelpText('after', () => `\nSettings, from the environment:\n\n${settingsAsText()}`);
 
 program
   .command('start')
@@ -141,8 +143,8 @@ program
   .option('--subject <id>', 'the user, as the sub claim')
   .action(async (options: { account: string; expires: string; subject?: string }) => {
     const { settings } = begin('token');
-    const { key, accountClaim: claim, issuer, audience } = await findSecret(settings);
-    if (key.kind !== 'secret') {
+    const { secret, accountClaim: claim, issuer, audience } = await findSecret(settings);
+    if (secret === null) {
       throw new RecadoError(
         'no_secret_to_sign_with',
         'Tokens are verified with JWT_JWKS_URL, whose private key is elsewhere: take one from the token issuer.',
@@ -151,7 +153,7 @@ program
     const { account: accountId, subject } = options;
     const expiresIn = parseDuration(options.expires);
     const who = { accountId, ...(subject !== undefined && { subject }) };
-    print(await mintToken({ secret: key.secret, ...who, expiresIn, claim, issuer, audience }));
+    print(await mintToken({ secret, ...who, expiresIn, claim, issuer, audience }));
   });
 
 program
@@ -256,10 +258,11 @@ async function openDatabase(settings: Settings, log: Log, name: string, needs: N
 
 /** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
 function begin(role: string): { settings: Settings; log: Log } {
-  const settings = readSettings(process.env, process.stdout.isTTY === true, role);
+  const settings = readSettings(process.env, role);
   const quiet = ['sql', 'trace', 'contract', 'token', 'tail', 'migrate', 'uninstall'].includes(role);
   const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;
-  const log = createLog(level, settings.log.pretty);
+  const { format } = settings.log;
+  const log = createLog(level, format === 'auto' ? process.stdout.isTTY === true : format === 'pretty');
   log.say('process_starting', { role, version });
   return { settings, log };
 }

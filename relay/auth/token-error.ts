@@ -1,7 +1,8 @@
 // Why a token is refused, and whether the same token could ever be accepted: a stock client does not come back after
 // connect_error, so a passing fault must not be answered with one.
 import { decodeProtectedHeader, errors } from 'jose';
-import type { JwtSettings } from '../config.ts';
+
+import type { Settings } from '../config/settings.ts';
 import { describe, RecadoError } from '../errors.ts';
 
 /** The last instant a Date can hold, in seconds since 1970. */
@@ -36,13 +37,10 @@ export class TokenError extends RecadoError {
   }
 }
 
-/** What the sentences name of the settings. */
-type RefusalSettings = Pick<JwtSettings, 'algorithms' | 'issuer' | 'audience'> & {
-  readonly key: { readonly kind: string };
-};
+type JwtSettings = Settings['jwt'];
 
 /** What jose (or the machine beneath) threw, as a TokenError. */
-export function refusal(error: unknown, token: string, jwt: RefusalSettings): unknown {
+export function refusal(error: unknown, token: string, jwt: JwtSettings): unknown {
   if (error instanceof TokenError) return error;
   if (error instanceof errors.JWTExpired) {
     return new TokenError(
@@ -67,7 +65,7 @@ export function refusal(error: unknown, token: string, jwt: RefusalSettings): un
   if (isMalformed(error)) {
     return new TokenError('token_malformed', `The token is not a signed JWT: ${describe(error)}.`);
   }
-  return jwt.key.kind === 'jwks' ? unusableKey(error) : error;
+  return jwt.keySetUrl === null ? error : unusableKey(error);
 }
 
 function isMalformed(error: unknown): boolean {
@@ -87,7 +85,7 @@ function unusableKey(error: unknown): TokenError {
   );
 }
 
-function claimRefusal(error: errors.JWTClaimValidationFailed, jwt: RefusalSettings): TokenError {
+function claimRefusal(error: errors.JWTClaimValidationFailed, jwt: JwtSettings): TokenError {
   const { claim, payload } = error;
   const received = error.reason === 'missing' ? 'missing' : quote(payload[claim]);
   if (claim === 'iss') {

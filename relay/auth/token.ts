@@ -1,7 +1,8 @@
 // Bearer token → who it is and until when.
 import type { IncomingHttpHeaders } from 'node:http';
 import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
-import type { JwtKey, JwtSettings } from '../config.ts';
+
+import type { Settings } from '../config/settings.ts';
 import { type KeySetOptions, verifyByKeySet } from './jwks.ts';
 import { kindOf, MAX_NUMERIC_DATE, refusal, TokenError } from './token-error.ts';
 
@@ -33,10 +34,7 @@ export interface Verifier {
   verify(token: string): Promise<Identity>;
 }
 
-/** JwtSettings once a generated secret has become a secret. */
-export type VerifierSettings = Omit<JwtSettings, 'key'> & {
-  readonly key: Exclude<JwtKey, { kind: 'generated' }>;
-};
+type JwtSettings = Settings['jwt'];
 
 export interface VerifierOptions extends KeySetOptions {
   /** Wall clock, milliseconds since 1970; for tests. */
@@ -47,10 +45,9 @@ export interface VerifierOptions extends KeySetOptions {
  * A verifier for the settings' one secret or one key set. The key set is fetched at the first verification.
  * Nothing to close: it holds neither timers nor connections of its own.
  */
-export function createVerifier(jwt: VerifierSettings, options: VerifierOptions = {}): Verifier {
+export function createVerifier(jwt: JwtSettings, options: VerifierOptions = {}): Verifier {
   const { now = Date.now } = options;
-  const payloadOf =
-    jwt.key.kind === 'secret' ? verifyBySecret(jwt.key.secret) : verifyByKeySet(jwt.key.url, options);
+  const payloadOf = jwt.keySetUrl === null ? verifyBySecret(jwt) : verifyByKeySet(jwt.keySetUrl, options);
   return {
     async verify(token) {
       if (token.length > MAX_TOKEN_LENGTH) {
@@ -69,7 +66,7 @@ export function createVerifier(jwt: VerifierSettings, options: VerifierOptions =
   };
 }
 
-function verifyOptions(jwt: VerifierSettings, now: number): JWTVerifyOptions {
+function verifyOptions(jwt: JwtSettings, now: number): JWTVerifyOptions {
   return {
     algorithms: [...jwt.algorithms],
     requiredClaims: ['exp'],
@@ -80,12 +77,16 @@ function verifyOptions(jwt: VerifierSettings, now: number): JWTVerifyOptions {
   };
 }
 
-function verifyBySecret(secret: string): (token: string, options: JWTVerifyOptions) => Promise<JWTPayload> {
+function verifyBySecret({
+  secret,
+}: JwtSettings): (token: string, options: JWTVerifyOptions) => Promise<JWTPayload> {
+  // The demo has made one by now.
+  if (secret === null) throw new TypeError('a verifier needs a secret or a key set');
   const bytes = new TextEncoder().encode(secret);
   return async (token, options) => (await jwtVerify(token, bytes, options)).payload;
 }
 
-function identityOf(payload: JWTPayload, jwt: VerifierSettings): Identity {
+function identityOf(payload: JWTPayload, jwt: JwtSettings): Identity {
   const { exp, iat, sub, jti } = payload;
   if (exp === undefined || exp + jwt.clockTolerance > MAX_NUMERIC_DATE) {
     throw new TokenError('token_claim', `The token's exp is ${exp}, but seconds since 1970 are expected.`);

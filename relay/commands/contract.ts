@@ -1,13 +1,13 @@
 // recado contract: the contract of the database, in the form somebody needs it.
 import { readFile } from 'node:fs/promises';
 import type pg from 'pg';
-import { version } from '../config.ts';
 import { toAsyncApi } from '../contract/asyncapi.ts';
 import { breaksOf, parseContract } from '../contract/diff.ts';
 import { toMarkdown } from '../contract/markdown.ts';
 import { type ContractEvent, readContract } from '../contract/read.ts';
 import { toTypeScript } from '../contract/typescript.ts';
 import { RecadoError } from '../errors.ts';
+import { version } from '../package.ts';
 import { renderTable } from './sql.ts';
 
 type Render = (contract: readonly ContractEvent[], roomPrefix: string) => string;

@@ -4,14 +4,14 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
-import type { VerifierSettings } from '../auth/token.ts';
-import { commandLine, packageRoot, type Settings } from '../config.ts';
+import type { Settings } from '../config/settings.ts';
 import { RecadoError } from '../errors.ts';
+import { commandLine, packageRoot } from '../package.ts';
 
 /** DATABASE_URL, or the embedded Postgres of a `recado start` that runs. @throws RecadoError `database_not_running` */
 export async function findDatabase(settings: Settings): Promise<string> {
   const { database } = settings;
-  if (database.kind === 'url') return database.url;
+  if (database.url !== null) return database.url;
   const url = await readIfThere(addressFile(database.dataDir));
   if (url !== null) return url;
   throw new RecadoError(
@@ -27,18 +27,16 @@ export async function announceDatabase(dataDir: string, url: string): Promise<()
   return () => rm(addressFile(dataDir), { force: true });
 }
 
-/** The settings of the verifier; a generated secret is made once and kept in DATA_DIR. */
-export async function findSecret({ jwt, database }: Settings): Promise<VerifierSettings> {
-  const { key } = jwt;
-  if (key.kind !== 'generated') return { ...jwt, key };
-  const dataDir = database.kind === 'embedded' ? database.dataDir : '.';
+/** The settings of tokens; where they name no key, a secret is made once and kept in DATA_DIR. */
+export async function findSecret({ jwt, database: { dataDir } }: Settings): Promise<Settings['jwt']> {
+  if (jwt.secret !== null || jwt.keySetUrl !== null) return jwt;
   const file = join(dataDir, 'jwt-secret');
   const known = await readIfThere(file);
-  if (known !== null) return { ...jwt, key: { kind: 'secret', secret: known } };
+  if (known !== null) return { ...jwt, secret: known };
   const secret = randomBytes(32).toString('base64url');
   await mkdir(dataDir, { recursive: true });
   await writeFile(file, secret, { mode: 0o600, flag: 'wx' });
-  return { ...jwt, key: { kind: 'secret', secret } };
+  return { ...jwt, secret };
 }
 
 /** The two sample clinics, into tables that are still empty. */

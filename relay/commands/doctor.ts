@@ -1,9 +1,10 @@
 // recado doctor: looks at everything a relay needs, and says what to do.
 import pg from 'pg';
-import { commandLine, readSettings, type Settings } from '../config.ts';
+import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
 import { describe } from '../errors.ts';
 import { createLog } from '../log.ts';
+import { commandLine } from '../package.ts';
 import { findDatabase, findSecret } from './demo.ts';
 
 export interface Finding {
@@ -237,13 +238,13 @@ async function captureRights({ session }: Context): Promise<Finding[]> {
 }
 
 async function checkKeys(settings: Settings): Promise<Finding> {
-  const { key } = settings.jwt;
-  if (key.kind !== 'jwks') {
+  const { keySetUrl } = settings.jwt;
+  if (keySetUrl === null) {
     await findSecret(settings);
     return ok('tokens', 'are verified with a shared secret');
   }
   try {
-    const response = await fetch(key.url, { signal: AbortSignal.timeout(5_000) });
+    const response = await fetch(keySetUrl, { signal: AbortSignal.timeout(5_000) });
     const body: unknown = await response.json();
     const keys = typeof body === 'object' && body !== null && 'keys' in body ? body.keys : null;
     if (response.ok && Array.isArray(keys) && keys.length > 0) {

@@ -1,8 +1,7 @@
 // recado start: a database, its migrations, sample clinics and a relay, in one process.
 
 import { mintToken } from '../auth/sign.ts';
-import type { VerifierSettings } from '../auth/token.ts';
-import { commandLine, type Settings } from '../config.ts';
+import type { Settings } from '../config/settings.ts';
 import { createPool, waitForDatabase } from '../db/connect.ts';
 import { startEmbedded } from '../db/embedded.ts';
 import { migrate } from '../db/migrate.ts';
@@ -11,6 +10,7 @@ import { RecadoError } from '../errors.ts';
 import { isWhatsAppInstalled } from '../evolution/overview.ts';
 import { startEvolutionWorker } from '../evolution/worker.ts';
 import type { Log } from '../log.ts';
+import { commandLine } from '../package.ts';
 import { startRelay } from '../server/relay.ts';
 import { addSamples, announceDatabase, findSecret } from './demo.ts';
 
@@ -33,7 +33,7 @@ export async function start(
     const databaseUrl = await findOrStartDatabase(settings, log, closers);
     await waitForDatabase({ url: databaseUrl, name: 'recado', log });
     await refusePooler({ url: databaseUrl, name: 'recado' });
-    const embedded = settings.database.kind === 'embedded';
+    const embedded = settings.database.url === null;
     // The demo is a clinic with WhatsApp. A database of somebody's own gets what is asked for with recado migrate.
     await migrate({ databaseUrl, log, packs: embedded ? ['clinic', 'whatsapp'] : [] });
     if (embedded) {
@@ -92,20 +92,20 @@ async function findOrStartDatabase(
   log: Log,
   closers: (() => Promise<void>)[],
 ): Promise<string> {
-  if (database.kind === 'url') return database.url;
+  if (database.url !== null) return database.url;
   const postgres = await startEmbedded({ dataDir: database.dataDir, port: database.port, log });
   closers.push(() => postgres.stop());
   closers.push(await announceDatabase(database.dataDir, postgres.url));
   return postgres.url;
 }
 
-async function welcome(url: string, databaseUrl: string, jwt: VerifierSettings): Promise<string> {
-  const { key, accountClaim: claim, issuer, audience } = jwt;
+async function welcome(url: string, databaseUrl: string, jwt: Settings['jwt']): Promise<string> {
+  const { secret, accountClaim: claim, issuer, audience } = jwt;
   const tokens = [];
   for (const accountId of ['1', '2']) {
-    if (key.kind !== 'secret') break;
+    if (secret === null) break;
     const token = await mintToken({
-      secret: key.secret,
+      secret,
       accountId,
       expiresIn: 3_600,
       claim,

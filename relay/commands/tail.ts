@@ -1,5 +1,7 @@
 // recado tail: the feed, printed. It reads as a relay does and emits to nobody.
-import { MAX_EVENT_BYTES, type Settings } from '../config.ts';
+
+import type { Settings } from '../config/settings.ts';
+import { MAX_EVENT_BYTES } from '../config/table.ts';
 import { createPool, openReader, openSession } from '../db/connect.ts';
 import { type Batch, Feed } from '../feed/feed.ts';
 import { startWakeup } from '../feed/wakeup.ts';

@@ -1,8 +1,9 @@
 // recado uninstall: says what it will remove, and removes it when told to.
-import { commandLine } from '../config.ts';
+
 import { openSession } from '../db/connect.ts';
 import { type Inventory, takeInventory, uninstall } from '../db/uninstall.ts';
 import type { Log } from '../log.ts';
+import { commandLine } from '../package.ts';
 
 export interface UninstallWish {
   /** Absent: only says. */

@@ -10,8 +10,8 @@
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
 import { mintToken } from '../auth/sign.ts';
-import { bearerFrom, type Identity, type VerifierSettings } from '../auth/token.ts';
-import { version } from '../config.ts';
+import { bearerFrom, type Identity } from '../auth/token.ts';
+import type { Settings } from '../config/settings.ts';
 import { toAsyncApi } from '../contract/asyncapi.ts';
 import { type ContractEvent, readContract } from '../contract/read.ts';
 import { toTypeScript } from '../contract/typescript.ts';
@@ -25,6 +25,7 @@ import {
   readJson,
   refuseOthersThanOperators,
 } from '../http/router.ts';
+import { version } from '../package.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';
@@ -34,7 +35,7 @@ export interface ConsoleOptions {
   pool: pg.Pool;
   roomPrefix: string;
   /** How tokens of the sample accounts are signed; null: not a demonstration, nothing writes. */
-  demo: VerifierSettings | null;
+  demo: Settings['jwt'] | null;
 }
 
 const TOKEN_SECONDS = 3_600;
@@ -80,7 +81,7 @@ function withoutSql(event: ContractEvent, roomPrefix: string): ContractEvent {
   return { ...event, room: `${roomPrefix}{account}`, recorded };
 }
 
-function demoRoutes(pool: pg.Pool, jwt: VerifierSettings): Routes {
+function demoRoutes(pool: pg.Pool, jwt: Settings['jwt']): Routes {
   const guarded =
     (route: Route): Route =>
     (request, context) => {
@@ -114,11 +115,11 @@ async function identify({ headers }: IncomingMessage, { subscribers }: Context):
   return subscribers.identify(bearerFrom({ auth: {}, headers }));
 }
 
-async function tokenOf(accountId: string, jwt: VerifierSettings): Promise<string | null> {
-  const { key, accountClaim: claim, issuer, audience } = jwt;
+async function tokenOf(accountId: string, jwt: Settings['jwt']): Promise<string | null> {
+  const { secret, accountClaim: claim, issuer, audience } = jwt;
   // With a key set, tokens come from elsewhere.
-  if (key.kind !== 'secret') return null;
-  return mintToken({ secret: key.secret, accountId, expiresIn: TOKEN_SECONDS, claim, issuer, audience });
+  if (secret === null) return null;
+  return mintToken({ secret, accountId, expiresIn: TOKEN_SECONDS, claim, issuer, audience });
 }
 
 function parseWish(body: unknown): Parameters<typeof act>[2] {

@@ -2,8 +2,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, extname, join } from 'node:path';
-import { packageRoot } from '../config.ts';
 import type { Routes } from '../http/router.ts';
+import { packageRoot } from '../package.ts';
 
 const FOLDER = join(packageRoot, 'relay/console/page');
 const SOCKET_IO = join(

@@ -1,5 +1,5 @@
 // The contract as AsyncAPI 3.0. The application it describes is the relay: it sends, clients receive.
-import { version } from '../config.ts';
+import { version } from '../package.ts';
 import { type ContractEvent, OWN_EVENTS, type OwnEvent } from './read.ts';
 import type { JsonSchema } from './schema.ts';
 

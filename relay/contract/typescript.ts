@@ -1,5 +1,5 @@
 // The contract as TypeScript, for socket.io-client: Socket<ServerToClientEvents, ClientToServerEvents>.
-import { version } from '../config.ts';
+import { version } from '../package.ts';
 import { type ContractEvent, OWN_EVENTS } from './read.ts';
 import {
   type JsonSchema,

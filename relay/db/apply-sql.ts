@@ -10,9 +10,9 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { commandLine } from '../config.ts';
 import { describe, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { commandLine } from '../package.ts';
 
 export interface Patience {
   log: Log;

@@ -1,6 +1,7 @@
 // Whether Recado is in a database, for the commands that need it.
-import { commandLine } from '../config.ts';
+
 import { RecadoError } from '../errors.ts';
+import { commandLine } from '../package.ts';
 import { type ConnectOptions, openSession } from './connect.ts';
 
 /** @throws RecadoError `not_migrated`, `rows_missing` */

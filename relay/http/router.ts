@@ -5,7 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo, Server } from 'node:net';
 import type pg from 'pg';
 import { TokenError } from '../auth/token-error.ts';
-import type { Settings } from '../config.ts';
+import type { Settings } from '../config/settings.ts';
 import type { Trace } from '../delivery/recent-emits.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { describe, RecadoError } from '../errors.ts';

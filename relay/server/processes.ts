@@ -6,7 +6,7 @@ import type { Server as HttpServer } from 'node:http';
 import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
-import type { Settings } from '../config.ts';
+import type { Settings } from '../config/settings.ts';
 import { type AllProcesses, type Listening, listen, type WorkerState } from '../http/router.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';

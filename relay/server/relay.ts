@@ -1,8 +1,9 @@
 // One relay process: its parts put together, and taken apart in order.
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createVerifier, type VerifierSettings } from '../auth/token.ts';
-import { MAX_EVENT_BYTES, type Settings } from '../config.ts';
+import { createVerifier } from '../auth/token.ts';
+import type { Settings } from '../config/settings.ts';
+import { MAX_EVENT_BYTES } from '../config/table.ts';
 import { consoleRoutes } from '../console/console.ts';
 import {
   createPool,
@@ -35,7 +36,7 @@ import { isWorker, joinAsWorker } from './processes.ts';
 export interface RelayOptions {
   /** A direct connection, not a transaction pooler. */
   databaseUrl: string;
-  jwt: VerifierSettings;
+  jwt: Settings['jwt'];
   settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay'>;
   /** The sample clinics are there: the console hands out their tokens and writes to them. */
   demo?: boolean;

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot, variablesAsMarkdown } from '../config.ts';
+import { settingsAsMarkdown } from '../config/print.ts';
+import { packageRoot } from '../package.ts';
 
 const pages = [
   'README.md',
@@ -15,7 +16,7 @@ const pages = [
 const read = (page: string) => readFileSync(join(packageRoot, page), 'utf8');
 
 test('the README shows the settings as they are', () => {
-  expect(read('README.md')).toContain(variablesAsMarkdown().trim());
+  expect(read('README.md')).toContain(settingsAsMarkdown().trim());
 });
 
 test.each(pages)('%s links to what exists', (page) => {

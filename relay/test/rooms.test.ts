@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packageRoot } from '../config.ts';
+import { packageRoot } from '../package.ts';
 
 /** Lints a file that is there only for the moment. */
 async function lint(room: string, text: string): Promise<{ red: boolean; output: string }> {

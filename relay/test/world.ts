@@ -5,7 +5,7 @@ import { type AddressInfo, createServer, type Socket as NetworkSocket } from 'no
 import pg from 'pg';
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
 import { type MintOptions, mintToken } from '../auth/sign.ts';
-import { readSettings } from '../config.ts';
+import { readSettings } from '../config/settings.ts';
 import { createLog } from '../log.ts';
 import { type Relay, startRelay } from '../server/relay.ts';
 import type { Link } from './faults/links.ts';
@@ -94,10 +94,7 @@ export async function startNode(databaseUrl: string, env: Record<string, string>
     SAFETY_READ_MS: '200',
   };
   const settings = readSettings({ ...defaults, ...keyed, ...env });
-  const { jwt } = settings;
-  const { key } = jwt;
-  if (key.kind === 'generated') throw new Error('the test gives a key');
-  return startRelay({ databaseUrl, jwt: { ...jwt, key }, settings, log: silent });
+  return startRelay({ databaseUrl, jwt: settings.jwt, settings, log: silent });
 }
 
 /** One of the relay's counters, summed over its labels or of one. */

@@ -3,10 +3,10 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { packageRoot } from '../../relay/config.ts';
 import { startEmbedded } from '../../relay/db/embedded.ts';
 import { migrate } from '../../relay/db/migrate.ts';
 import { createLog } from '../../relay/log.ts';
+import { packageRoot } from '../../relay/package.ts';
 import { ACCOUNTS, DOCTORS, type Peer, publishBusy } from './peers.ts';
 
 export interface Cluster {

@@ -10,10 +10,10 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { io, type Socket } from 'socket.io-client';
 import { mintToken } from '../../relay/auth/sign.ts';
-import { packageRoot } from '../../relay/config.ts';
 import { startEmbedded } from '../../relay/db/embedded.ts';
 import { migrate } from '../../relay/db/migrate.ts';
 import { createLog } from '../../relay/log.ts';
+import { packageRoot } from '../../relay/package.ts';
 
 const EVENTS = Number(process.argv[2] ?? 1_000_000);
 const ACCOUNTS = 100;

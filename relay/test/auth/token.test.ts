@@ -11,20 +11,18 @@ import {
   SignJWT,
 } from 'jose';
 import { mintToken, parseDuration } from '../../auth/sign.ts';
-import { bearerFrom, createVerifier, type VerifierOptions, type VerifierSettings } from '../../auth/token.ts';
+import { bearerFrom, createVerifier, type VerifierOptions } from '../../auth/token.ts';
 import { TokenError } from '../../auth/token-error.ts';
-import { readSettings } from '../../config.ts';
+import { readSettings, type Settings } from '../../config/settings.ts';
 
 const SECRET = 'a secret for tests that has more than thirty-two bytes';
 const NOW = Date.UTC(2026, 0, 15, 12);
 const SECONDS = NOW / 1000;
 
-/** Settings as config.ts makes them, so that its defaults are what is tested. */
-function settings(env: Record<string, string>, jwksUrl?: string): VerifierSettings {
+/** Settings as the environment makes them, so that its defaults are what is tested. */
+function settings(env: Record<string, string>, jwksUrl?: string): Settings['jwt'] {
   const keyed = jwksUrl === undefined ? { JWT_SECRET: SECRET } : { JWT_JWKS_URL: jwksUrl };
-  const { jwt } = readSettings({ ...keyed, ...env });
-  if (jwt.key.kind === 'generated') throw new Error('the test gives a key');
-  return { ...jwt, key: jwt.key };
+  return readSettings({ ...keyed, ...env }).jwt;
 }
 
 /** A verifier with a shared secret, whose clock stands at NOW. */

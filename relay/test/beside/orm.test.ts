@@ -6,7 +6,7 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { recado } from '../commands/recado.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 import { Client, startNode, token } from '../world.ts';

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import type { Relay } from '../../server/relay.ts';
 import { type Database, freshDatabase, SECRET, startNode, token } from '../world.ts';
 

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { minify } from '@swc/core';
-import { packageRoot } from '../../config.ts';
 import { toTypeScript } from '../../contract/typescript.ts';
+import { packageRoot } from '../../package.ts';
 
 const run = promisify(execFile);
 const tsc = join(packageRoot, 'node_modules/typescript/bin/tsc');

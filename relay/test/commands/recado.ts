@@ -1,7 +1,7 @@
 // The command line as a person runs it: another process, with an environment of its own.
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 
 export interface Ran {
   readonly code: number;

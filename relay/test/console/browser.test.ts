@@ -12,8 +12,8 @@ import { createInterface } from 'node:readline';
 import axe, { type AxeResults } from 'axe-core';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { mintToken } from '../../auth/sign.ts';
-import { packageRoot } from '../../config.ts';
 import { startWhatsAppDemo } from '../../evolution/demo/whatsapp.ts';
+import { packageRoot } from '../../package.ts';
 import { type Database, openDatabase } from '../world.ts';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Ajv } from 'ajv';
 import { printContract } from '../../commands/contract.ts';
-import { packageRoot } from '../../config.ts';
 import { breaksOf, parseContract } from '../../contract/diff.ts';
 import { readContract } from '../../contract/read.ts';
+import { packageRoot } from '../../package.ts';
 import { type Clinic, openClinic, setStatus, softDelete } from '../clinic.ts';
 
 let clinic: Clinic;

@@ -1,8 +1,8 @@
 // Databases of other encodings than UTF-8: our SQL is ASCII, and no byte of somebody's row ends the reading of others.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packageRoot } from '../../config.ts';
 import { migrate } from '../../db/migrate.ts';
+import { packageRoot } from '../../package.ts';
 import type { Relay } from '../../server/relay.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase } from '../postgres.ts';

@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { transformSync } from '@swc/core';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { type Clinic, openClinic } from '../clinic.ts';
 import { deadPort, SECRET, token, until } from '../world.ts';
 import { type Balancer, readFile, startBalancer } from './compose.ts';

@@ -6,7 +6,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { deadPort, until } from '../world.ts';
 
 export interface Service {

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Ajv } from 'ajv';
 import { parse } from 'yaml';
-import { packageRoot, readSettings, variablesAsText } from '../../config.ts';
+import { settingsAsText } from '../../config/print.ts';
+import { readSettings } from '../../config/settings.ts';
 import { createMetrics } from '../../metrics.ts';
+import { packageRoot } from '../../package.ts';
 import { readCompose, readFile } from './compose.ts';
 
 describe('docker-compose.yml', () => {
@@ -28,7 +30,7 @@ describe('docker-compose.yml', () => {
   });
 
   test('sets only variables that there are', () => {
-    const known = variablesAsText();
+    const known = settingsAsText();
     const ours = ['relay-1', 'relay-2', 'migrate', 'evolution-worker'];
     for (const name of ours) {
       const variables = Object.keys(services[name]?.environment ?? {});

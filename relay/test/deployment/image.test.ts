@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { parse } from 'yaml';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { withDatabase } from '../postgres.ts';
 import { Client, type Database, deadPort, openDatabase, SECRET, token, until } from '../world.ts';
 import { type Balancer, commandOf, readCompose, readFile, startBalancer } from './compose.ts';

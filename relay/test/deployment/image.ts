@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 
 const run = promisify(execFile);
 const BUILDAH = '/usr/bin/buildah';

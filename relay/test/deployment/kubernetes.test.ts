@@ -11,7 +11,8 @@ import { Ingress } from 'kubernetes-models/networking.k8s.io/v1';
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1';
 import { Service } from 'kubernetes-models/v1';
 import { parseAllDocuments } from 'yaml';
-import { packageRoot, variablesAsText } from '../../config.ts';
+import { settingsAsText } from '../../config/print.ts';
+import { packageRoot } from '../../package.ts';
 import { readFile } from './compose.ts';
 
 type Manifest = IDeployment | IJob;
@@ -60,7 +61,7 @@ test('are what Kubernetes allows', async () => {
 });
 
 test('set only variables that there are, and no secret', () => {
-  const known = variablesAsText();
+  const known = settingsAsText();
   for (const { env = [] } of workloads.flatMap((workload) => podOf(workload).containers)) {
     for (const { name, value } of env) {
       expect(known).toContain(name);

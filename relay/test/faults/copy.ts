@@ -2,7 +2,7 @@
 // put into it (mutations.ts).
 import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 
 /** A text of a built file, or of one in sql/, and what stands there instead. */
 export interface Edit {

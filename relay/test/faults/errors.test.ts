@@ -1,7 +1,7 @@
 // The planted errors are edits of built files, and of SQL: code that changes must take them along.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { ERRORS } from './errors.ts';
 
 test.each(ERRORS.map((error) => [error.name, error] as const))(

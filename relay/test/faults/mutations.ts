@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { ERRORS, errorNamed, type PlantedError } from './errors.ts';
 
 const { values: options } = parseArgs({

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import type { EventKey } from './ledger.ts';
 import { type Figures, type Kind, Page, type Viewing } from './page.ts';
 

@@ -3,12 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { packageRoot } from '../../config.ts';
 import { createPool, openSession } from '../../db/connect.ts';
 import { Gate } from '../../feed/notify-gate.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
 import { parseSnapshot } from '../../outbox/position.ts';
+import { packageRoot } from '../../package.ts';
 import type { Relay } from '../../server/relay.ts';
 import { Client, type Database, freshDatabase, SECRET, startNode, token, until } from '../world.ts';
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { parseAllDocuments } from 'yaml';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { openClinic } from '../clinic.ts';
 import { SECRET } from '../world.ts';
 import { type Snippet, snippetsOf } from './snippets.ts';

@@ -3,7 +3,7 @@
 //   <!-- not run: why --> what cannot be run here
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 
 export interface Snippet {
   readonly page: string;

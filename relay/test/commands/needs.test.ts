@@ -1,7 +1,7 @@
 // What each command asks for, how long it waits, and which command it names next.
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
-import { readSettings } from '../../config.ts';
+import { readSettings } from '../../config/settings.ts';
 import { waitForDatabase } from '../../db/connect.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
@@ -22,24 +22,19 @@ describe('settings', () => {
     '%s needs no secret, and no right value of what it does not use',
     (command) => {
       const DATABASE_URL = 'postgres://app@db/app';
-      expect(readSettings({ DATABASE_URL }, false, command).database).toEqual({
-        kind: 'url',
-        url: DATABASE_URL,
-      });
-      expect(readSettings({ DATABASE_URL, ...wrong }, false, command).http.port).toBe(3000);
+      expect(readSettings({ DATABASE_URL }, command).database.url).toBe(DATABASE_URL);
+      expect(readSettings({ DATABASE_URL, ...wrong }, command).http.port).toBe(3000);
     },
   );
 
   test.each(['relay', 'start', 'token'])('%s needs the secret', (command) => {
-    expect(() => readSettings({ DATABASE_URL: 'postgres://app@db/app' }, false, command)).toThrow(
-      'JWT_SECRET',
-    );
+    expect(() => readSettings({ DATABASE_URL: 'postgres://app@db/app' }, command)).toThrow('JWT_SECRET');
   });
 
   test('what a command uses must be right', () => {
-    expect(() => readSettings({ DATABASE_URL: 'nonsense' }, false, 'migrate')).toThrow('DATABASE_URL');
-    expect(() => readSettings({ PACE_MS: 'often' }, false, 'tail')).toThrow('PACE_MS');
-    expect(() => readSettings({ ROOM_PREFIX: 'a b' }, false, 'contract')).toThrow('ROOM_PREFIX');
+    expect(() => readSettings({ DATABASE_URL: 'nonsense' }, 'migrate')).toThrow('DATABASE_URL');
+    expect(() => readSettings({ PACE_MS: 'often' }, 'tail')).toThrow('PACE_MS');
+    expect(() => readSettings({ ROOM_PREFIX: 'a b' }, 'contract')).toThrow('ROOM_PREFIX');
   });
 });
 

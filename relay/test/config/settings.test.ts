@@ -1,15 +1,10 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
-import {
-  type Environment,
-  MAX_EVENT_BYTES,
-  packageRoot,
-  readSettings,
-  variablesAsMarkdown,
-  variablesAsText,
-  version,
-} from '../config.ts';
-import { RecadoError } from '../errors.ts';
+import { settingsAsMarkdown, settingsAsText } from '../../config/print.ts';
+import { type Environment, readSettings } from '../../config/settings.ts';
+import { MAX_EVENT_BYTES } from '../../config/table.ts';
+import { RecadoError } from '../../errors.ts';
+import { packageRoot, version } from '../../package.ts';
 
 const SECRET = 'a secret for tests that has more than thirty-two bytes';
 const URL_WITH_PASSWORD = 'postgres://app:hunter2@db.example:5432/clinic';
@@ -28,9 +23,9 @@ function problemsOf(env: Environment): string[] {
 
 describe('the settings of an empty environment', () => {
   test('are those of a demo on this machine', () => {
-    const settings = readSettings({}, false);
+    const settings = readSettings({});
     expect(settings).toEqual({
-      database: { kind: 'embedded', dataDir: join(process.cwd(), '.data'), port: 54320 },
+      database: { url: null, dataDir: join(process.cwd(), '.data'), port: 54320 },
       http: {
         host: '127.0.0.1',
         port: 3000,
@@ -42,7 +37,8 @@ describe('the settings of an empty environment', () => {
         operatorToken: null,
       },
       jwt: {
-        key: { kind: 'generated' },
+        secret: null,
+        keySetUrl: null,
         issuer: null,
         audience: [],
         accountClaim: 'accountId',
@@ -50,7 +46,7 @@ describe('the settings of an empty environment', () => {
         algorithms: ['HS256'],
       },
       roomPrefix: 'orders.account.',
-      log: { level: 'info', pretty: false },
+      log: { level: 'info', format: 'auto' },
       relay: {
         processes: 1,
         windowBytes: 64 * 1024 * 1024,
@@ -65,16 +61,22 @@ describe('the settings of an empty environment', () => {
   });
 
   test('are those of variables that are empty or blank, as Compose files pass them', () => {
-    const names = [...variablesAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
+    const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
     for (const blank of ['', '  ']) {
       const env = Object.fromEntries(names.map((name) => [name, blank]));
-      expect(readSettings(env, false)).toEqual(readSettings({}, false));
+      expect(readSettings(env)).toEqual(readSettings({}));
     }
   });
 
   test('cannot be changed, all the way down', () => {
     const settings = readSettings({});
-    for (const part of [settings, settings.http, settings.http.corsOrigin, settings.jwt, settings.jwt.key]) {
+    for (const part of [
+      settings,
+      settings.http,
+      settings.http.corsOrigin,
+      settings.jwt,
+      settings.jwt.audience,
+    ]) {
       expect(Object.isFrozen(part)).toBe(true);
     }
     expect(Object.isFrozen(readSettings({ JWT_AUDIENCE: 'a' }).jwt.audience)).toBe(true);
@@ -83,17 +85,17 @@ describe('the settings of an empty environment', () => {
 
 describe('each variable', () => {
   test.each<[Environment, object]>([
-    [PRODUCTION, { database: { kind: 'url', url: URL_WITH_PASSWORD }, http: { host: '0.0.0.0' } }],
+    [PRODUCTION, { database: { url: URL_WITH_PASSWORD }, http: { host: '0.0.0.0' } }],
     [{ ...PRODUCTION, HOST: '::1' }, { http: { host: '::1' } }],
     [{ HOST: 'relay.internal' }, { http: { host: 'relay.internal' } }],
     [{ DATA_DIR: '/var/lib/recado' }, { database: { dataDir: '/var/lib/recado' } }],
     [{ EMBEDDED_PORT: '5555' }, { database: { port: 5555 } }],
     [{ PORT: '0' }, { http: { port: 0 } }],
     [{ PORT: ' 8080 ' }, { http: { port: 8080 } }],
-    [{ JWT_SECRET: ` ${SECRET}` }, { jwt: { key: { kind: 'secret', secret: ` ${SECRET}` } } }],
-    [{ JWT_SECRET: 'é'.repeat(16) }, { jwt: { key: { secret: 'é'.repeat(16) } } }],
+    [{ JWT_SECRET: ` ${SECRET}` }, { jwt: { secret: ` ${SECRET}` } }],
+    [{ JWT_SECRET: 'é'.repeat(16) }, { jwt: { secret: 'é'.repeat(16) } }],
     [{ JWT_SECRET: SECRET, JWT_ALGORITHMS: 'HS256' }, { jwt: { algorithms: ['HS256'] } }],
-    [{ JWT_JWKS_URL: 'https://i.example/k' }, { jwt: { key: { kind: 'jwks', url: 'https://i.example/k' } } }],
+    [{ JWT_JWKS_URL: 'https://i.example/k' }, { jwt: { keySetUrl: 'https://i.example/k' } }],
     [
       { JWT_JWKS_URL: 'http://k:80/k', JWT_ALGORITHMS: 'ES256, RS256' },
       { jwt: { algorithms: ['ES256', 'RS256'] } },
@@ -110,7 +112,7 @@ describe('each variable', () => {
     [{ OPERATOR_TOKEN: SECRET }, { http: { operatorToken: SECRET } }],
     [{ ROOM_PREFIX: 'account:' }, { roomPrefix: 'account:' }],
     [{ LOG_LEVEL: 'DEBUG' }, { log: { level: 'debug' } }],
-    [{ LOG_FORMAT: 'pretty' }, { log: { pretty: true } }],
+    [{ LOG_FORMAT: 'pretty' }, { log: { format: 'pretty' } }],
     [{ RELAY_PROCESSES: '4' }, { relay: { processes: 4 } }],
     [{ WINDOW_BYTES: '1gib' }, { relay: { windowBytes: 1024 ** 3 } }],
     [{ WINDOW_BYTES: '2000000' }, { relay: { windowBytes: 2_000_000 } }],
@@ -122,12 +124,6 @@ describe('each variable', () => {
     [{ EVOLUTION_WORKER: 'Off' }, { evolution: { worker: 'off' } }],
   ])('%j', (env, expected) => {
     expect(readSettings(env)).toMatchObject(expected);
-  });
-
-  test('LOG_FORMAT follows the terminal, unless it says json', () => {
-    expect(readSettings({}, true).log.pretty).toBe(true);
-    expect(readSettings({}, false).log.pretty).toBe(false);
-    expect(readSettings({ LOG_FORMAT: 'json' }, true).log.pretty).toBe(false);
   });
 
   test.each([
@@ -187,7 +183,7 @@ describe('DATABASE_URL', () => {
     'postgres://app:x@[::1]:5432/clinic',
     'postgres://db/clinic?pgbouncer=false',
   ])('may be %s', (url) => {
-    expect(readSettings({ ...PRODUCTION, DATABASE_URL: url }).database).toEqual({ kind: 'url', url });
+    expect(readSettings({ ...PRODUCTION, DATABASE_URL: url }).database.url).toBe(url);
   });
 
   test.each([
@@ -225,8 +221,8 @@ describe('how tokens are verified', () => {
   });
 
   test('may be said without a database', () => {
-    expect(readSettings({ JWT_SECRET: SECRET }).jwt.key.kind).toBe('secret');
-    expect(readSettings({ JWT_JWKS_URL: JWKS }).jwt.key.kind).toBe('jwks');
+    expect(readSettings({ JWT_SECRET: SECRET }).jwt.secret).toBe(SECRET);
+    expect(readSettings({ JWT_JWKS_URL: JWKS }).jwt.keySetUrl).toBe(JWKS);
   });
 
   test('with a key set admits no algorithm that takes a secret', () => {
@@ -270,22 +266,22 @@ describe('how tokens are verified', () => {
 });
 
 describe('the printed table', () => {
-  const names = [...variablesAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
+  const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
     expect(names).toHaveLength(28);
-    for (const name of names) expect(variablesAsText()).toContain(`  ${name}  (`);
-    expect(variablesAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
-    expect(variablesAsMarkdown().split('\n')).toHaveLength(names.length + 2);
+    for (const name of names) expect(settingsAsText()).toContain(`  ${name}  (`);
+    expect(settingsAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
+    expect(settingsAsMarkdown().split('\n')).toHaveLength(names.length + 2);
   });
 
   test('fits a terminal, and cells hold no bars', () => {
-    for (const line of variablesAsText()
+    for (const line of settingsAsText()
       .split('\n')
       .filter((text) => text.startsWith('      '))) {
       expect(line.length).toBeLessThanOrEqual(92);
     }
-    for (const row of variablesAsMarkdown().split('\n')) expect(row.split('|')).toHaveLength(5);
+    for (const row of settingsAsMarkdown().split('\n')) expect(row.split('|')).toHaveLength(5);
   });
 });
 

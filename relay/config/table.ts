@@ -1,0 +1,217 @@
+// Every setting, once. The type of the settings is inferred from this table; `recado --help` and the README print it.
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import {
+  choice,
+  GIB,
+  host,
+  jwksUrl,
+  KIB,
+  list,
+  listOf,
+  MIB,
+  onOffAuto,
+  origins,
+  postgresUrl,
+  secret,
+  showSize,
+  size,
+  wholeNumber,
+  word,
+} from './parsers.ts';
+import { setting } from './setting.ts';
+
+/** The largest event, in bytes of its payload's JSON text; a larger one becomes `relay:resync`. */
+export const MAX_EVENT_BYTES = 4 * MIB;
+
+/** Bytes an HMAC secret must have: RFC 7518 §3.2 asks for a key at least as long as the hash, 256 bits. */
+const MIN_SECRET_BYTES = 32;
+
+const ASYMMETRIC_ALGORITHMS = [
+  ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
+  ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
+];
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+export const table = {
+  database: {
+    /** Null: the embedded Postgres. */
+    url: setting('DATABASE_URL', {
+      unset: null,
+      absent: 'embedded Postgres in DATA_DIR',
+      help: 'Address of the Postgres that is watched: postgres://user:password@host:port/database. A direct connection, not a transaction pooler.',
+      schema: postgresUrl,
+      secret: true,
+      remedy: 'Correct it, or leave it unset to run on an embedded Postgres.',
+    }),
+    /** Absolute. */
+    dataDir: setting('DATA_DIR', {
+      default: '.data',
+      help: 'Folder of the embedded Postgres and of the generated token secret; used only without DATABASE_URL.',
+      schema: z.string().transform((text) => resolve(text)),
+    }),
+    port: setting('EMBEDDED_PORT', {
+      default: '54320',
+      help: 'Preferred port of the embedded Postgres; another is taken when it is in use.',
+      schema: wholeNumber(1, 65_535),
+    }),
+  },
+  http: {
+    host: setting('HOST', {
+      default: (isSet) => (isSet('DATABASE_URL') ? '0.0.0.0' : '127.0.0.1'),
+      absent: '127.0.0.1 without DATABASE_URL, else 0.0.0.0',
+      help: 'Address to listen on. The demo, with its generated secret, stays on this machine unless told otherwise.',
+      schema: host,
+    }),
+    port: setting('PORT', {
+      default: '3000',
+      help: 'Port to listen on; 0 lets the system choose.',
+      schema: wholeNumber(0, 65_535),
+    }),
+    corsOrigin: setting('CORS_ORIGIN', {
+      unset: [] as readonly string[],
+      absent: "the relay's own pages only",
+      help: 'Comma-separated origins whose pages may connect, or * for all.',
+      schema: origins,
+    }),
+    connectionsPerAddress: setting('CONNECTIONS_PER_ADDRESS', {
+      default: '1000',
+      help: 'Connections without a verified token that one network address (IPv6: one /64) may hold.',
+      schema: wholeNumber(1, 1_000_000),
+    }),
+    connectionsPerAccount: setting('CONNECTIONS_PER_ACCOUNT', {
+      default: '10000',
+      help: 'Connections with a verified token that one account may hold, per process.',
+      schema: wholeNumber(1, 1_000_000),
+    }),
+    maxConnections: setting('MAX_CONNECTIONS', {
+      default: '50000',
+      help: 'Connections in total, per process. The limit of open files must be higher.',
+      schema: wholeNumber(1, 1_000_000),
+    }),
+    trustedProxies: setting('TRUSTED_PROXIES', {
+      default: '0',
+      help: 'Load balancers in front that append to X-Forwarded-For; 0 believes no such header.',
+      schema: wholeNumber(0, 10),
+    }),
+    operatorToken: setting('OPERATOR_TOKEN', {
+      unset: null,
+      absent: 'operator endpoints answer nobody but, in the demo, this machine',
+      help: 'Bearer token of the operator endpoints (metrics, status, sync, console), at least 16 bytes.',
+      schema: secret(16),
+      secret: true,
+      remedy: 'Make one with "openssl rand -hex 32".',
+    }),
+  },
+  jwt: {
+    secret: setting('JWT_SECRET', {
+      unset: null,
+      absent: 'none',
+      help: `Secret of at least ${MIN_SECRET_BYTES} bytes that signs the bearer tokens (HS256). Either this or JWT_JWKS_URL; without DATABASE_URL and either, one is generated.`,
+      schema: secret(MIN_SECRET_BYTES),
+      secret: true,
+      verbatim: true,
+      remedy: 'Make one with "openssl rand -base64 48" and give it to the token issuer too.',
+    }),
+    keySetUrl: setting('JWT_JWKS_URL', {
+      unset: null,
+      absent: 'none',
+      help: "Address of the token issuer's key set (RS, PS, ES and EdDSA signatures). Use https unless the network between is trusted.",
+      schema: jwksUrl,
+      remedy: 'Set it to an address such as https://issuer.example/.well-known/jwks.json.',
+    }),
+    algorithms: setting('JWT_ALGORITHMS', {
+      default: (isSet) => (isSet('JWT_JWKS_URL') ? ASYMMETRIC_ALGORITHMS.join(',') : 'HS256'),
+      absent: `HS256 with JWT_SECRET, else ${ASYMMETRIC_ALGORITHMS.join(',')}`,
+      help: 'Signature algorithms accepted, comma-separated.',
+      schema: listOf(['HS256', ...ASYMMETRIC_ALGORITHMS]),
+    }),
+    /** `iss` must equal this; null accepts any. */
+    issuer: setting('JWT_ISSUER', {
+      unset: null,
+      absent: 'any',
+      help: "What the token's iss must equal, to the letter.",
+      schema: z.string(),
+    }),
+    /** `aud` must name one of these; empty accepts any. */
+    audience: setting('JWT_AUDIENCE', {
+      unset: [] as readonly string[],
+      absent: 'any',
+      help: "Comma-separated; the token's aud must name one of them.",
+      schema: list,
+    }),
+    accountClaim: setting('JWT_ACCOUNT_CLAIM', {
+      default: 'accountId',
+      help: 'Claim that names the account.',
+      schema: word(256).refine(
+        (name) => !['exp', 'nbf', 'iat'].includes(name),
+        'a claim that is not an instant is expected',
+      ),
+    }),
+    /** Seconds a token stays good after `exp` and is good before `nbf`. */
+    clockTolerance: setting('JWT_CLOCK_TOLERANCE', {
+      default: '5',
+      help: 'Seconds by which the clocks of issuer and relay may differ.',
+      schema: wholeNumber(0, 300),
+    }),
+  },
+  roomPrefix: setting('ROOM_PREFIX', {
+    default: 'orders.account.',
+    help: 'Room of an account: this, followed by the account.',
+    schema: word(128),
+  }),
+  log: {
+    level: setting('LOG_LEVEL', {
+      default: 'info',
+      help: `Lowest level logged: ${LOG_LEVELS.join(', ')}.`,
+      schema: choice(LOG_LEVELS),
+    }),
+    format: setting('LOG_FORMAT', {
+      default: 'auto',
+      help: 'json, pretty, or auto: pretty on a terminal, else json.',
+      schema: choice(['auto', 'json', 'pretty']),
+    }),
+  },
+  relay: {
+    processes: setting('RELAY_PROCESSES', {
+      default: '1',
+      help: 'Relay processes that share the port.',
+      schema: wholeNumber(1, 64),
+    }),
+    /** Whichever of this and the next is reached first. */
+    windowBytes: setting('WINDOW_BYTES', {
+      default: '64MiB',
+      help: 'Memory per process for recent events, from which reconnecting clients are served.',
+      schema: size(MIB, 16 * GIB),
+    }),
+    windowEvents: setting('WINDOW_EVENTS', {
+      default: '100000',
+      help: 'Most events in that memory.',
+      schema: wholeNumber(100, 10_000_000),
+    }),
+    clientBufferBytes: setting('CLIENT_BUFFER_BYTES', {
+      default: '8MiB',
+      help: `Bytes that may wait for one client; past it its transport is closed, and it resumes from its position. More than the largest event, ${showSize(MAX_EVENT_BYTES)}.`,
+      // The envelope (event name, position) must fit beside the largest payload, or that event closes its client for ever.
+      schema: size(MAX_EVENT_BYTES + 64 * KIB, GIB),
+    }),
+    safetyReadMs: setting('SAFETY_READ_MS', {
+      default: '1000',
+      help: 'Milliseconds between the reads that happen even if nothing rang.',
+      schema: wholeNumber(50, 60_000),
+    }),
+    paceMs: setting('PACE_MS', {
+      default: '5',
+      help: 'Milliseconds between reads while writers are spared the bell (the gate is closed).',
+      schema: wholeNumber(1, 1_000),
+    }),
+  },
+  evolution: {
+    worker: setting('EVOLUTION_WORKER', {
+      default: 'auto',
+      help: 'on, off, or auto: `recado start` runs the Evolution worker, `recado relay` does not.',
+      schema: onOffAuto,
+    }),
+  },
+};

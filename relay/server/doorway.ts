@@ -2,7 +2,7 @@
 // which it does where a request announces a body, whose chunks it passes on one by one. Nothing of HTTP is read here,
 // so what a worker's server would refuse is bounded by count and time.
 import { createServer, type Server, type Socket } from 'node:net';
-import type { Settings } from '../config.ts';
+import type { Settings } from '../config/settings.ts';
 import { networkOf } from '../transport/admission.ts';
 import { HEADERS_WITHIN_MS } from '../transport/arrivals.ts';
 import type { Refusals } from '../transport/refusals.ts';

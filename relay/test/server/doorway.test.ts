@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { packageRoot } from '../../config.ts';
+import { packageRoot } from '../../package.ts';
 import { openPolling } from '../transport/hostile.ts';
 import { Client, type Database, deadPort, freshDatabase, SECRET, token, until } from '../world.ts';
 

@@ -54,10 +54,10 @@ const observations = {
     level: 'info',
     text: (o: { state: string }) =>
       o.state === 'closed'
-        ? 'the gate is closed: many commits, they no longer ring, reads are paced'
+        ? 'the gate is closed: many commits, they no longer notify, reads are paced'
         : `the gate is ${o.state}`,
   },
-  gate_lost: { level: 'warn', text: () => 'the session that held the gate was ended; commits ring again' },
+  gate_lost: { level: 'warn', text: () => 'the session that held the gate was ended; commits notify again' },
   notify_queue: {
     level: 'warn',
     text: (o: { used: number; isFilling: boolean }) =>

@@ -21,10 +21,10 @@ export function createMetrics() {
     ),
     unknownEvents: counter('recado_events_unknown_total', 'Events read that the contract does not know.'),
     feedFailures: counter('recado_feed_failures_total', 'Times the feed lost its database.'),
-    wakeups: counter('recado_wakeups_total', 'Rings of the doorbell received.'),
+    wakeups: counter('recado_wakeups_total', 'Notifications received.'),
     listenFailures: counter('recado_listen_failures_total', 'Times the LISTEN connection was lost.'),
-    slotsEmptied: counter('recado_slots_emptied_total', 'Slots of the ring emptied by this node.'),
-    gateClosed: gauge('recado_gate_closed', '1 while this node keeps the writers from ringing.'),
+    slotsEmptied: counter('recado_slots_emptied_total', 'Partitions of relay.events emptied by this node.'),
+    gateClosed: gauge('recado_gate_closed', '1 while this node keeps writers from notifying.'),
     feedReady: new Gauge({
       name: 'recado_feed_ready',
       help: '1 while events can be read.',
@@ -33,7 +33,7 @@ export function createMetrics() {
     }),
     listening: new Gauge({
       name: 'recado_listening',
-      help: '1 while the doorbell is heard.',
+      help: '1 while LISTEN is in effect.',
       aggregator: 'min',
       registers,
     }),

@@ -124,7 +124,7 @@ async function privileges({ session }: Context): Promise<Finding[]> {
   ];
 }
 
-/** Rings, and waits to hear it: behind a transaction pooler LISTEN succeeds and stays deaf. */
+/** Notifies itself. Behind a transaction pooler LISTEN succeeds, and no notification arrives. */
 async function doorbell({ session, url }: Context): Promise<Finding[]> {
   const listener = new pg.Client({ connectionString: url, application_name: 'recado doctor' });
   listener.on('error', () => undefined);
@@ -136,11 +136,11 @@ async function doorbell({ session, url }: Context): Promise<Finding[]> {
     });
     await listener.query('listen recado_doctor');
     await session.query(`select pg_notify('recado_doctor', '')`);
-    if (await heard) return [ok('LISTEN', 'a ring is heard')];
+    if (await heard) return [ok('LISTEN', 'a notification arrives')];
     return [
       broken(
         'LISTEN',
-        'a ring was not heard: DATABASE_URL leads through a pooler; give the relay a direct connection.',
+        'a notification did not arrive: DATABASE_URL leads through a pooler; give the relay a direct connection.',
       ),
     ];
   } finally {

@@ -38,7 +38,7 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
     connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
     pool,
     mayCloseGate: false,
-    ring: () => feed.ring(),
+    wake: () => feed.ring(),
     safetyReadMs,
     paceMs,
     log,

@@ -1,33 +1,33 @@
-// The LISTEN connection. NOTIFY is a doorbell: it says that there is something to read, never what.
+// The LISTEN connection. A notification only says that there is something to read; the tables say what.
 import pgListen from 'pg-listen';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 
-export interface DoorbellOptions {
-  /** A direct connection: LISTEN is deaf behind a transaction pooler. */
+export interface ListenerOptions {
+  /** A direct connection: behind a transaction pooler no notification arrives. */
   databaseUrl: string;
-  /** How the connection is called in pg_stat_activity. */
+  /** The application_name in pg_stat_activity. */
   name: string;
   channel: string;
-  /** Must not throw: pg would parse the same message for ever. */
-  onRing: () => void;
-  /** It listens, for the first time or again: what was rung for before was not heard. */
+  /** Must not throw: pg would parse the same message again and again. */
+  onNotify: () => void;
+  /** LISTEN took effect, for the first time or again. Earlier notifications were missed. */
   onListening: () => void;
-  /** It does not listen any more, and tries to. */
-  onDeaf?: () => void;
+  /** The connection was lost; reconnecting goes on until close(). */
+  onDisconnected?: () => void;
   log: Log;
 }
 
-export interface Doorbell {
+export interface Listener {
   readonly listening: boolean;
   close(): Promise<void>;
 }
 
-/** When LISTEN failed though the connection is there. */
+/** Pause before LISTEN is tried again on a good connection. */
 const LISTEN_AGAIN_MS = 1_000;
 
-/** Begins to listen, and goes on until it is closed, whatever becomes of the database. */
-export function startDoorbell(options: DoorbellOptions): Doorbell {
+/** Listens until it is closed, and reconnects as often as needed. */
+export function startListener(options: ListenerOptions): Listener {
   const { channel, log } = options;
   let listening = false;
   let closed = false;
@@ -40,57 +40,56 @@ export function startDoorbell(options: DoorbellOptions): Doorbell {
       keepAlive: true,
       keepAliveInitialDelayMillis: 5_000,
       connectionTimeoutMillis: 5_000,
-      // Without a timeout the check below never ends on a half-open connection.
+      // Without it, the check below never ends on a half-open connection.
       query_timeout: 1_000,
     },
     {
-      // Together with query_timeout this notices a peer that has vanished in under three seconds; TCP keep-alive
-      // alone did not in eighteen.
+      // With query_timeout this detects a vanished peer in under three seconds. TCP keep-alive alone took more than
+      // eighteen.
       paranoidChecking: 2_000,
-      // 0 is for ever. The default gives up after three seconds and stays deaf.
+      // 0: no limit. The default gives up after three seconds, and nothing listens any more.
       retryTimeout: 0,
       retryInterval: (attempt) => {
-        // The only way out of its loop: closed while the database is away, it would knock for ever.
+        // Throwing is the only way to stop pg-listen's retries.
         if (closed) throw new Error('closed while reconnecting');
         return Math.min(5_000, 100 * 2 ** Math.min(attempt, 6)) * (0.5 + Math.random() / 2);
       },
       parse: (text: string) => text,
     },
   );
-  subscriber.notifications.on(channel, () => options.onRing());
+  subscriber.notifications.on(channel, () => options.onNotify());
   const end = () => void subscriber.close().catch(() => undefined);
-  const heard = () => {
+  const onListening = () => {
     clearTimeout(retry);
     listening = true;
     log.say('wakeup_listening', { channel });
     options.onListening();
   };
-  const failed = (error: unknown) => {
+  const logFailure = (error: unknown) => {
     if (!closed) log.say('wakeup_failed', { error: describe(error) });
   };
-  // Asked of the library before it is connected, LISTEN waits in a queue, is given up there after query_timeout, and
-  // nothing listens though all looks well. It repeats LISTEN only when it connects again, so the first one is ours,
-  // and so is any that fails on a good connection.
+  // pg-listen repeats LISTEN only after a reconnect. A LISTEN that is sent before the connection is up times out in a
+  // queue, and nothing listens. So the first LISTEN, and one that fails on a good connection, are sent here.
   const listen = () => {
     clearTimeout(retry);
     if (closed || listening) return;
-    // Forgotten first, or the library does not ask a second time.
+    // Unlisten first: pg-listen does not send LISTEN twice for the same channel.
     subscriber.unlisten(channel)?.catch(() => undefined);
-    subscriber.listenTo(channel)?.then(heard, listenLater);
+    subscriber.listenTo(channel)?.then(onListening, listenLater);
   };
   const listenLater = (error: unknown) => {
-    failed(error);
+    logFailure(error);
     clearTimeout(retry);
     if (!closed) retry = setTimeout(listen, LISTEN_AGAIN_MS);
   };
   subscriber.events.on('connected', () => {
-    // close() during a reconnect leaves it running; it ends here.
+    // close() does not stop a reconnect that is under way; it ends here.
     if (closed) end();
-    else if (subscriber.getSubscribedChannels().includes(channel)) heard();
+    else if (subscriber.getSubscribedChannels().includes(channel)) onListening();
     else listen();
   });
   subscriber.events.on('reconnect', (attempt) => {
-    if (listening) options.onDeaf?.();
+    if (listening) options.onDisconnected?.();
     listening = false;
     if (!closed && (attempt === 1 || attempt % 20 === 0)) log.say('wakeup_reconnecting', { attempt });
   });
@@ -98,8 +97,8 @@ export function startDoorbell(options: DoorbellOptions): Doorbell {
     if (closed) end();
     else listenLater(error);
   });
-  // If the first attempt fails the library goes on by itself.
-  subscriber.connect().catch(failed);
+  // pg-listen retries a failed first attempt by itself.
+  subscriber.connect().catch(logFailure);
 
   return {
     get listening() {

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
-import { startDoorbell } from '../db/listen.ts';
+import { startListener } from '../db/listen.ts';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type Connection, openConnection, type Pace } from './connection.ts';
@@ -44,11 +44,11 @@ export async function startEvolutionWorker({
     rung = true;
     wake();
   };
-  const doorbell = startDoorbell({
+  const listener = startListener({
     databaseUrl: connectionString,
     name: 'recado evolution doorbell',
     channel: CHANNEL,
-    onRing: ring,
+    onNotify: ring,
     onListening: ring,
     log,
   });
@@ -113,7 +113,7 @@ export async function startEvolutionWorker({
         closed = true;
         wake();
         await running;
-        await doorbell.close();
+        await listener.close();
         await Promise.all(
           [...connections.values()].map((connection) => connection.close().catch(() => undefined)),
         );

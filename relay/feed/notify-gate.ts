@@ -1,23 +1,23 @@
-// The gate: whether commits ring.
+// The notify gate: whether commits notify.
 //
 // Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit, fsync included, so commits
-// that ring are serial. A writer therefore rings only if it gets the gate's advisory lock shared, without waiting
+// that notify are serial. A writer therefore notifies only if it gets the gate's advisory lock shared, without waiting
 // (relay.ringing_xid(), sql/relay/01_events.sql). A relay closes the gate by asking for that lock exclusively, and reads on
 // a pace of its own instead:
 //
 //   open ──close()──> closed ──open()──> settling ──settled──> open
 //
-// - Asking is enough. While the request waits (a writer that rang may keep its transaction open for an hour),
+// - Asking is enough. While the request waits (a writer that notified may keep its transaction open for an hour),
 //   Postgres already refuses new shared ones. So `closed` begins when the request is sent, and may end by
 //   cancelling it.
-// - One node holds the gate: the one that has the holder's lock. It rings for the others, once per batch.
-// - Reopening. A writer that saw the gate closed may commit after it was opened, and nobody rings for it. So after
+// - One node holds the gate: the one that has the holder's lock. It notifies the others, once per batch.
+// - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So after
 //   the unlock we take a transaction id, N, in a transaction of its own. Every such writer had its id before it
 //   looked at the gate (the default takes it first), so all have ended once a snapshot has no
 //   transaction in progress at or below N: xmin > N. Its xmax says nothing of the kind, it is only the latest
 //   completed id + 1. Until then we keep the pace. So that somebody's long transaction does not keep us busy, that
 //   ends after a few seconds; the safety read remains.
-// - Nothing here is needed for correctness: a ring that is missing costs a safety interval.
+// - Correctness needs nothing of this: a missing notification costs one safety interval.
 import type pg from 'pg';
 import { describe } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -38,15 +38,15 @@ export interface GateOptions {
 /** How long the pace is kept for writers that saw the gate closed. */
 const SETTLE_WITHIN_MS = 5_000;
 
-/** While another node holds it, we hear its rings, and ask no more often. */
+/** While another node holds the gate it notifies us, and we ask for the lock no more often than this. */
 const ASK_AGAIN_MS = 1_000;
 
-// No timeout may end a wait that is meant to last; a peer that vanished must not keep the writers silent.
+// No timeout may end a wait that is meant to last. A vanished peer must not keep the gate closed.
 const SESSION_SETTINGS = `
   set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0;
   set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3`;
 
-/** The exclusive request: sent, and ended when it was granted or refused. */
+/** The request for the exclusive lock. It has ended when it was granted or refused. */
 interface Request {
   ended: boolean;
   readonly end: Promise<void>;
@@ -56,7 +56,7 @@ function startRequest(session: pg.Client): Request {
   const done = () => {
     request.ended = true;
   };
-  // Refused: cancelled by open(), or the session is gone, which its 'end' tells.
+  // Refused: open() cancelled it, or the session is gone, which the session's 'end' reports.
   const end = session.query('select pg_advisory_lock(relay.gate_key())').then(done, done);
   const request: Request = { ended: false, end };
   return request;
@@ -69,8 +69,8 @@ export class Gate {
   #request: Request | null = null;
   #settle: { above: bigint; until: number } | null = null;
   #busy = false;
-  #ringing = false;
-  #ringAgain = false;
+  #notifying = false;
+  #notifyAgain = false;
   #heldElsewhereUntil = 0;
   #ended = false;
 
@@ -83,7 +83,7 @@ export class Gate {
   }
 
   /**
-   * Silences the writers, unless another node does already.
+   * Keeps writers from notifying, unless another node does so already.
    * @returns whether this node holds the gate now
    */
   async close(): Promise<boolean> {
@@ -112,7 +112,7 @@ export class Gate {
     }
   }
 
-  /** Lets the writers ring again. The pace is to be kept until observe() has seen all of them do so. */
+  /** Lets writers notify again. Reads keep their pace until observe() has seen that all of them do. */
   async open(): Promise<void> {
     if (this.#busy || this.#state !== 'closed') return;
     this.#busy = true;
@@ -127,7 +127,7 @@ export class Gate {
     }
   }
 
-  /** Told of every read's snapshot (uncut). */
+  /** To be called with every read's snapshot (uncut). */
   observe(now: Snapshot): void {
     if (this.#state !== 'settling' || !this.#settle) return;
     const oldest = now.xip[0] ?? now.xmax;
@@ -137,26 +137,26 @@ export class Gate {
     }
   }
 
-  /** Rings for the other nodes, which hear no writer now. */
-  async ringForOthers(): Promise<void> {
-    this.#ringAgain = true;
-    if (this.#ringing) return;
-    this.#ringing = true;
+  /** Notifies the other nodes, since no writer does now. */
+  async notifyOthers(): Promise<void> {
+    this.#notifyAgain = true;
+    if (this.#notifying) return;
+    this.#notifying = true;
     try {
-      // A ring that is under way may have been heard before this batch was there to be read.
-      while (this.#ringAgain) {
-        this.#ringAgain = false;
-        // Its own commit needs the lock of NOTIFY for a moment only: it has nothing to write to disk.
+      // A notification that is under way may arrive before this batch is visible.
+      while (this.#notifyAgain) {
+        this.#notifyAgain = false;
+        // Its own commit holds NOTIFY's lock for a moment only: it writes nothing to disk.
         await this.#options.pool.query("select pg_notify('relay', '')");
       }
     } catch (error) {
       this.#options.log.say('gate_failed', { error: describe(error) });
     } finally {
-      this.#ringing = false;
+      this.#notifying = false;
     }
   }
 
-  /** How full the queue of notifications is, 0 to 1. A full one makes every commit fail that notifies. */
+  /** How full the notification queue is, 0 to 1. When it is full, every commit that notifies fails. */
   async queueUsage(): Promise<number> {
     try {
       const { rows } = await this.#options.pool.query<{ used: number }>(
@@ -169,7 +169,7 @@ export class Gate {
     }
   }
 
-  /** How many commits wait for the lock of NOTIFY at this moment. */
+  /** How many commits wait for NOTIFY's lock at this moment. */
   async countWaiting(): Promise<number> {
     try {
       // async.c locks "database 0" for it.
@@ -185,7 +185,7 @@ export class Gate {
     }
   }
 
-  /** Ends the sessions of another node that holds the gate and does not ring. Roles may end their own sessions. */
+  /** Ends the session of another node that holds the gate and does not notify. A role may end its own sessions. */
   async endOtherHolder(): Promise<void> {
     if (this.#state === 'closed') return;
     try {
@@ -217,7 +217,7 @@ export class Gate {
   async #open(): Promise<pg.Client> {
     const session = await this.#options.connect();
     if (this.#ended) {
-      // Nobody would end it, and its lock would silence the writers for good.
+      // Nothing else would end this session, and its lock would keep the gate closed.
       await session.end();
       throw new Error('the gate ended meanwhile');
     }
@@ -228,7 +228,7 @@ export class Gate {
     return session;
   }
 
-  /** Ended by another node that took us for frozen, or by the database: the lock is gone, so the gate is open. */
+  /** Another node took us for frozen and ended the session, or the database did. The lock is gone: the gate is open. */
   async #lost(session: pg.Client): Promise<void> {
     if (this.#session !== session) return;
     this.#session = null;
@@ -243,8 +243,8 @@ export class Gate {
   }
 
   /**
-   * Gives up the locks, and resolves when they are gone: N must be taken after that. Ending the session would do it
-   * at some later moment.
+   * Gives up the locks, and resolves when they are gone: N must be taken after that. Merely ending the session would
+   * release them at some later moment.
    */
   async #release(): Promise<void> {
     const session = this.#session;
@@ -258,7 +258,7 @@ export class Gate {
         await this.#options.pool.query('select pg_cancel_backend($1::int)', [processID]);
         await request.end;
       }
-      // A cancel that came too late for the request hits this one.
+      // A cancel that came too late for the request cancels this query instead.
       const unlock = () => session.query('select pg_advisory_unlock_all()');
       await unlock().catch(unlock);
     } finally {

@@ -1,7 +1,7 @@
-// When to read: the doorbell, the safety timer, and the pace while the gate is closed. The table is the parcel: a
-// ring that is lost costs at most one safety interval.
+// When to read: on a notification, on the safety timer, and at a pace while the gate is closed. The table holds the
+// events: a lost notification costs at most one safety interval.
 import type pg from 'pg';
-import { startDoorbell } from '../db/listen.ts';
+import { startListener } from '../db/listen.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Snapshot } from '../outbox/position.ts';
@@ -10,49 +10,49 @@ import { Gate, type GateState } from './notify-gate.ts';
 /** The channel on which commits notify. */
 const CHANNEL = 'relay';
 
-/** The gate is closed when so many commits ring in a slice: 400 a second. */
+/** The gate closes when this many commits notify in a slice: 400 a second. */
 const SLICE_MS = 100;
-const RINGS_TO_CLOSE = 40;
-/** From so many on, we look whether commits wait for each other: on a slow disk the lock itself keeps the rate low. */
-const RINGS_TO_LOOK = 3;
+const NOTIFICATIONS_TO_CLOSE = 40;
+/** From this many on we check whether commits wait for each other: on a slow disk the lock keeps the rate low. */
+const NOTIFICATIONS_TO_LOOK = 3;
 const WAITING_TO_CLOSE = 2;
-/** Not more often: a look at pg_locks takes a millisecond, just when an event is to be read. */
+/** At most this often: reading pg_locks takes a millisecond, at the moment when an event is to be read. */
 const LOOK_EVERY_MS = 500;
-/** It is opened again when so few transactions wrote events in each of two seconds. */
+/** The gate opens when fewer transactions than this wrote events in each of two seconds. */
 const TRANSACTIONS_TO_OPEN = 100;
 const CALM_SECONDS_TO_OPEN = 2;
 /**
- * Somebody's listener that does not read fills the queue of notifications, and a full queue makes every commit fail that
- * notifies. From this part of it on the gate is closed, and stays so until the queue is shorter.
+ * A listener that does not read, of whatever program, fills the notification queue, and then every commit that notifies
+ * fails. Above this share the gate is closed, and stays closed until the queue is shorter.
  */
 const QUEUE_TO_CLOSE = 0.25;
-/** Safety reads in a row that found what nobody rang for, after which a frozen holder is looked for. */
-const UNRUNG_TO_SUSPECT = 3;
-/** How long a node paces itself after such a read. */
-const PACE_UNRUNG_MS = 5_000;
+/** After this many safety reads in a row that found events without a notification, a frozen holder is suspected. */
+const UNNOTIFIED_TO_SUSPECT = 3;
+/** How long a node reads at a pace after such a read. */
+const PACE_UNNOTIFIED_MS = 5_000;
 /**
- * Between two paced reads we rest so many times as long as the last one took, or a millisecond for so many transactions
- * a second, whichever is longer, up to a limit: where reads are slow the machine is busy, the writers need it, and a
- * larger batch costs each event less.
+ * The pause between two paced reads is the longer of two, up to a limit: this many times the last read's duration, or a
+ * millisecond for this many transactions a second. Slow reads mean a busy machine, which the writers need; and in a
+ * larger batch each event costs less.
  */
 const REST_PER_READ = 3;
 const RATE_PER_REST_MS = 400;
 const LONGEST_PACE_MS = 20;
 
 export interface WakeupOptions {
-  /** A direct connection: LISTEN is deaf behind a transaction pooler. */
+  /** A direct connection: behind a transaction pooler no notification arrives. */
   databaseUrl: string;
   /** Opens the session that keeps the gate's locks. */
   connect: () => Promise<pg.Client>;
   /** For what the gate does beside it. */
   pool: pg.Pool;
-  /** Whether this process may close the gate: a relay, not somebody who only looks on. */
+  /** Whether this process may close the gate: a relay may, `recado tail` may not. */
   mayCloseGate: boolean;
   /** Called for every reason to read. Cheap, and never throws. */
-  ring: () => void;
-  /** Milliseconds between the reads that happen even if nothing rang. */
+  wake: () => void;
+  /** Milliseconds between the reads that need no notification. */
   safetyReadMs: number;
-  /** Milliseconds between reads while commits do not ring. */
+  /** Milliseconds between reads while commits do not notify. */
   paceMs: number;
   log: Log;
   metrics: Metrics;
@@ -66,7 +66,7 @@ export interface Read {
 }
 
 export interface Wakeup {
-  /** Whether the doorbell is heard; without it the safety reads go on. */
+  /** Whether LISTEN is in effect. Without it, the safety reads go on. */
   readonly listening: boolean;
   readonly gate: GateState;
   /** Told of every read. */
@@ -74,42 +74,42 @@ export interface Wakeup {
   close(): Promise<void>;
 }
 
-/** Begins to listen; a database that is not there yet is waited for. */
+/** Listens from when the database answers. */
 export function startWakeup(options: WakeupOptions): Wakeup {
-  const { ring, log, metrics } = options;
-  const doorbell = startDoorbell({
+  const { wake, log, metrics } = options;
+  const listener = startListener({
     databaseUrl: options.databaseUrl,
     name: 'recado wakeup',
     channel: CHANNEL,
-    onRing() {
+    onNotify() {
       metrics.wakeups.inc();
-      pacer.onRing();
+      pacer.onNotify();
     },
-    onListening: ring,
-    onDeaf: () => metrics.listenFailures.inc(),
+    onListening: wake,
+    onDisconnected: () => metrics.listenFailures.inc(),
     log,
   });
   const gate = new Gate(options);
   const pacer = new Pacer(options, gate);
   const safety = setInterval(() => pacer.onSafetyTimer(), options.safetyReadMs);
-  ring();
+  wake();
 
   return {
     get listening() {
-      return doorbell.listening;
+      return listener.listening;
     },
     get gate() {
       return gate.state;
     },
     onRead(read) {
-      // In this order: the read that ends the settling may have found what nobody rang for.
+      // In this order: the read that ends the settling may have found events without a notification.
       pacer.onRead(read);
       gate.observe(read.now);
     },
     async close() {
       clearInterval(safety);
       pacer.end();
-      await Promise.all([doorbell.close(), gate.end()]);
+      await Promise.all([listener.close(), gate.end()]);
       log.say('wakeup_closed');
       metrics.gateClosed.set(0);
     },
@@ -120,13 +120,13 @@ export function startWakeup(options: WakeupOptions): Wakeup {
 class Pacer {
   readonly #options: WakeupOptions;
   readonly #gate: Gate;
-  #slice = { began: 0, rings: 0 };
+  #slice = { began: 0, notifications: 0 };
   #lookedAt = 0;
   #second = { began: 0, transactions: 0, calm: 0 };
-  /** A ring came since the last read that found something. */
-  #rung = true;
+  /** A notification came since the last read that found something. */
+  #notified = true;
   #bySafetyTimer = false;
-  #unrung = 0;
+  #unnotified = 0;
   #paceUntil = 0;
   #queueIsFilling = false;
   #timer: NodeJS.Timeout | undefined;
@@ -140,17 +140,17 @@ class Pacer {
     this.#gate = gate;
   }
 
-  onRing(): void {
-    this.#rung = true;
-    this.#unrung = 0;
-    // While the gate is ours, rings are our own and those of writers who were there before.
+  onNotify(): void {
+    this.#notified = true;
+    this.#unnotified = 0;
+    // While we hold the gate, notifications are our own or of writers that began before it closed.
     if (this.#gate.state === 'closed') return;
-    this.#options.ring();
+    this.#options.wake();
     const now = Date.now();
-    if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, rings: 0 };
-    this.#slice.rings += 1;
-    if (this.#slice.rings >= RINGS_TO_CLOSE) this.#closeGate();
-    else if (this.#slice.rings >= RINGS_TO_LOOK && now - this.#lookedAt > LOOK_EVERY_MS) {
+    if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, notifications: 0 };
+    this.#slice.notifications += 1;
+    if (this.#slice.notifications >= NOTIFICATIONS_TO_CLOSE) this.#closeGate();
+    else if (this.#slice.notifications >= NOTIFICATIONS_TO_LOOK && now - this.#lookedAt > LOOK_EVERY_MS) {
       this.#lookedAt = now;
       void this.#gate.countWaiting().then((waiting) => {
         if (waiting >= WAITING_TO_CLOSE) this.#closeGate();
@@ -160,7 +160,7 @@ class Pacer {
 
   onSafetyTimer(): void {
     this.#bySafetyTimer = true;
-    this.#options.ring();
+    this.#options.wake();
     if (this.#options.mayCloseGate) void this.#lookAtQueue();
   }
 
@@ -174,12 +174,12 @@ class Pacer {
 
   onRead({ transactions }: Read): void {
     const { state } = this.#gate;
-    // Also while it settles: who saw the gate closed rings for nobody, and only its holder keeps the pace.
-    if (state !== 'open' && transactions > 0 && !this.#queueIsFilling) void this.#gate.ringForOthers();
+    // Also while it settles: writers that saw the gate closed do not notify, and only its holder reads at a pace.
+    if (state !== 'open' && transactions > 0 && !this.#queueIsFilling) void this.#gate.notifyOthers();
     if (state === 'closed') this.#openWhenCalm(transactions);
     else if (transactions > 0) {
-      if (this.#bySafetyTimer && !this.#rung) this.#onUnrung();
-      this.#rung = false;
+      if (this.#bySafetyTimer && !this.#notified) this.#onUnnotified();
+      this.#notified = false;
     }
     this.#bySafetyTimer = false;
     const at = performance.now();
@@ -194,7 +194,7 @@ class Pacer {
 
   #closeGate(): void {
     if (!this.#options.mayCloseGate) return;
-    this.#slice.rings = 0;
+    this.#slice.notifications = 0;
     this.#second = { began: Date.now(), transactions: 0, calm: 0 };
     void this.#gate.close().then(() => this.#keepPace());
   }
@@ -208,12 +208,12 @@ class Pacer {
     if (calm >= CALM_SECONDS_TO_OPEN && !this.#queueIsFilling) void this.#gate.open();
   }
 
-  /** Somebody mutes the bell, or the holder of the gate is frozen and rings for nobody. */
-  #onUnrung(): void {
-    this.#unrung += 1;
-    this.#paceUntil = Date.now() + PACE_UNRUNG_MS;
-    if (this.#unrung < UNRUNG_TO_SUSPECT) return;
-    this.#unrung = 0;
+  /** A writer has `relay.ring = off`, or the holder of the gate is frozen and does not notify. */
+  #onUnnotified(): void {
+    this.#unnotified += 1;
+    this.#paceUntil = Date.now() + PACE_UNNOTIFIED_MS;
+    if (this.#unnotified < UNNOTIFIED_TO_SUSPECT) return;
+    this.#unnotified = 0;
     void this.#gate.endOtherHolder();
   }
 
@@ -227,7 +227,7 @@ class Pacer {
     this.#timer = setTimeout(
       () => {
         this.#pacedAt = performance.now();
-        this.#options.ring();
+        this.#options.wake();
       },
       Math.max(Math.min(rest, LONGEST_PACE_MS), this.#options.paceMs),
     );

@@ -220,7 +220,7 @@ async function gauge(context: Context): Promise<void> {
   }
 }
 
-/** 503 where clients cannot be served, with what is missing. A deaf doorbell costs a second, not the service. */
+/** 503 where clients cannot be served, with what is missing. Without LISTEN, events are up to a second late. */
 async function readiness(context: Context): Promise<Reply> {
   const { ready, checks } = await readChecks(context);
   return { status: ready ? 200 : 503, body: { ready, checks } };
@@ -234,11 +234,12 @@ export async function readChecks({ feed, wakeup, link }: Context): Promise<{
   const own = { pid: process.pid, ready: feed.ready, listening: wakeup.listening };
   const { expected, workers } = link ? await link.workers() : { expected: 1, workers: [own] };
   const unready = expected - workers.filter((worker) => worker.ready).length;
-  const deaf = workers.filter((worker) => !worker.listening).length;
+  const disconnected = workers.filter((worker) => !worker.listening).length;
   const of = expected > 1 ? (count: number) => ` (${count} of ${expected} processes)` : () => '';
   const checks = {
     database: unready === 0 ? 'ok' : `events cannot be read; see the log${of(unready)}`,
-    listen: deaf === 0 ? 'ok' : `not listening; events arrive with the safety reads${of(deaf)}`,
+    listen:
+      disconnected === 0 ? 'ok' : `not listening; events arrive with the safety reads${of(disconnected)}`,
   };
   return { ready: unready === 0, checks };
 }

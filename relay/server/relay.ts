@@ -58,7 +58,7 @@ export interface Relay {
 const QUERY_TIMEOUT_MS = 15_000;
 /** Retention may look at every row of a slot. */
 const RETENTION_TIMEOUT_MS = 120_000;
-/** While its connection hangs the gate cannot ring for the other nodes. */
+/** While its connection hangs, the gate cannot notify the other nodes. */
 const GATE_TIMEOUT_MS = 3_000;
 /** What is closed later than that is a connection to a database that does not answer. */
 const CLOSE_WITHIN_MS = 2_000;
@@ -108,7 +108,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   });
   const gatePool = createPool({
     url: databaseUrl,
-    name: 'recado bell',
+    name: 'recado notify',
     max: 1,
     queryTimeoutMs: GATE_TIMEOUT_MS,
     log,
@@ -166,7 +166,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
     pool: gatePool,
     mayCloseGate: true,
-    ring: () => feed.ring(),
+    wake: () => feed.ring(),
     safetyReadMs: settings.relay.safetyReadMs,
     paceMs: settings.relay.paceMs,
     log,

@@ -9,7 +9,7 @@ const SESSIONS = [
   'recado feed',
   'recado wakeup',
   'recado gate',
-  'recado bell',
+  'recado notify',
   'recado replay',
   'recado relay',
 ];

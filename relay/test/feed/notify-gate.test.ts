@@ -51,8 +51,8 @@ function openGate(beforeMark?: () => Promise<unknown>): Gate {
   return gate;
 }
 
-/** Counts the rings; a marker behind them tells that none is still on its way. */
-class Bell {
+/** Counts notifications. A marker after them shows that none is still on its way. */
+class NotificationCounter {
   readonly #session: pg.Client;
   readonly #heard: string[] = [];
   #markers = 0;
@@ -62,14 +62,14 @@ class Bell {
     session.on('notification', ({ payload }) => this.#heard.push(payload ?? ''));
   }
 
-  static async listen(): Promise<Bell> {
+  static async listen(): Promise<NotificationCounter> {
     const session = await database.connect();
     await session.query('listen relay');
-    return new Bell(session);
+    return new NotificationCounter(session);
   }
 
-  /** Rings of all that committed before the call, since the last one. */
-  async rings(): Promise<number> {
+  /** Notifications since the last call, of everything that committed before this one. */
+  async next(): Promise<number> {
     this.#markers += 1;
     const marker = `marker ${this.#markers}`;
     await this.#session.query("select pg_notify('relay', $1)", [marker]);
@@ -109,29 +109,29 @@ async function look(gate: Gate, session: pg.Client): Promise<void> {
 }
 
 describe('step by step', () => {
-  test('a commit rings while the gate is open, and does not while it is closed', async () => {
+  test('a commit notifies while the gate is open, and does not while it is closed', async () => {
     const gate = openGate();
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     await database.query(INSERT);
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
     await closeFirmly(gate);
     await database.query(INSERT);
-    expect(await bell.rings()).toBe(0);
+    expect(await counter.next()).toBe(0);
     await gate.open();
     await database.query(INSERT);
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
   });
 
   test('a writer that saw the gate closed keeps it from counting as open until it has ended', async () => {
     const gate = openGate();
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     const writers = [await database.connect(), await database.connect()] as const;
     const reader = await database.connect();
     await closeFirmly(gate);
 
     for (const writer of writers) {
       await writer.query('begin');
-      await writer.query(INSERT); // Sees it closed: nobody will ring for this one.
+      await writer.query(INSERT); // Sees it closed: no notification for this one.
     }
     await gate.open();
     expect(gate.state).toBe('settling');
@@ -147,7 +147,7 @@ describe('step by step', () => {
     expect(gate.state).toBe('settling');
 
     await writers[1].query('commit');
-    expect(await bell.rings()).toBe(1); // Of the other one, which came after the gate was opened.
+    expect(await counter.next()).toBe(1); // Of the other one, which came after the gate was opened.
     // Transactions of other databases of this server may be older than the mark too.
     await until('it is open', async () => {
       await look(gate, reader);
@@ -155,29 +155,29 @@ describe('step by step', () => {
     });
   });
 
-  test('who comes between the unlock and the mark rings, or the mark would miss it', async () => {
-    const bell = await Bell.listen();
+  test('a writer between the unlock and the mark notifies, or the mark would miss it', async () => {
+    const counter = await NotificationCounter.listen();
     const gate = openGate(() => database.query(INSERT));
     await closeFirmly(gate);
     await gate.open();
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
   });
 
-  test('a writer that has its transaction, and looks at the gate after it was opened, rings', async () => {
+  test('a writer that has its transaction, and looks at the gate after it was opened, notifies', async () => {
     const gate = openGate();
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     const writer = await database.connect();
     await closeFirmly(gate);
     await writer.query('begin; select pg_current_xact_id()');
     await gate.open();
     await writer.query(INSERT);
     await writer.query('commit');
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
   });
 
   test('writers are silent from the request on, while one that rang keeps its transaction open', async () => {
     const gate = openGate();
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     const early = await database.connect();
     await early.query('begin');
     await early.query(INSERT);
@@ -188,22 +188,22 @@ describe('step by step', () => {
     );
 
     await database.query(INSERT);
-    expect(await bell.rings()).toBe(0);
+    expect(await counter.next()).toBe(0);
     await early.query(INSERT);
     await early.query('commit');
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
   });
 
   test('reopening does not wait for a writer that the request waits for', async () => {
     const gate = openGate();
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     const early = await database.connect();
     await early.query('begin');
     await early.query(INSERT);
     await gate.close();
     await gate.open();
     await database.query(INSERT);
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
     expect(await holdings(1)).toEqual([]);
     await early.query('commit');
   });
@@ -218,69 +218,69 @@ describe('step by step', () => {
 
   test('another node ends a holder, which then settles as if it had opened by itself', async () => {
     const [first, second] = [openGate(), openGate()];
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     await closeFirmly(first);
     await second.endOtherHolder();
     await until('the first has noticed', () => first.state !== 'closed');
     expect(await holdings(1)).toEqual([]);
     await database.query(INSERT);
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
     await closeFirmly(second);
   });
 
-  test('a ring for the others that is asked for during one is made after it', async () => {
+  test('a notification of the others that is asked for during one is sent after it', async () => {
     const gate = openGate();
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     await closeFirmly(gate);
-    const asked = [gate.ringForOthers(), gate.ringForOthers(), gate.ringForOthers()];
+    const asked = [gate.notifyOthers(), gate.notifyOthers(), gate.notifyOthers()];
     await Promise.all(asked);
-    expect(await bell.rings()).toBe(2);
+    expect(await counter.next()).toBe(2);
   });
 });
 
 describe('a transaction', () => {
-  test('rings once, however many events it has', async () => {
-    const bell = await Bell.listen();
+  test('notifies once, however many events it has', async () => {
+    const counter = await NotificationCounter.listen();
     const writer = await database.connect();
     await writer.query('begin');
     for (let n = 0; n < 5; n += 1) await writer.query(INSERT);
     expect((await holdings(0)).filter(({ mode }) => mode === 'ShareLock')).toHaveLength(1);
     await writer.query('commit');
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
     expect(await holdings(0)).toEqual([]);
   });
 
-  test('rings after a savepoint with its first event was rolled back', async () => {
-    const bell = await Bell.listen();
+  test('notifies after a savepoint with its first event was rolled back', async () => {
+    const counter = await NotificationCounter.listen();
     const writer = await database.connect();
     await writer.query('begin; savepoint a');
     await writer.query(INSERT);
     await writer.query('rollback to savepoint a');
     await writer.query(INSERT);
     await writer.query('commit');
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
   });
 
-  test('does not ring for no rows', async () => {
-    const bell = await Bell.listen();
+  test('does not notify for no rows', async () => {
+    const counter = await NotificationCounter.listen();
     await database.query(
       `insert into relay.events (account_id, event) select 'acc-1', '${EVENT}' from generate_series(1, 0)`,
     );
-    expect(await bell.rings()).toBe(0);
+    expect(await counter.next()).toBe(0);
   });
 
-  test('does not ring, and takes no lock, where it is muted', async () => {
-    const bell = await Bell.listen();
+  test('does not notify, and takes no lock, where it is muted', async () => {
+    const counter = await NotificationCounter.listen();
     const writer = await database.connect();
     await writer.query('set relay.ring = off');
     await writer.query('begin');
     await writer.query(INSERT);
     expect(await holdings(0)).toEqual([]);
     await writer.query('commit');
-    expect(await bell.rings()).toBe(0);
+    expect(await counter.next()).toBe(0);
     await writer.query('reset relay.ring');
     await writer.query(INSERT);
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
   });
 
   test('that tells something commits to disk before it is told', async () => {
@@ -358,7 +358,7 @@ describe('nodes', () => {
     const holding = async () => (await Promise.all(relays.map(holds))).filter(Boolean).length;
     await writeUntil('the gate is closed', async () => (await holding()) > 0);
     expect(await holding()).toBe(1);
-    // The last one is told by the holder's ring, or by a safety read.
+    // The last one is announced by the gate's holder, or found by a safety read.
     await tell();
     for (const listening of clients) expect(await listening.hears(told)).toHaveLength(told);
   });
@@ -397,9 +397,9 @@ describe('nodes', () => {
     await listening.hears(told);
     child.kill('SIGKILL');
     await until('its locks are gone', async () => (await holdings(1)).length === 0);
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     await tell();
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
     expect(await listening.hears(told)).toHaveLength(told);
   });
 
@@ -411,17 +411,17 @@ describe('nodes', () => {
     child.kill('SIGSTOP');
     const frozen = (await holdings(1)).map(({ name }) => name);
     expect(frozen).toEqual(['recado gate']);
-    const bell = await Bell.listen();
+    const counter = await NotificationCounter.listen();
     await tell();
-    expect(await bell.rings()).toBe(0); // The gate is closed, and nobody rings for others.
+    expect(await counter.next()).toBe(0); // The gate is closed, and nobody notifies the others.
     await listening.hears(told);
     await until('the holder is ended', async () => {
       await tell();
       return (await holdings(1)).length === 0;
     });
-    await bell.rings();
+    await counter.next();
     await tell();
-    expect(await bell.rings()).toBe(1);
+    expect(await counter.next()).toBe(1);
     expect(await listening.hears(told)).toHaveLength(told);
     child.kill('SIGCONT');
     // It goes on, with the gate it lost: it hears what is written, and may close the gate again.

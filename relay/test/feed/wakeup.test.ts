@@ -1,5 +1,5 @@
 // The LISTEN connection: killed, half-open, without a database, closed at bad moments. The safety reads are a minute
-// apart here, so that whatever is heard was rung for. The gate has its own tests.
+// apart here, so that every read has a notification. The gate has its own tests.
 import type pg from 'pg';
 import { createPool, openSession } from '../../db/connect.ts';
 import { startWakeup, type Wakeup } from '../../feed/wakeup.ts';
@@ -29,12 +29,12 @@ afterEach(async () => {
 });
 afterAll(() => database.close());
 
-class Bell {
+class WakeupProbe {
   readonly link: Link;
   readonly wakeup: Wakeup;
   readonly metrics: Metrics = createMetrics();
   readonly #pool: pg.Pool;
-  rings = 0;
+  wakes = 0;
 
   constructor(link: Link) {
     this.link = link;
@@ -45,8 +45,8 @@ class Bell {
       connect: () => openSession({ url: database.url, name: 'gate of a test' }),
       pool: this.#pool,
       mayCloseGate: false,
-      ring: () => {
-        this.rings += 1;
+      wake: () => {
+        this.wakes += 1;
       },
       safetyReadMs: 60_000,
       paceMs: 60_000,
@@ -56,7 +56,7 @@ class Bell {
     ends.push(() => this.close());
   }
 
-  /** Resolves when a commit rings. It is repeated: one that came before LISTEN is not heard, but read. */
+  /** Resolves when a commit wakes the feed. It is repeated: a commit before LISTEN sends no notification. */
   async heard(): Promise<void> {
     const before = await this.notified();
     await until('a commit is heard', async () => {
@@ -85,10 +85,10 @@ async function linkToDatabase(): Promise<Link> {
   return link;
 }
 
-async function startBell(): Promise<Bell> {
-  const bell = new Bell(await linkToDatabase());
-  await until('it listens', () => bell.wakeup.listening);
-  return bell;
+async function startProbe(): Promise<WakeupProbe> {
+  const probe = new WakeupProbe(await linkToDatabase());
+  await until('it listens', () => probe.wakeup.listening);
+  return probe;
 }
 
 const listeners = () =>
@@ -96,43 +96,43 @@ const listeners = () =>
     "select pid from pg_stat_activity where application_name = 'recado wakeup' and datname = current_database()",
   );
 
-test('whoever listens again rings, since something may have been missed', async () => {
-  const bell = await startBell();
+test('listening again wakes the feed, since something may have been missed', async () => {
+  const probe = await startProbe();
   for (let i = 0; i < 2; i += 1) {
-    const { rings } = bell;
+    const { wakes } = probe;
     await database.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup'",
     );
-    await until('it noticed', () => !bell.wakeup.listening);
-    await until('it listens again', () => bell.wakeup.listening);
-    await until('it rang', () => bell.rings > rings);
-    await bell.heard();
+    await until('it noticed', () => !probe.wakeup.listening);
+    await until('it listens again', () => probe.wakeup.listening);
+    await until('it woke the feed', () => probe.wakes > wakes);
+    await probe.heard();
   }
 });
 
 test('a half-open connection is noticed, and another one listens', async () => {
-  const bell = await startBell();
+  const probe = await startProbe();
   // Neither side is told.
-  bell.link.forget(false, 60_000);
-  await until('it noticed', () => !bell.wakeup.listening);
-  await until('it listens again', () => bell.wakeup.listening);
-  await bell.heard();
-  expect((await bell.metrics.listenFailures.get()).values[0]!.value).toBe(1);
+  probe.link.forget(false, 60_000);
+  await until('it noticed', () => !probe.wakeup.listening);
+  await until('it listens again', () => probe.wakeup.listening);
+  await probe.heard();
+  expect((await probe.metrics.listenFailures.get()).values[0]!.value).toBe(1);
 });
 
 test('a database that is away, at the start or later, is waited for', async () => {
   const link = await linkToDatabase();
   const real = link.target;
   link.point(await deadPort());
-  const bell = new Bell(link);
+  const probe = new WakeupProbe(link);
   for (let i = 0; i < 2; i += 1) {
-    expect(bell.wakeup.listening).toBe(false);
+    expect(probe.wakeup.listening).toBe(false);
     link.point(real);
-    await until('it listens', () => bell.wakeup.listening);
-    await bell.heard();
+    await until('it listens', () => probe.wakeup.listening);
+    await probe.heard();
     link.point(await deadPort());
     link.cut();
-    await until('it noticed', () => !bell.wakeup.listening);
+    await until('it noticed', () => !probe.wakeup.listening);
   }
 });
 
@@ -140,10 +140,10 @@ test('a database that is slow to connect to is heard all the same', async () => 
   const link = await linkToDatabase();
   // The handshake takes some round trips, more together than a query may take.
   link.delay(200);
-  const bell = new Bell(link);
-  await until('it listens', () => bell.wakeup.listening, 25_000);
+  const probe = new WakeupProbe(link);
+  await until('it listens', () => probe.wakeup.listening, 25_000);
   link.delay(0);
-  await bell.heard();
+  await probe.heard();
 });
 
 describe('closed', () => {
@@ -152,8 +152,8 @@ describe('closed', () => {
     process.getActiveResourcesInfo().filter((name) => /TCP(Socket|Connect)/.test(name)).length;
 
   test('while it listens: nobody listens', async () => {
-    const bell = await startBell();
-    await bell.close();
+    const probe = await startProbe();
+    await probe.close();
     await until('nobody listens', async () => (await listeners()).length === 0);
   });
 
@@ -162,25 +162,25 @@ describe('closed', () => {
     async (when) => {
       const link = await linkToDatabase();
       const real = link.target;
-      let bell: Bell;
+      let probe: WakeupProbe;
       if (when === 'while it reconnects') {
-        bell = new Bell(link);
-        await until('it listens', () => bell.wakeup.listening);
+        probe = new WakeupProbe(link);
+        await until('it listens', () => probe.wakeup.listening);
         link.point(await deadPort());
         link.cut();
-        await until('it noticed', () => !bell.wakeup.listening);
+        await until('it noticed', () => !probe.wakeup.listening);
       } else {
         link.point(await deadPort());
-        bell = new Bell(link);
+        probe = new WakeupProbe(link);
       }
-      await bell.close();
+      await probe.close();
       link.point(real);
       // One that knocks would be heard: the next in the row does.
-      const next = new Bell(link);
+      const next = new WakeupProbe(link);
       await until('the next one listens', () => next.wakeup.listening);
       await next.heard();
       expect(await listeners()).toHaveLength(1);
-      expect(bell.wakeup.listening).toBe(false);
+      expect(probe.wakeup.listening).toBe(false);
     },
   );
 
@@ -188,9 +188,9 @@ describe('closed', () => {
     const before = sockets();
     const link = await linkToDatabase();
     link.freeze();
-    const bell = new Bell(link);
+    const probe = new WakeupProbe(link);
     let closed = false;
-    void bell.close().then(() => {
+    void probe.close().then(() => {
       closed = true;
     });
     await until('it is closed', () => closed, 10_000);
@@ -201,8 +201,8 @@ describe('closed', () => {
   });
 
   test('twice, and at once', async () => {
-    const bell = new Bell(await linkToDatabase());
-    await Promise.all([bell.wakeup.close(), bell.wakeup.close()]);
+    const probe = new WakeupProbe(await linkToDatabase());
+    await Promise.all([probe.wakeup.close(), probe.wakeup.close()]);
     await until('nobody listens', async () => (await listeners()).length === 0);
   });
 });

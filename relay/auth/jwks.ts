@@ -14,7 +14,10 @@ import { isBadSignature, TokenError } from './token-error.ts';
 
 // The life of a key set, in milliseconds.
 const FETCH_TIMEOUT = 5_000;
-/** A token whose key is not in the set asks for a new set at most this often, or forged ones would flood the issuer. */
+/**
+ * A token whose key is not in the set asks for a new set, but only two are read in this time, or forged ones would
+ * flood the issuer. Two, so that an issuer may sign with a new key at once, whenever the last set was read.
+ */
 const FETCH_COOLDOWN = 10_000;
 const FETCH_PAUSE_AFTER_FAILURE = 1_000;
 /** Older than this, the set is renewed beside the verification, so that a key taken out of it stops working. */
@@ -115,7 +118,7 @@ class KeySet {
   /** The fetch that brought the set in hand. */
   private broughtBy = 0;
   private keys: LocalKeySet | null = null;
-  private fetchedAt = 0;
+  private fetchedAt = Number.NEGATIVE_INFINITY;
   private nextFetchAt = Number.NEGATIVE_INFINITY;
   private pending: Promise<void> | null = null;
   private fault: TokenError | null = null;
@@ -187,8 +190,8 @@ class KeySet {
     try {
       this.keys = createLocalJWKSet(await readKeySet(this.url, this.timeout));
       this.broughtBy = number;
-      this.fetchedAt = this.elapsed();
       this.nextFetchAt = this.fetchedAt + FETCH_COOLDOWN;
+      this.fetchedAt = this.elapsed();
     } catch (error) {
       this.nextFetchAt = this.elapsed() + FETCH_PAUSE_AFTER_FAILURE;
       this.fault = new TokenError(

@@ -4,7 +4,7 @@ import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
 
 import type { Settings } from '../config/settings.ts';
 import { type KeySetOptions, verifyByKeySet } from './jwks.ts';
-import { kindOf, MAX_NUMERIC_DATE, refusal, TokenError } from './token-error.ts';
+import { isBadSignature, kindOf, MAX_NUMERIC_DATE, refusal, TokenError } from './token-error.ts';
 
 const MAX_TOKEN_LENGTH = 8 * 1024;
 /** In UTF-8; capture and replay know no longer one. */
@@ -77,13 +77,19 @@ function verifyOptions(jwt: JwtSettings, now: number): JWTVerifyOptions {
   };
 }
 
-function verifyBySecret({
-  secret,
-}: JwtSettings): (token: string, options: JWTVerifyOptions) => Promise<JWTPayload> {
+function verifyBySecret({ secret, previousSecret }: JwtSettings) {
   // The demo has made one by now.
   if (secret === null) throw new TypeError('a verifier needs a secret or a key set');
   const bytes = new TextEncoder().encode(secret);
-  return async (token, options) => (await jwtVerify(token, bytes, options)).payload;
+  const previous = previousSecret === null ? null : new TextEncoder().encode(previousSecret);
+  return async (token: string, options: JWTVerifyOptions): Promise<JWTPayload> => {
+    try {
+      return (await jwtVerify(token, bytes, options)).payload;
+    } catch (error) {
+      if (previous === null || !isBadSignature(error)) throw error;
+      return (await jwtVerify(token, previous, options)).payload;
+    }
+  };
 }
 
 function identityOf(payload: JWTPayload, jwt: JwtSettings): Identity {
@@ -92,13 +98,27 @@ function identityOf(payload: JWTPayload, jwt: JwtSettings): Identity {
     throw new TokenError('token_claim', `The token's exp is ${exp}, but seconds since 1970 are expected.`);
   }
   return {
-    accountId: accountText(payload[jwt.accountClaim], jwt.accountClaim),
+    accountId: accountText(claimAt(payload, jwt.accountClaim), jwt.accountClaim),
     expiresAt: exp * 1000,
     refusedFrom: (exp + jwt.clockTolerance) * 1000,
     issuedAt: iat === undefined ? null : iat * 1000,
     subject: claimText(sub),
     tokenId: claimText(jti),
   };
+}
+
+/**
+ * The claim of this very name (`https://issuer.example/account`), else what its dots lead to (`app_metadata.tenant`).
+ * Nothing that an object inherits.
+ */
+function claimAt(payload: object, claim: string): unknown {
+  if (Object.hasOwn(payload, claim)) return (payload as Record<string, unknown>)[claim];
+  let value: unknown = payload;
+  for (const name of claim.split('.')) {
+    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined;
+    value = (value as Record<string, unknown>)[name];
+  }
+  return value;
 }
 
 /** Some issuers write numbers, where the standard has texts. */

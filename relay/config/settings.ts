@@ -96,6 +96,11 @@ function contradictions(env: Environment): string[] {
       'JWT_SECRET and JWT_JWKS_URL are both unset, but with DATABASE_URL one of them is needed to verify tokens. Set JWT_SECRET to the secret your API signs with, or JWT_JWKS_URL to the address of its key set.',
     );
   }
+  if (has('JWT_SECRET_PREVIOUS') && !has('JWT_SECRET')) {
+    problems.push(
+      'JWT_SECRET_PREVIOUS is set, but JWT_SECRET is not, and it is accepted only beside that one. Set JWT_SECRET to the secret your API signs with from now on, or unset JWT_SECRET_PREVIOUS.',
+    );
+  }
   const algorithms = textOf('JWT_ALGORITHMS');
   const symmetric = algorithms.split(',').some((name) => name.trim() === 'HS256');
   // HS256 beside a key set would let a public key serve as the secret.

@@ -114,6 +114,15 @@ export const table = {
       verbatim: true,
       remedy: 'Make one with "openssl rand -base64 48" and give it to the token issuer too.',
     }),
+    previousSecret: setting('JWT_SECRET_PREVIOUS', {
+      unset: null,
+      absent: 'none',
+      help: `Second secret whose tokens are accepted beside those of JWT_SECRET, while the secret is changed; at least ${MIN_SECRET_BYTES} bytes. Nothing is signed with it.`,
+      schema: secret(MIN_SECRET_BYTES),
+      secret: true,
+      verbatim: true,
+      remedy: 'Set it to the secret that JWT_SECRET was until now, or leave it unset.',
+    }),
     keySetUrl: setting('JWT_JWKS_URL', {
       unset: null,
       absent: 'none',
@@ -143,7 +152,7 @@ export const table = {
     }),
     accountClaim: setting('JWT_ACCOUNT_CLAIM', {
       default: 'accountId',
-      help: 'Claim that names the account.',
+      help: 'Claim that names the account. Where a token has none of this name, its dots are a path: app_metadata.tenant.',
       schema: word(256).refine(
         (name) => !['exp', 'nbf', 'iat'].includes(name),
         'a claim that is not an instant is expected',

@@ -38,6 +38,7 @@ describe('the settings of an empty environment', () => {
       },
       jwt: {
         secret: null,
+        previousSecret: null,
         keySetUrl: null,
         issuer: null,
         audience: [],
@@ -220,6 +221,17 @@ describe('how tokens are verified', () => {
     ]);
   });
 
+  test('may be said by two secrets, but not by the second alone', () => {
+    const JWT_SECRET_PREVIOUS = ` ${SECRET}`;
+    expect(readSettings({ JWT_SECRET: SECRET, JWT_SECRET_PREVIOUS }).jwt).toMatchObject({
+      secret: SECRET,
+      previousSecret: JWT_SECRET_PREVIOUS,
+    });
+    expect(problemsOf({ JWT_SECRET_PREVIOUS })).toEqual([
+      expect.stringContaining('JWT_SECRET_PREVIOUS is set, but JWT_SECRET is not'),
+    ]);
+  });
+
   test('may be said without a database', () => {
     expect(readSettings({ JWT_SECRET: SECRET }).jwt.secret).toBe(SECRET);
     expect(readSettings({ JWT_JWKS_URL: JWKS }).jwt.keySetUrl).toBe(JWKS);
@@ -247,9 +259,15 @@ describe('how tokens are verified', () => {
 
   test.each([
     ['JWT_SECRET', 'only-thirty-one-bytes-are-in-it', 'it has 31 bytes and at least 32 are expected'],
+    [
+      'JWT_SECRET_PREVIOUS',
+      'only-thirty-one-bytes-are-in-it',
+      'it has 31 bytes and at least 32 are expected',
+    ],
     ['OPERATOR_TOKEN', 'fifteen-letters', 'it has 15 bytes and at least 16 are expected'],
   ])('%s must be long, and is never shown', (name, value, expected) => {
-    const problems = problemsOf({ [name]: value });
+    const beside = name === 'JWT_SECRET_PREVIOUS' ? { JWT_SECRET: SECRET } : {};
+    const problems = problemsOf({ ...beside, [name]: value });
     expect(problems).toEqual([expect.stringContaining(expected)]);
     expect(problems[0]).not.toContain(value);
   });
@@ -269,7 +287,7 @@ describe('the printed table', () => {
   const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(28);
+    expect(names).toHaveLength(29);
     for (const name of names) expect(settingsAsText()).toContain(`  ${name}  (`);
     expect(settingsAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(settingsAsMarkdown().split('\n')).toHaveLength(names.length + 2);

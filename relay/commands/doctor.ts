@@ -224,7 +224,7 @@ async function captureRights({ session }: Context): Promise<Finding[]> {
   const { rows } = await session.query<{ tables: string | null }>(
     `select string_agg(distinct c.table_name, ', ') as tables
        from relay.catalogue as c
-       join pg_proc as p on p.pronamespace = to_regnamespace('relay_capture') and p.proname = relay.capture_name(c.event, c.operation)
+       join pg_proc as p on p.pronamespace = to_regnamespace('relay_capture') and p.proname = relay.capture_name(c)
        join pg_roles as r on r.oid = p.proowner and r.rolsuper`,
   );
   const { tables } = rows[0]!;

@@ -42,7 +42,7 @@ export async function readContract(session: Session, roomPrefix: string): Promis
        from relay.contract as c
        left join pg_catalog.pg_class as t on t.oid = c.on_table
        left join pg_catalog.pg_namespace as n on n.oid = t.relnamespace
-      order by c.event collate "C", c.operation`,
+      order by c.event collate "C", c.operation, on_table`,
   );
   const byEvent = new Map<string, Row[]>();
   for (const row of rows) byEvent.set(row.event, [...(byEvent.get(row.event) ?? []), row]);

@@ -1,7 +1,7 @@
 -- What a published event does when its trigger fires.
 --
---   relay.trigger_name(event, operation)    the trigger's name on the table
---   relay.capture_name(event, operation)    its function's name in relay_capture
+--   relay.trigger_name(catalogue)           the trigger's name on the table
+--   relay.capture_name(catalogue)           its function's name in relay_capture
 --   relay.capture_settings()                the settings the function runs with
 --   relay.capture_body(catalogue)           the function's source, of one of three kinds:
 --   relay.truncate_body, relay.row_body, relay.statement_body
@@ -12,19 +12,21 @@
 -- WHEN names can be neither retyped nor dropped. A row that does not match costs about 5 us for it, most of them for
 -- the function's settings; condition_in => 'trigger' is for tables where that is too much.
 
+create or replace function relay.capture_name(published relay.catalogue) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$ select published.event || '/' || lower(published.operation) || coalesce('/' || nullif(published.number, 1), '') $$;
+comment on function relay.capture_name(relay.catalogue) is 'Name of a published event''s function in relay_capture: doctors.deleted/update; of its second table doctors.deleted/update/2.';
+
 -- Triggers fire in the order of their names, and "!" comes before letters and digits: an event is recorded before an
 -- application's own trigger changes the row again, and before a foreign key's cascade.
-create or replace function relay.trigger_name(event text, operation text) returns text
+-- Two tables of an event have triggers of different names: one may become a partition of the other, and Postgres
+-- refuses that where the names are equal.
+create or replace function relay.trigger_name(published relay.catalogue) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
-as $$ select '!' || event || '/' || lower(operation) $$;
-comment on function relay.trigger_name(text, text) is 'Name of an event''s trigger: !doctors.deleted/update.';
-
-create or replace function relay.capture_name(event text, operation text) returns text
-language sql immutable
-set search_path = pg_catalog, pg_temp
-as $$ select event || '/' || lower(operation) $$;
-comment on function relay.capture_name(text, text) is 'Name of an event''s function in relay_capture: doctors.deleted/update.';
+as $$ select '!' || relay.capture_name(published) $$;
+comment on function relay.trigger_name(relay.catalogue) is 'Name of a published event''s trigger: !doctors.deleted/update.';
 
 -- As pg_proc shows them. row_security off: row-level security that would hide rows is an error, which becomes a
 -- relay:resync. The others are what a session has by default; the writer's own would show in a payload.

@@ -1,7 +1,7 @@
 -- The triggers of a published event: made, dropped, compared.
 --
 --   relay.create_trigger(catalogue)              makes them anew
---   relay.drop_triggers(event, operation)        drops them
+--   relay.drop_triggers(catalogue)               drops them
 --   relay.triggered_tables(catalogue)            which tables need one
 --   relay.trigger_definition(oid)                one as Postgres prints it
 --   relay.table_named(name)                      the table that has a name now
@@ -75,7 +75,7 @@ $$;
 comment on function relay.triggered_tables(relay.catalogue) is 'Tables on which a published event has a trigger: its own, those that inherit from it, and at statement level its partitions.';
 
 -- Also what an earlier version named otherwise, and what stands on a table that has lost the name it was published for.
-create or replace function relay.drop_triggers(of_event text, of_operation text default null) returns void
+create or replace function relay.drop_triggers(published relay.catalogue) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
@@ -84,18 +84,18 @@ declare
 begin
   for found in
     select t.tgrelid::regclass as on_table, t.tgname
-      from relay.catalogue as c
-      join pg_proc as p on p.pronamespace = 'relay_capture'::regnamespace and p.proname = relay.capture_name(c.event, c.operation)::name
-      join pg_trigger as t on t.tgfoid = p.oid and t.tgparentid = 0
-     where c.event = of_event and (of_operation is null or c.operation = of_operation)
-     order by t.tgrelid <> c.on_table
+      from pg_proc as p join pg_trigger as t on t.tgfoid = p.oid and t.tgparentid = 0
+     where p.pronamespace = 'relay_capture'::regnamespace and p.proname = relay.capture_name(published)::name
+     order by t.tgrelid <> published.on_table
   loop
     perform relay.lock_table(found.on_table, 'access exclusive');
     execute format('drop trigger %I on %s', found.tgname, found.on_table);
   end loop;
 end
 $$;
-comment on function relay.drop_triggers(text, text) is 'Drops the triggers of an event from its tables.';
+comment on function relay.drop_triggers(relay.catalogue) is 'Drops the triggers of a published event.';
+-- Of earlier versions.
+drop function if exists relay.drop_triggers(text, text);
 
 -- The condition is the trigger's argument, for whoever reads \d; the function evaluates it.
 create or replace function relay.create_trigger(published relay.catalogue) returns void
@@ -103,11 +103,11 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  trigger_name text := relay.trigger_name(published.event, published.operation);
+  trigger_name text := relay.trigger_name(published);
   on_table regclass;
   failure text;
 begin
-  perform relay.drop_triggers(published.event, published.operation);
+  perform relay.drop_triggers(published);
   for on_table in select t from relay.triggered_tables(published) as t loop
     perform relay.lock_table(on_table, 'share row exclusive');
     execute format('create %s trigger %I after %s on %s %s %s %s execute function relay_capture.%I(%s)',
@@ -123,7 +123,7 @@ begin
         'for each statement')
       else 'for each row' end,
       case when published.condition_in = 'trigger' then format('when (%s)', published.condition) end,
-      relay.capture_name(published.event, published.operation),
+      relay.capture_name(published),
       relay.trigger_argument(published));
     -- Only the owner may; a publisher that merely has the TRIGGER privilege goes without.
     if pg_has_role(current_user, (select c.relowner from pg_class as c where c.oid = on_table), 'MEMBER') then

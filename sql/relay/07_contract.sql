@@ -194,7 +194,7 @@ select c.event,
          || format('{%s}', coalesce(btrim(substring(c.account from '^\s*(?:new|old)\.("[^"]+"|[a-z0-9_$]+)\s*$'), '"'), 'account')) as room,
        c.on_table,
        relay.fires_when(c) as fires_when,
-       case when c.on_table is not null then relay.trigger_name(c.event, c.operation) end as trigger,
+       case when c.on_table is not null then relay.trigger_name(c) end as trigger,
        not c.suspended and (c.on_table is null or coalesce(t.tgenabled in ('O', 'A'), false)) as enabled,
        c.description,
        schema.of_payload as payload_schema,
@@ -208,10 +208,13 @@ select c.event,
        relay.publish_call(c) as call
   from relay.catalogue as c
   left join pg_catalog.pg_trigger as t
-    on t.tgrelid = c.on_table and t.tgname = relay.trigger_name(c.event, c.operation)::name
+    on t.tgrelid = c.on_table and t.tgname = relay.trigger_name(c)::name
  cross join lateral (
    select case when c.operation <> 'TRUNCATE' then relay.schema_of(c) end as of_payload offset 0) as schema
- order by c.event, c.operation;
+ order by c.event, c.operation, c.table_name;
+-- The view of earlier versions called them.
+drop function if exists relay.trigger_name(text, text);
+drop function if exists relay.capture_name(text, text);
 comment on view relay.contract is 'Every event clients may hear: its room, what makes it, and what it carries. relay.check() says what is off.';
 comment on column relay.contract.room is 'Who hears it: {...} is the column that holds the account, or {account} where it takes an expression (see account).';
 comment on column relay.contract.trigger is 'Trigger on on_table of this name, and function in relay_capture of the same without the !; null: relay.emit().';
@@ -239,19 +242,27 @@ as $$
 declare
   published relay.catalogue;
   part record;
+  tables text;
+  one text;
   row_type regtype := pg_typeof(preview.new);
 begin
   if not exists (select from relay.catalogue as c where c.event = preview.event) then
     raise exception 'relay.preview(%): no such event', quote_nullable(preview.event)
       using errcode = 'undefined_object', hint = 'select event from relay.contract lists them.';
   end if;
+  select string_agg(distinct c.on_table::text, ' or '), min(c.on_table::text) into tables, one
+    from relay.catalogue as c join pg_class as t on t.oid = c.on_table
+   where c.event = preview.event
+  having not coalesce(bool_or(t.reltype::regtype = row_type), true);
+  if tables is not null then
+    raise exception 'relay.preview(%): received a row of type %, expected one of %', quote_literal(preview.event), row_type, tables
+      using errcode = 'datatype_mismatch', hint = format('select * from relay.preview(%L, (select t from %s as t limit 1))', preview.event, one);
+  end if;
   for published in
-    select * from relay.catalogue as c where c.event = preview.event and c.operation in ('INSERT', 'UPDATE', 'DELETE') order by c.operation
+    select c.* from relay.catalogue as c join pg_class as t on t.oid = c.on_table
+     where c.event = preview.event and c.operation in ('INSERT', 'UPDATE', 'DELETE') and t.reltype::regtype = row_type
+     order by c.operation, c.number
   loop
-    if row_type <> (select t.reltype::regtype from pg_class as t where t.oid = published.on_table) then
-      raise exception 'relay.preview(%): received a row of type %, expected one of %', quote_literal(preview.event), row_type, published.on_table
-        using errcode = 'datatype_mismatch', hint = format('select * from relay.preview(%L, (select t from %s as t limit 1))', preview.event, published.on_table);
-    end if;
     for part in
       select * from (values ('condition', published.condition, 'boolean'), ('account', published.account, 'text'), ('payload', published.payload, 'jsonb')) as p(name, text, type)
        where text is not null

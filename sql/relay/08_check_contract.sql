@@ -15,6 +15,8 @@ as $$
 #variable_conflict use_column
 declare
   published relay.catalogue;
+  of_several_tables text[];
+  it text; -- event, and table where there are several, as an argument
   name text;
   function_at pg_proc;
   trigger_at pg_trigger;
@@ -23,17 +25,19 @@ declare
   named regclass;
   standing regclass;
 begin
-  for published in select * from relay.catalogue as c order by c.event, c.operation loop
+  of_several_tables := array(select c.event from relay.catalogue as c group by c.event having count(distinct c.table_name) > 1);
+  for published in select * from relay.catalogue as c order by c.event, c.operation, c.number loop
     event := published.event;
-    name := relay.capture_name(published.event, published.operation);
-    remedy := format('select relay.republish(%L)', event);
+    it := concat_ws(', ', quote_literal(event), case when event = any (of_several_tables) then quote_literal(published.table_name) end);
+    name := relay.capture_name(published);
+    remedy := format('select relay.republish(%s)', it);
 
     if published.suspended then
       if published.suspended_at < now() - interval '1 hour' then
         problem := 'event_suspended';
         object := published.on_table::text;
         detail := format('Suspended since %s: changes go uncaptured.', to_char(published.suspended_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'));
-        remedy := format('select relay.resume(%L)', event);
+        remedy := format('select relay.resume(%s)', it);
         return next;
       end if;
       continue;
@@ -56,7 +60,7 @@ begin
       problem := 'table_missing';
       object := coalesce(published.table_name, published.on_table::oid::text);
       detail := 'The table was dropped, and its triggers with it.';
-      remedy := format('When it is there again: select relay.republish(%1$L); or: select relay.unpublish(%1$L)', event);
+      remedy := format('When it is there again: select relay.republish(%1$s); or: select relay.unpublish(%1$s)', it);
       return next;
       continue;
     end if;
@@ -102,7 +106,7 @@ begin
         detail := format('%I, to whom the trigger function belongs, lacks %s: every write to %s fails.', pg_get_userbyid(function_at.proowner), other, published.on_table);
         remedy := format('select relay.admit_capture(%L); select relay.secure()', pg_get_userbyid(function_at.proowner));
         return next;
-        remedy := format('select relay.republish(%L)', event);
+        remedy := format('select relay.republish(%s)', it);
       end if;
       -- Whom row-level security concerns gets an error instead of rows, since the function has row_security = off.
       if not (select r.rolsuper or r.rolbypassrls from pg_roles as r where r.oid = function_at.proowner) then
@@ -116,13 +120,13 @@ begin
           detail := format('Row-level security of %s holds for %I, to whom the trigger function belongs: looking into it fails, and the account is told to refetch instead.', other, pg_get_userbyid(function_at.proowner));
           remedy := format('Let the function belong to a role that the policies do not concern: alter function relay_capture.%I() owner to ...; or: alter table ... no force row level security', name);
           return next;
-          remedy := format('select relay.republish(%L)', event);
+          remedy := format('select relay.republish(%s)', it);
         end if;
       end if;
     end if;
 
     -- The triggers.
-    name := relay.trigger_name(published.event, published.operation);
+    name := relay.trigger_name(published);
     for standing in select t from relay.triggered_tables(published) as t loop
       object := format('trigger %I on %s', name, standing);
       select * into trigger_at from pg_trigger as t where t.tgrelid = standing and t.tgname = name::name;
@@ -137,7 +141,7 @@ begin
           else 'The trigger fires in replica sessions only: what applications write is not captured.' end;
         remedy := format('alter table %s enable trigger %I', standing, name);
         return next;
-        remedy := format('select relay.republish(%L)', event);
+        remedy := format('select relay.republish(%s)', it);
       elsif relay.trigger_definition(trigger_at.oid) is distinct from published.trigger_definition then
         problem := 'trigger_altered';
         detail := format('The trigger is not as it was published: %s', relay.trigger_definition(trigger_at.oid));
@@ -145,13 +149,21 @@ begin
       end if;
     end loop;
     object := format('trigger %I on %s', name, published.on_table);
+    select string_agg(k.kin::text, ', ') into other from relay.published_kin(published) as k where k.is_above;
+    if other is not null then
+      problem := 'event_doubled';
+      detail := format('The table belongs to %s now, which has the event too: what is written to it is recorded twice.', other);
+      remedy := format('select relay.unpublish(%s)', it);
+      return next;
+      remedy := format('select relay.republish(%s)', it);
+    end if;
     other := relay.overtaking_triggers(published);
     if other is not null then
       problem := 'event_overtaken';
       detail := format('%s may change the same rows again before the event is recorded, which then is not the last word.', other);
       remedy := 'Publish the event again with level => ''row'', at => ''commit''.';
       return next;
-      remedy := format('select relay.republish(%L)', event);
+      remedy := format('select relay.republish(%s)', it);
     end if;
     select string_agg(part.relid::regclass::text, ', ') into other
       from pg_partition_tree(published.on_table) as part
@@ -167,15 +179,15 @@ begin
 
   -- Who captures and is in no contract.
   for object, event in
-    select format('trigger %I on %s', t.tgname, t.tgrelid::regclass), regexp_replace(t.tgname, '^!|/[a-z]+$', '', 'g')
+    with entries as materialized (select c as entry, relay.trigger_name(c)::name as trigger from relay.catalogue as c where c.on_table is not null)
+    select format('trigger %I on %s', t.tgname, t.tgrelid::regclass), regexp_replace(t.tgname, '^!|/[a-z]+(/[0-9]+)?$', '', 'g')
       from pg_trigger as t
       join pg_proc as p on p.oid = t.tgfoid
+      left join entries on entries.trigger = t.tgname
      where p.pronamespace = 'relay_capture'::regnamespace and t.tgparentid = 0 and not t.tgisinternal
        and t.tgrelid <> 'relay.events'::regclass
-       and not exists (
-         select from relay.catalogue as c
-          where relay.trigger_name(c.event, c.operation) = t.tgname
-            and (c.on_table = t.tgrelid or t.tgrelid in (select child from relay.triggered_tables(c) as child)))
+       and (entries.entry is null
+            or (entries.entry).on_table <> t.tgrelid and t.tgrelid not in (select child from relay.triggered_tables(entries.entry) as child))
        and not exists (  -- its table has lost its name: said above
          select from relay.catalogue as c where c.on_table = t.tgrelid and relay.current_table(c) is distinct from c.on_table)
   loop
@@ -236,7 +248,7 @@ begin
       from relay.catalogue as c,
            lateral (values ('condition', c.condition, 'boolean'), ('account', c.account, 'text'), ('payload', c.payload, 'jsonb')) as part(name, text, type)
      where part.text is not null and exists (select from pg_class as t where t.oid = c.on_table)
-     order by c.event, c.operation, part.name
+     order by c.event, c.operation, c.number, part.name
   loop
     detail := relay.expression_failure(expression.text, expression.type, expression.on_table, expression.operation);
     continue when detail is null or detail like 'permission denied for %';

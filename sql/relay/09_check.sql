@@ -3,6 +3,18 @@
 --   relay.check_events()         failures, unknown names, slots that grow
 --   relay.check()                everything that is off, with what to do about it; no row: all is well
 
+-- A rule of ours may fail for an event at a table that is not the event's.
+create or replace function relay.cured_at(event text, on_table text) returns timestamptz
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(max(c.published_at) filter (where c.table_name = cured_at.on_table),
+                  greatest(max(c.published_at), (select u.unpublished_at from relay.unpublished as u where u.event = cured_at.event)))
+    from relay.catalogue as c where c.event = cured_at.event
+  having count(*) > 0
+$$;
+comment on function relay.cured_at(text, text) is 'Part of relay.check(): since when failures of an event at a table count. Null: they do not, the event is not published.';
+
 create or replace function relay.check_events(
   out problem text, out event text, out object text, out detail text, out remedy text
 ) returns setof record
@@ -16,7 +28,7 @@ begin
     select f.event, f.on_table, count(*) as times, max(f.failed_at) as latest, (array_agg(f.error order by f.event_id desc))[1] as error
       from relay.failures as f
      -- Published again since, it may be cured.
-     where f.failed_at > (select max(c.published_at) from relay.catalogue as c where c.event = f.event)
+     where f.failed_at > relay.cured_at(f.event, f.on_table)
      group by f.event, f.on_table order by 1, 2
   loop
     problem := 'captures_failed';
@@ -48,7 +60,7 @@ begin
            case when e.event = 'relay:unheard' then 'account_unknown' else 'event_overtaken' end as problem, count(*) as times
       from (select n.event, n.payload, n.created_at from relay.events as n order by n.xid desc limit 100000) as e
      where (e.event = 'relay:unheard' or e.event = 'relay:resync' and e.payload ->> 'reason' = 'overtaken')
-       and e.created_at > (select max(c.published_at) from relay.catalogue as c where c.event = e.payload ->> 'event')
+       and e.created_at > relay.cured_at(e.payload ->> 'event', e.payload ->> 'table')
      group by 1, 2, 3 order by 1, 2, 3
   loop
     problem := found.problem;

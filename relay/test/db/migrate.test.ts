@@ -17,6 +17,7 @@ const ALL = [
   'relay/006_known_names',
   'relay/007_condition_in',
   'relay/008_epoch',
+  'relay/009_several_tables',
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',
@@ -383,6 +384,7 @@ describe('a database of version 0.1', () => {
       'relay/006_known_names',
       'relay/007_condition_in',
       'relay/008_epoch',
+      'relay/009_several_tables',
       'whatsapp/003_live_servers',
     ]);
     const { rows: kept } = await upgraded.pool.query(

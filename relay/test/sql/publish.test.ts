@@ -158,12 +158,6 @@ describe('publish() refuses, names the argument, and leaves nothing half-install
       '42809',
     ],
     [
-      'another table',
-      `'doctors.busy', 'public.patients', account => '1'`,
-      "event => 'doctors.busy'): the event exists already for public.doctors",
-      '42710',
-    ],
-    [
       'no table after all',
       `'doctors.busy'`,
       "event => 'doctors.busy'): the event exists already for public.doctors",

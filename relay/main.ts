@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command line: recado <command>. Each command is a few lines here; what it does has a file of its own.
 import { Command } from 'commander';
-import { mintToken, parseDuration } from './auth/sign.ts';
+import { parseDuration, signToken } from './auth/sign.ts';
 import { FORMATS, findBreaks, findProblems, printContract } from './commands/contract.ts';
 import { findDatabase, findSecret } from './commands/demo.ts';
 import { examine } from './commands/doctor.ts';
@@ -153,7 +153,7 @@ program
     const { account: accountId, subject } = options;
     const expiresIn = parseDuration(options.expires);
     const who = { accountId, ...(subject !== undefined && { subject }) };
-    print(await mintToken({ secret, ...who, expiresIn, claim, issuer, audience }));
+    print(await signToken({ secret, ...who, expiresIn, claim, issuer, audience }));
   });
 
 program

@@ -4,7 +4,7 @@ import { SignJWT } from 'jose';
 import { RecadoError } from '../errors.ts';
 import { accountText } from './token.ts';
 
-export interface MintOptions {
+export interface SignOptions {
   readonly secret: string;
   readonly accountId: string;
   /** Seconds. */
@@ -21,7 +21,7 @@ export interface MintOptions {
  *
  * @throws TokenError `token_claim` when the verifier would refuse the account
  */
-export async function mintToken(options: MintOptions): Promise<string> {
+export async function signToken(options: SignOptions): Promise<string> {
   const { secret, accountId, expiresIn, claim, subject, issuer, audience = [] } = options;
   const issuedAt = Math.floor(Date.now() / 1000);
   const claims = {

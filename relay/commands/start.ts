@@ -1,6 +1,6 @@
 // recado start: a database, its migrations, sample clinics and a relay, in one process.
 
-import { mintToken } from '../auth/sign.ts';
+import { signToken } from '../auth/sign.ts';
 import type { Settings } from '../config/settings.ts';
 import { createPool, waitForDatabase } from '../db/connect.ts';
 import { startEmbedded } from '../db/embedded.ts';
@@ -104,7 +104,7 @@ async function welcome(url: string, databaseUrl: string, jwt: Settings['jwt']): 
   const tokens = [];
   for (const accountId of ['1', '2']) {
     if (secret === null) break;
-    const token = await mintToken({
+    const token = await signToken({
       secret,
       accountId,
       expiresIn: 3_600,

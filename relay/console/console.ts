@@ -9,7 +9,7 @@
 //   POST /demo/act             one of the sample's statements        ┘
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
-import { mintToken } from '../auth/sign.ts';
+import { signToken } from '../auth/sign.ts';
 import { bearerFrom, type Identity } from '../auth/token.ts';
 import type { Settings } from '../config/settings.ts';
 import { toAsyncApi } from '../contract/asyncapi.ts';
@@ -119,7 +119,7 @@ async function tokenOf(accountId: string, jwt: Settings['jwt']): Promise<string 
   const { secret, accountClaim: claim, issuer, audience } = jwt;
   // With a key set, tokens come from elsewhere.
   if (secret === null) return null;
-  return mintToken({ secret, accountId, expiresIn: TOKEN_SECONDS, claim, issuer, audience });
+  return signToken({ secret, accountId, expiresIn: TOKEN_SECONDS, claim, issuer, audience });
 }
 
 function parseWish(body: unknown): Parameters<typeof act>[2] {

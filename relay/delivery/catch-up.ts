@@ -107,9 +107,9 @@ export class CatchUp {
   #pageFromMemory(account: string, position: Position): ReplayPage | null {
     const { feed } = this.#options;
     const { epoch, seen, batch } = position;
-    if (!feed.window.reaches(seen) || !covers(feed.seen, horizon(position))) return null;
+    if (!feed.recent.reaches(seen) || !covers(feed.seen, horizon(position))) return null;
     const bound = batch?.bound ?? feed.seen;
-    const missed = feed.window.unseen(account, position).filter((event) => sees(bound, event.xid));
+    const missed = feed.recent.unseen(account, position).filter((event) => sees(bound, event.xid));
     const events = missed.slice(0, MEMORY_PAGE_EVENTS);
     const complete = events.length === missed.length;
     const next: Position = complete

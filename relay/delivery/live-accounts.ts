@@ -57,7 +57,7 @@ export class LiveAccounts {
     this.#members.set(accountId, members.add(subscriber));
     subscriber.connection.joinRoom(roomPrefix + accountId);
     // The new member's position is the feed's. Where the account has other members, theirs may be older: it counts.
-    if (!this.#lastPositionAt.has(accountId)) this.#lastPositionAt.set(accountId, feed.window.newest);
+    if (!this.#lastPositionAt.has(accountId)) this.#lastPositionAt.set(accountId, feed.recent.newest);
   }
 
   leave(subscriber: Subscriber): void {
@@ -143,7 +143,7 @@ export class LiveAccounts {
     writer.countResyncs(deliveries);
     this.#lastPositionAt.delete(account);
     // The write may have disconnected the last member.
-    if (members.size > 0) this.#lastPositionAt.set(account, feed.window.newest);
+    if (members.size > 0) this.#lastPositionAt.set(account, feed.recent.newest);
   }
 
   /** Each member reads these events from where the batch began, at its own pace, as after a reconnect. */
@@ -166,7 +166,7 @@ export class LiveAccounts {
    */
   #refreshQuietAccounts(): void {
     const { feed } = this.#options;
-    const { aging, newest } = feed.window;
+    const { aging, newest } = feed.recent;
     const now = Date.now();
     if (now - this.#lastRefresh.at > Math.min(REFRESH_EVERY_MS, feed.retentionMs / 4)) {
       this.#lastRefresh = { at: now, newest, previousNewest: this.#lastRefresh.newest };

@@ -96,7 +96,7 @@ export class Subscribers implements FeedListener {
    * Clients that are catching up may hold erased events: they reconnect and read what is left.
    */
   #erase(account: string, through: bigint): void {
-    this.#options.feed.window.forget(account, through, erase);
+    this.#options.feed.recent.forget(account, through, erase);
     for (const subscriber of this.#all) {
       if (subscriber.identity.accountId !== account || this.#live.has(subscriber)) continue;
       subscriber.connection.close(true);
@@ -141,7 +141,7 @@ export class Subscribers implements FeedListener {
       await feed.read();
       if (!covers(feed.seen, horizon(position))) return { position: null, resync: 'future' };
     }
-    if (!feed.window.reaches(position.seen)) {
+    if (!feed.recent.reaches(position.seen)) {
       const page = await replay.page(account, position, feed.seen, isThere);
       if (page.tooOld) return { position: null, resync: 'retention' };
     }

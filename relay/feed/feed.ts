@@ -16,7 +16,7 @@ import {
   readStart,
   startNewEpoch,
 } from '../outbox/start.ts';
-import { Window, type WindowLimits } from './recent-events.ts';
+import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
 import type { Witnesses } from './witnesses.ts';
 
 /** Events that became visible together. */
@@ -58,7 +58,7 @@ export interface FeedListener {
 export interface FeedOptions {
   /** Opens a session for reading (openReader). */
   connect: () => Promise<pg.Client>;
-  window: WindowLimits;
+  recent: RecentEventsLimits;
   page: PageLimits;
   /** Told which transactions were handed on. */
   witnesses?: Witnesses;
@@ -87,7 +87,7 @@ export class Feed {
   #lastBatch = new Map<bigint, number>();
   /** Whether the last read found few events. */
   #few = true;
-  #window: Window;
+  #recent: RecentEvents;
   #retentionMs = Number.POSITIVE_INFINITY;
   #ready = false;
   readonly #firstRead = withResolvers();
@@ -97,7 +97,7 @@ export class Feed {
 
   constructor(options: FeedOptions) {
     this.#options = options;
-    this.#window = new Window(NOTHING, options.window);
+    this.#recent = new RecentEvents(NOTHING, options.recent);
   }
 
   /** Whether the last read succeeded. */
@@ -126,8 +126,8 @@ export class Feed {
     return this.#retentionMs;
   }
 
-  get window(): Window {
-    return this.#window;
+  get recent(): RecentEvents {
+    return this.#recent;
   }
 
   start(listener: FeedListener): void {
@@ -261,7 +261,7 @@ export class Feed {
     this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
     this.#lastBatch.clear();
     this.#options.witnesses?.clear();
-    this.#window = new Window(this.#seen, this.#options.window);
+    this.#recent = new RecentEvents(this.#seen, this.#options.recent);
     await this.#warm(session, now);
   }
 
@@ -270,11 +270,11 @@ export class Feed {
     this.#listener.onLost(reason);
   }
 
-  /** Fills the window with what was visible before we began, so that a restart is not one query per client. */
+  /** Fills the recent events with what was visible before we began, so that a restart is not one query per client. */
   async #warm(session: pg.Client, now: Snapshot): Promise<void> {
-    const { window, page: limits } = this.#options;
+    const { recent, page: limits } = this.#options;
     // Memory holds two bytes a character.
-    const oldest = await findRecent(session, window.events, Math.floor(window.bytes / 2));
+    const oldest = await findRecent(session, recent.events, Math.floor(recent.bytes / 2));
     const from = before(oldest, now);
     const events: OutboxEvent[] = [];
     for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
@@ -285,7 +285,7 @@ export class Feed {
     }
     // In parts by transaction, or the first new event would push out all of it at once.
     events.sort((a, b) => (a.xid === b.xid ? Number(a.id - b.id) : a.xid < b.xid ? -1 : 1));
-    const warm = new Window(from, window);
+    const warm = new RecentEvents(from, recent);
     const size = Math.ceil(events.length / WARM_PARTS);
     for (let begin = 0, end = 0; begin < events.length; begin = end) {
       end = Math.min(begin + size, events.length);
@@ -293,7 +293,7 @@ export class Feed {
       const next = events[end];
       warm.add(events.slice(begin, end), next ? before(next.xid, now) : this.#seen);
     }
-    this.#window = warm;
+    this.#recent = warm;
     this.#options.witnesses?.note(events);
   }
 
@@ -339,7 +339,7 @@ export class Feed {
     const bound = this.#boundOf(now, events);
     this.#remember(events);
     this.#seen = bound;
-    this.#window.add(events, bound);
+    this.#recent.add(events, bound);
     this.#listener.onBatch({ epoch: this.epoch, seen, bound, events });
   }
 
@@ -360,7 +360,7 @@ export class Feed {
     metrics.backlogs.inc();
     this.#seen = bound;
     this.#lastBatch.clear();
-    this.#window.clear(bound);
+    this.#recent.clear(bound);
     this.#listener.onBacklog({
       epoch: this.epoch,
       seen,

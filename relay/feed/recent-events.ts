@@ -1,11 +1,11 @@
-// Recent events in memory, so that most clients that come back cost no query. A reconnect storm is the rule, not
-// the exception: every client of a node comes back at once when another node ends.
+// Recent events in memory: most reconnects cost no query. Reconnect storms are the rule: when a node ends, all its
+// clients reconnect to the others at once.
 import type { OutboxEvent } from '../outbox/events.ts';
 import { covers, hasSeen, type Position, type Snapshot } from '../outbox/position.ts';
 
-interface Batch {
+interface StoredBatch {
   readonly number: number;
-  /** What a reader has seen after it. */
+  /** What a reader of this batch has seen. */
   readonly bound: Snapshot;
   readonly bytes: number;
   readonly events: number;
@@ -13,14 +13,14 @@ interface Batch {
   readonly counts: Map<string | null, number>;
 }
 
-export interface WindowLimits {
+export interface RecentEventsLimits {
   readonly bytes: number;
   readonly events: number;
 }
 
 /**
- * A queue that forgets from its front, with an index beside it: taking the first element out of an array moves all
- * others, which at 50,000 events of one account costs more than everything else that is done with an event.
+ * A queue with an index of its first item. Array.shift() moves all other items: at 50,000 events of one account, that
+ * costs more than everything else that is done with an event.
  */
 class Queue<T> {
   #items: (T | undefined)[] = [];
@@ -41,7 +41,7 @@ class Queue<T> {
   forget(count: number): void {
     this.#items.fill(undefined, this.#first, this.#first + count);
     this.#first += count;
-    // Half of it is empty places: each item is moved once at most for one that is forgotten.
+    // Compacts when half of the places are empty: on average one move for each forgotten item.
     if (this.#first * 2 < this.#items.length) return;
     this.#items = this.#items.slice(this.#first);
     this.#first = 0;
@@ -58,22 +58,22 @@ class Queue<T> {
   }
 }
 
-/** Bytes an event costs besides its text: object, two bigints, array slots. Measured roughly, for the budget only. */
+/** Bytes of an event beside its text: object, two bigints, array slots. A rough measure, for the limit only. */
 const OVERHEAD = 300;
 
-export class Window {
-  readonly #limits: WindowLimits;
+export class RecentEvents {
+  readonly #limits: RecentEventsLimits;
   readonly #byAccount = new Map<string | null, Queue<OutboxEvent>>();
-  #batches = new Queue<Batch>();
-  /** A reader that has seen this finds everything else here. */
+  #batches = new Queue<StoredBatch>();
+  /** A reader that has seen this needs nothing older than what is here. */
   #from: Snapshot;
   #bytes = 0;
   #events = 0;
   #number = 0;
-  /** Number of the newest batch that is not here any more. */
+  /** Number of the newest batch that was dropped. */
   #forgotten = 0;
 
-  constructor(from: Snapshot, limits: WindowLimits) {
+  constructor(from: Snapshot, limits: RecentEventsLimits) {
     this.#from = from;
     this.#limits = limits;
   }
@@ -84,8 +84,8 @@ export class Window {
   }
 
   /**
-   * Number of a batch: who was told no position since then should be told a fresh one, before the window forgets
-   * theirs, or now where it already has: a large batch pushes out all the others at once.
+   * Number of a batch. An account that received its last position before this batch is due for a fresh one, since its
+   * position will soon be out of reach. Or it is already: a large batch drops all the others at once.
    */
   get aging(): number {
     const full = Math.max(this.#bytes / this.#limits.bytes, this.#events / this.#limits.events);
@@ -97,7 +97,7 @@ export class Window {
     return { bytes: this.#bytes, events: this.#events };
   }
 
-  /** Appends a whole batch. One that is larger than the window empties it. */
+  /** Appends a whole batch. One over the limits empties it. */
   add(events: readonly OutboxEvent[], bound: Snapshot): void {
     if (events.length === 0) {
       if (this.#batches.length === 0) this.#from = bound;
@@ -122,7 +122,7 @@ export class Window {
     while (this.#bytes > this.#limits.bytes || this.#events > this.#limits.events) this.#forgetOldest();
   }
 
-  /** A batch that is larger than the window: all is forgotten. `bound` is what a reader has seen who needs nothing. */
+  /** For a batch over the limits: drops everything. A reader that has seen `bound` needs nothing older. */
   clear(bound: Snapshot): void {
     this.#number += 1;
     this.#forgotten = this.#number;
@@ -134,19 +134,19 @@ export class Window {
   }
 
   /**
-   * Puts `blank` in the place of each event of an account that is not after `through`. They stay in number and size:
-   * what is counted stays so.
+   * Replaces each of the account's events up to `through` by what `blank` makes of it. Counts and sizes stay as they
+   * were.
    */
   forget(account: string, through: bigint, blank: (event: OutboxEvent) => OutboxEvent): void {
     this.#byAccount.get(account)?.replace((event) => (event.id > through ? event : blank(event)));
   }
 
-  /** Whether all that `seen` has not seen is here. */
+  /** Whether everything after `seen` is here. */
   reaches(seen: Snapshot): boolean {
     return covers(seen, this.#from);
   }
 
-  /** The account's events (and those for everybody) that a position has not seen, in the order of their ids. */
+  /** The account's events (and those for every account) after a position, in the order of their ids. */
   unseen(account: string, position: Position): OutboxEvent[] {
     const own = this.#byAccount.get(account)?.toArray() ?? [];
     const forAll = this.#byAccount.get(null)?.toArray() ?? [];

@@ -87,7 +87,7 @@ export async function findForeign(
 
 /**
  * The transaction from which on the table holds at most so many events and bytes, and all there ever were; for
- * warming the window. Bytes of JSON: what is stored is compressed, and may be a thousand times smaller.
+ * filling the recent events. Bytes of JSON: what is stored is compressed, and may be a thousand times smaller.
  */
 export async function findRecent(session: Session, events: number, bytes: number): Promise<bigint> {
   const { rows } = await session.query<{

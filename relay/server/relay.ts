@@ -89,7 +89,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const witnesses = new Witnesses(replayPool);
   const feed = new Feed({
     connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
-    window: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
+    recent: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
     page: FEED_PAGE,
     witnesses,
     onRead: (read) => wakeup.onRead(read),

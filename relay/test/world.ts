@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket as NetworkSocket } from 'node:net';
 import pg from 'pg';
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
-import { type MintOptions, mintToken } from '../auth/sign.ts';
+import { type SignOptions, signToken } from '../auth/sign.ts';
 import { readSettings } from '../config/settings.ts';
 import { createLog } from '../log.ts';
 import { type Relay, startRelay } from '../server/relay.ts';
@@ -109,8 +109,8 @@ export async function metric(
     .reduce((sum, { value }) => sum + value, 0);
 }
 
-export function token(accountId = 'acc-1', options: Partial<MintOptions> = {}): Promise<string> {
-  return mintToken({ secret: SECRET, accountId, expiresIn: 3600, claim: 'accountId', ...options });
+export function token(accountId = 'acc-1', options: Partial<SignOptions> = {}): Promise<string> {
+  return signToken({ secret: SECRET, accountId, expiresIn: 3600, claim: 'accountId', ...options });
 }
 
 export interface Heard {

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { io, type Socket } from 'socket.io-client';
-import { mintToken } from '../../relay/auth/sign.ts';
+import { signToken } from '../../relay/auth/sign.ts';
 import { startEmbedded } from '../../relay/db/embedded.ts';
 import { migrate } from '../../relay/db/migrate.ts';
 import { createLog } from '../../relay/log.ts';
@@ -26,7 +26,7 @@ function percentile(values: number[], part: number): number {
 }
 
 async function connect(port: number, account: string): Promise<{ socket: Socket; greeted: number }> {
-  const token = await mintToken({ secret: SECRET, accountId: account, claim: 'accountId', expiresIn: 3_600 });
+  const token = await signToken({ secret: SECRET, accountId: account, claim: 'accountId', expiresIn: 3_600 });
   const began = performance.now();
   const socket = io(`http://127.0.0.1:${port}`, {
     transports: ['websocket'],

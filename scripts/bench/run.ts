@@ -1,5 +1,5 @@
 // What every section is given, and how it starts the server and the clients of a peer.
-import { mintToken } from '../../relay/auth/sign.ts';
+import { signToken } from '../../relay/auth/sign.ts';
 import type { Calm } from './calm.ts';
 import { type Child, startChild } from './child.ts';
 import type { Cluster } from './cluster.ts';
@@ -56,7 +56,7 @@ export async function serve(
 /** What a client of the account says in its handshake. */
 export async function authOf(name: PeerName, account: number): Promise<Record<string, unknown>> {
   if (name !== 'recado') return { account };
-  const token = await mintToken({
+  const token = await signToken({
     secret: SECRET,
     accountId: String(account),
     expiresIn: 3_600,

@@ -12,7 +12,7 @@ import {
   type JWTPayload,
   SignJWT,
 } from 'jose';
-import { mintToken, parseDuration } from '../../auth/sign.ts';
+import { parseDuration, signToken } from '../../auth/sign.ts';
 import { bearerFrom, createVerifier, type VerifierOptions } from '../../auth/token.ts';
 import { TokenError } from '../../auth/token-error.ts';
 import { readSettings, type Settings } from '../../config/settings.ts';
@@ -718,7 +718,7 @@ describe('bearerFrom', () => {
   });
 });
 
-describe('mintToken', () => {
+describe('signToken', () => {
   test('makes what the verifier accepts, each with an id of its own', async () => {
     const env = { JWT_ISSUER: 'me', JWT_AUDIENCE: 'a,b', JWT_ACCOUNT_CLAIM: 'tenant' };
     const { verify } = createVerifier(settings(env));
@@ -726,20 +726,20 @@ describe('mintToken', () => {
       ...{ secret: SECRET, accountId: 'acc-1', expiresIn: 60, claim: 'tenant' },
       ...{ subject: 'me', issuer: 'me', audience: ['b'] },
     };
-    const [one, two] = [await verify(await mintToken(options)), await verify(await mintToken(options))];
+    const [one, two] = [await verify(await signToken(options)), await verify(await signToken(options))];
     expect(one).toMatchObject({ accountId: 'acc-1', subject: 'me' });
     expect(one.expiresAt - (one.issuedAt ?? 0)).toBe(60_000);
     expect(one.tokenId).not.toBe(two.tokenId);
   });
 
   test('makes a token without subject, issuer and audience', async () => {
-    const token = await mintToken({ secret: SECRET, accountId: '7', expiresIn: 60, claim: 'sub' });
+    const token = await signToken({ secret: SECRET, accountId: '7', expiresIn: 60, claim: 'sub' });
     const { verify } = createVerifier(settings({ JWT_ACCOUNT_CLAIM: 'sub' }));
     expect(await verify(token)).toMatchObject({ accountId: '7', subject: '7' });
   });
 
   test('refuses an account that the verifier would refuse', async () => {
-    const attempt = mintToken({ secret: SECRET, accountId: '', expiresIn: 60, claim: 'accountId' });
+    const attempt = signToken({ secret: SECRET, accountId: '', expiresIn: 60, claim: 'accountId' });
     await expectRefusal(attempt, 'token_claim', true);
   });
 });

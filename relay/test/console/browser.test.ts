@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import axe, { type AxeResults } from 'axe-core';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { mintToken } from '../../auth/sign.ts';
+import { signToken } from '../../auth/sign.ts';
 import { startWhatsAppDemo } from '../../evolution/demo/whatsapp.ts';
 import { packageRoot } from '../../package.ts';
 import { type Database, openDatabase } from '../world.ts';
@@ -341,7 +341,7 @@ describe('outside the demonstration', () => {
       expect(await ask(recado, method, path)).toMatchObject({ status: 404 });
     }
     expect(await ask(recado, 'GET', '/console/contract')).toMatchObject({ status: 401 });
-    const token = await mintToken({ secret, accountId: '1', expiresIn: 600, claim: 'accountId' });
+    const token = await signToken({ secret, accountId: '1', expiresIn: 600, claim: 'accountId' });
 
     const page = await openPage(recado, '/');
     await page.getByRole('heading', { name: 'Entrar' }).waitFor();
@@ -366,7 +366,7 @@ describe('outside the demonstration', () => {
   });
 
   test('operations are for operators, not for a clinic user', async () => {
-    const token = await mintToken({ secret, accountId: '1', expiresIn: 600, claim: 'accountId' });
+    const token = await signToken({ secret, accountId: '1', expiresIn: 600, claim: 'accountId' });
     for (const path of ['/console/operations', '/metrics']) {
       expect(await ask(recado, 'GET', path)).toMatchObject({ status: 403 });
       expect(await ask(recado, 'GET', path, { authorization: `Bearer ${token}` })).toMatchObject({

@@ -418,7 +418,7 @@ describe('a position', () => {
   test('as an offset that is no text does not count as recovered', async () => {
     const relay = await node();
     const c = client(relay, { token: await token(account), pid: 'mine', offset: 5 });
-    await until('a greeting', () => c.heard.length);
+    await until('relay:ready', () => c.heard.length);
     expect(c.connects[0]!.pid).not.toBe('mine');
   });
 
@@ -537,7 +537,7 @@ describe('a position', () => {
 });
 
 describe('without query storms', () => {
-  test('a quiet client is told fresh positions, so that the window always holds what it missed', async () => {
+  test('a quiet client is told fresh positions, so that recent events always hold what it missed', async () => {
     const relay = await node({ WINDOW_EVENTS: '100' });
     const way = await link(relay.port);
     const busy = client(relay, { token: await token(`${account}-busy`) });
@@ -548,7 +548,7 @@ describe('without query storms', () => {
       for (const last = n + 10; n < last; n += 1) await emit(n, `${account}-busy`);
       await busy.hears(n);
     }
-    // Not with every batch: when half of the window has gone by.
+    // Not with every batch: when half of the recent events are newer.
     expect(n).toBeGreaterThanOrEqual(100);
     expect(n).toBeLessThan(1_000);
     way.freeze();
@@ -621,7 +621,7 @@ describe('without query storms', () => {
     expect(quiet.of('relay:resync')).toEqual([]);
   });
 
-  test('a batch larger than the window leaves nobody with a position that the window has forgotten', async () => {
+  test('a batch over the memory limit leaves nobody with a position out of reach', async () => {
     const relay = await node({ WINDOW_EVENTS: '100' });
     const quiet = client(relay, { token: await token(account) });
     const busy = client(relay, { token: await token(`${account}-busy`) });

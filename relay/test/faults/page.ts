@@ -2,7 +2,7 @@
 // None of them knows of positions, except for those that keep one across a reload of the page, as the README says.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { io, type Socket } from 'socket.io-client';
-import { mintToken } from '../../auth/sign.ts';
+import { signToken } from '../../auth/sign.ts';
 import { until } from '../world.ts';
 import { type EventKey, eventKey } from './ledger.ts';
 import { SECRET } from './nodes.ts';
@@ -313,7 +313,7 @@ export class Page {
   }
 
   async #token(expiresIn: number): Promise<string> {
-    return mintToken({
+    return signToken({
       secret: SECRET,
       accountId: this.account,
       expiresIn,

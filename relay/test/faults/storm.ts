@@ -1,7 +1,7 @@
 // Two thousand clients lose their relay at once, miss events, and come back at once, each with its position.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { io, type Socket } from 'socket.io-client';
-import { mintToken } from '../../auth/sign.ts';
+import { signToken } from '../../auth/sign.ts';
 import { until } from '../world.ts';
 import { SECRET } from './nodes.ts';
 import type { Figure, Verdict } from './report.ts';
@@ -9,7 +9,7 @@ import type { Stage } from './stage.ts';
 
 const CLIENTS = 2_000;
 const ACCOUNTS = 25;
-/** More than the window of the relay holds, so that they are read from the table. */
+/** More than the relay keeps in memory, so that they are read from the table. */
 const MISSED = 200;
 const WINDOW_EVENTS = '100';
 
@@ -78,7 +78,7 @@ export async function runStorm(stage: Stage, verdict: Verdict): Promise<Figure[]
 }
 
 async function openPage(account: string, port: number): Promise<Page> {
-  const token = await mintToken({ secret: SECRET, accountId: account, expiresIn: 3_600, claim: 'accountId' });
+  const token = await signToken({ secret: SECRET, accountId: account, expiresIn: 3_600, claim: 'accountId' });
   const socket = io(`http://127.0.0.1:${port}`, {
     auth: { token },
     forceNew: true,

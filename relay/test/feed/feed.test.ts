@@ -10,7 +10,7 @@ import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import { environment, findBinaries } from '../../db/embedded-binaries.ts';
 import { migrate } from '../../db/migrate.ts';
 import { type Backlog, type Batch, Feed, type FeedListener } from '../../feed/feed.ts';
-import { Window, type WindowLimits } from '../../feed/recent-events.ts';
+import { RecentEvents, type RecentEventsLimits } from '../../feed/recent-events.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
 import type { OutboxEvent, PageLimits, Session } from '../../outbox/events.ts';
@@ -27,7 +27,7 @@ afterEach(async () => {
 });
 
 interface Options {
-  window?: Partial<WindowLimits>;
+  recent?: Partial<RecentEventsLimits>;
   page?: Partial<PageLimits>;
   /** Called before each statement of the feed's session, which waits for it. */
   before?: (text: string) => unknown;
@@ -47,7 +47,7 @@ class Reader implements FeedListener {
   url: string;
   session: pg.Client | null = null;
 
-  constructor(url: string, { window, page, before }: Options = {}) {
+  constructor(url: string, { recent, page, before }: Options = {}) {
     this.url = url;
     this.feed = new Feed({
       connect: async () => {
@@ -62,7 +62,7 @@ class Reader implements FeedListener {
         this.session = session;
         return session;
       },
-      window: { bytes: 64 * 1024 * 1024, events: 100_000, ...window },
+      recent: { bytes: 64 * 1024 * 1024, events: 100_000, ...recent },
       page: { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: 4 * 1024 * 1024, ...page },
       log: silent,
       metrics: createMetrics(),
@@ -280,7 +280,7 @@ describe('on one database', () => {
     expect(backlog!.bound).toBe(reader.feed.seen);
     expect(['acc-1', 'acc-9', 'acc-that-came-meanwhile'].map(backlog!.touches)).toEqual([true, false, true]);
     // Nothing of it is in memory, and nothing of it comes again.
-    expect(reader.feed.window.reaches(seen)).toBe(false);
+    expect(reader.feed.recent.reaches(seen)).toBe(false);
     await emit(database, 'after');
     await reader.feed.read();
     expect(reader.events.map(({ payload }) => payload)).toEqual(['"before"', '"after"']);
@@ -511,30 +511,30 @@ describe('on one database', () => {
       const middle = await positionNow();
       for (let n = 6; n < 9; n += 1) await emit(database, n, `acc-${n % 2}`);
       const { feed } = await startReader(database.url);
-      expect(feed.window.reaches(start)).toBe(true);
-      expect(feed.window.unseen('acc-0', clientAt(middle)).map(({ payload }) => payload)).toEqual(['6', '8']);
-      expect(feed.window.unseen('acc-1', clientAt(start)).map(({ payload }) => payload)).toEqual([
+      expect(feed.recent.reaches(start)).toBe(true);
+      expect(feed.recent.unseen('acc-0', clientAt(middle)).map(({ payload }) => payload)).toEqual(['6', '8']);
+      expect(feed.recent.unseen('acc-1', clientAt(start)).map(({ payload }) => payload)).toEqual([
         '1',
         '3',
         '5',
         '7',
       ]);
-      expect(feed.window.unseen('acc-1', clientAt(feed.seen))).toEqual([]);
+      expect(feed.recent.unseen('acc-1', clientAt(feed.seen))).toEqual([]);
     });
 
-    test('keeps most of it when new events come to a window that was filled', async () => {
+    test('keeps most of it when new events come to recent events that were filled at the start', async () => {
       for (let n = 0; n < 60; n += 1) await emit(database, n);
       const middle = await positionNow();
       for (let n = 60; n < 100; n += 1) await emit(database, n);
-      const reader = await startReader(database.url, { window: { events: 100 } });
-      expect(reader.feed.window.reaches(middle)).toBe(true);
+      const reader = await startReader(database.url, { recent: { events: 100 } });
+      expect(reader.feed.recent.reaches(middle)).toBe(true);
       for (let n = 100; n < 110; n += 1) {
         await emit(database, n);
         await reader.feed.read();
       }
-      expect(reader.feed.window.reaches(middle)).toBe(true);
+      expect(reader.feed.recent.reaches(middle)).toBe(true);
       expect(
-        reader.feed.window.unseen('acc-1', clientAt(middle)).map(({ payload }) => Number(payload)),
+        reader.feed.recent.unseen('acc-1', clientAt(middle)).map(({ payload }) => Number(payload)),
       ).toEqual(Array.from({ length: 50 }, (_, i) => 60 + i));
     });
 
@@ -548,9 +548,9 @@ describe('on one database', () => {
       const reader = await startReader(database.url);
       await held.query('commit');
       await reader.feed.read();
-      expect(reader.feed.window.reaches(start)).toBe(true);
+      expect(reader.feed.recent.reaches(start)).toBe(true);
       expect(
-        reader.feed.window.unseen('acc-1', clientAt(start)).map(({ event, payload }) => [event, payload]),
+        reader.feed.recent.unseen('acc-1', clientAt(start)).map(({ event, payload }) => [event, payload]),
       ).toEqual([
         ['test.held', 'null'],
         ['test.event', '2'],
@@ -644,7 +644,7 @@ describe('on one database', () => {
   });
 });
 
-describe('the window', () => {
+describe('recent events', () => {
   let id = 0n;
   const event = (account: string | null, xid: bigint, payload = 'null'): OutboxEvent => ({
     id: ++id,
@@ -656,72 +656,72 @@ describe('the window', () => {
     capturedAt: 0,
   });
   const at = (xmax: bigint, xip: bigint[] = []): Snapshot => ({ xmax, xip });
-  const filled = (limits: Partial<WindowLimits>) =>
-    new Window(at(1n), { bytes: 1e9, events: 1e9, ...limits });
+  const filled = (limits: Partial<RecentEventsLimits>) =>
+    new RecentEvents(at(1n), { bytes: 1e9, events: 1e9, ...limits });
 
   test('holds an account what it has not seen, with what is meant for everybody, in the order of ids', () => {
-    const window = filled({});
-    window.add([event('a', 1n, '1'), event('b', 1n, '2'), event(null, 1n, '3')], at(2n));
-    window.add([event('a', 3n, '4')], at(4n, [2n]));
-    const unseen = (seen: Snapshot) => window.unseen('a', { epoch: 'e', seen }).map(({ payload }) => payload);
+    const recent = filled({});
+    recent.add([event('a', 1n, '1'), event('b', 1n, '2'), event(null, 1n, '3')], at(2n));
+    recent.add([event('a', 3n, '4')], at(4n, [2n]));
+    const unseen = (seen: Snapshot) => recent.unseen('a', { epoch: 'e', seen }).map(({ payload }) => payload);
     expect(unseen(at(1n))).toEqual(['1', '3', '4']);
     expect(unseen(at(2n))).toEqual(['4']);
     expect(unseen(at(4n, [2n]))).toEqual([]);
-    expect(window.reaches(at(1n))).toBe(true);
+    expect(recent.reaches(at(1n))).toBe(true);
   });
 
   test('forgets the oldest batches first, by number and by bytes, and knows how far it reaches', () => {
     for (const limits of [{ events: 3 }, { bytes: 3 * 2_500 }]) {
-      const window = filled(limits);
+      const recent = filled(limits);
       for (let xid = 1n; xid <= 10n; xid += 1n) {
-        window.add([event(xid % 2n ? 'a' : 'b', xid, 'x'.repeat(1_000))], at(xid + 1n));
+        recent.add([event(xid % 2n ? 'a' : 'b', xid, 'x'.repeat(1_000))], at(xid + 1n));
       }
-      expect(window.size.events).toBe(3);
-      expect(window.reaches(at(8n))).toBe(true);
-      expect(window.reaches(at(7n))).toBe(false);
-      expect(window.reaches(at(9n, [6n]))).toBe(false);
-      expect(window.unseen('a', { epoch: 'e', seen: at(8n) }).map(({ xid }) => xid)).toEqual([9n]);
-      expect(window.unseen('b', { epoch: 'e', seen: at(8n) }).map(({ xid }) => xid)).toEqual([8n, 10n]);
+      expect(recent.size.events).toBe(3);
+      expect(recent.reaches(at(8n))).toBe(true);
+      expect(recent.reaches(at(7n))).toBe(false);
+      expect(recent.reaches(at(9n, [6n]))).toBe(false);
+      expect(recent.unseen('a', { epoch: 'e', seen: at(8n) }).map(({ xid }) => xid)).toEqual([9n]);
+      expect(recent.unseen('b', { epoch: 'e', seen: at(8n) }).map(({ xid }) => xid)).toEqual([8n, 10n]);
     }
   });
 
   test('is not shortened by reads that found nothing', () => {
-    const window = filled({});
-    window.add([event('a', 1n)], at(2n));
-    for (let i = 0; i < 10; i += 1) window.add([], at(2n));
-    expect(window.reaches(at(1n))).toBe(true);
-    expect(window.newest).toBe(1);
+    const recent = filled({});
+    recent.add([event('a', 1n)], at(2n));
+    for (let i = 0; i < 10; i += 1) recent.add([], at(2n));
+    expect(recent.reaches(at(1n))).toBe(true);
+    expect(recent.newest).toBe(1);
   });
 
   test('says whose position it is about to forget, before it does', () => {
-    const window = filled({ events: 10 });
-    // An account that was told its position with batch n is lost once window.reaches(bound of n) is false.
+    const recent = filled({ events: 10 });
+    // An account that was told its position with batch n is lost once recent.reaches(bound of n) is false.
     const bounds = [at(1n)];
     let told = 0;
     for (let xid = 1n; xid <= 200n; xid += 1n) {
-      window.add([event('busy', xid)], at(xid + 1n));
+      recent.add([event('busy', xid)], at(xid + 1n));
       bounds.push(at(xid + 1n));
-      expect(window.reaches(bounds[told]!)).toBe(true);
-      if (told < window.aging) told = window.newest;
+      expect(recent.reaches(bounds[told]!)).toBe(true);
+      if (told < recent.aging) told = recent.newest;
     }
     expect(told).toBeGreaterThan(150);
   });
 
   test.each(['add', 'clear'] as const)('says so too after a batch larger than itself (%s)', (how) => {
-    const window = filled({ events: 10 });
-    window.add([event('a', 1n)], at(2n));
-    const told = window.newest;
-    if (how === 'clear') window.clear(at(3n));
+    const recent = filled({ events: 10 });
+    recent.add([event('a', 1n)], at(2n));
+    const told = recent.newest;
+    if (how === 'clear') recent.clear(at(3n));
     else
-      window.add(
+      recent.add(
         Array.from({ length: 20 }, () => event('b', 2n)),
         at(3n),
       );
-    expect(window.reaches(at(2n))).toBe(false);
-    expect(window.reaches(at(3n))).toBe(true);
-    expect(told).toBeLessThan(window.aging);
+    expect(recent.reaches(at(2n))).toBe(false);
+    expect(recent.reaches(at(3n))).toBe(true);
+    expect(told).toBeLessThan(recent.aging);
     // And only them: who is told now is not asked for again.
-    expect(window.newest).toBeGreaterThanOrEqual(window.aging);
+    expect(recent.newest).toBeGreaterThanOrEqual(recent.aging);
   });
 });
 

@@ -223,7 +223,7 @@ test('a start touches one event of each slot', async () => {
   expect(explained.touched).toBeLessThanOrEqual(8 + 1);
 });
 
-test('warming the window touches as many events as it holds', async () => {
+test('filling the recent events touches as many events as it holds', async () => {
   const explained = await explain((session) => findRecent(session, 100, 1_000_000));
   expectIndexScans(explained);
   expect(explained.touched).toBeLessThanOrEqual(100 + 1 + 8);

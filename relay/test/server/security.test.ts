@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { io, type Socket } from 'socket.io-client';
-import { mintToken } from '../../auth/sign.ts';
+import { signToken } from '../../auth/sign.ts';
 import { readSettings } from '../../config/settings.ts';
 import { createLog } from '../../log.ts';
 import { type Relay, startRelay } from '../../server/relay.ts';
@@ -47,7 +47,7 @@ async function start(environment: Record<string, string>): Promise<Relay> {
 }
 
 async function client(of: Relay, headers: Record<string, string> = {}): Promise<Socket> {
-  const token = await mintToken({ secret: SECRET, accountId: '1', expiresIn: 60, claim: 'accountId' });
+  const token = await signToken({ secret: SECRET, accountId: '1', expiresIn: 60, claim: 'accountId' });
   const socket = io(of.url, {
     auth: { token },
     extraHeaders: headers,
@@ -125,7 +125,7 @@ describe('operators', () => {
   test('with OPERATOR_TOKEN only with it, never with a token of a clinic', async () => {
     const operated = await start({ OPERATOR_TOKEN: 'an operator token' });
     try {
-      const token = await mintToken({ secret: SECRET, accountId: '1', expiresIn: 60, claim: 'accountId' });
+      const token = await signToken({ secret: SECRET, accountId: '1', expiresIn: 60, claim: 'accountId' });
       expect((await get(operated, '/metrics')).status).toBe(403);
       expect((await get(operated, '/metrics', { authorization: `Bearer ${token}` })).status).toBe(403);
       const allowed = await get(operated, '/metrics', { authorization: 'Bearer an operator token' });

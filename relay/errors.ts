@@ -13,7 +13,7 @@ export class RecadoError extends Error {
 }
 
 /** The text of anything that was thrown, for a log line or an answer to an operator. */
-export function describe(error: unknown): string {
-  if (error instanceof AggregateError && error.message === '') return error.errors.map(describe).join('; ');
+export function errorText(error: unknown): string {
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(errorText).join('; ');
   return error instanceof Error ? error.message : String(error);
 }

@@ -17,7 +17,7 @@ import { migrate, SQL_OF } from './db/migrate.ts';
 import { refusePooler } from './db/pooler.ts';
 import { printSql } from './db/print-sql.ts';
 import { traceEvent } from './delivery/recent-emits.ts';
-import { describe, RecadoError } from './errors.ts';
+import { errorText, RecadoError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { packageRoot, version } from './package.ts';
 import { isWorker, startProcesses } from './server/processes.ts';
@@ -289,7 +289,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   const code = error instanceof RecadoError ? ` (${error.code})` : '';
-  process.stderr.write(`recado: ${describe(error)}${code}\n`);
+  process.stderr.write(`recado: ${errorText(error)}${code}\n`);
   if (!(error instanceof RecadoError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   process.exitCode = 1;
 }

@@ -9,7 +9,7 @@ import {
   type JWTVerifyOptions,
   jwtVerify,
 } from 'jose';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import { isBadSignature, TokenError } from './token-error.ts';
 
 // The life of a key set, in milliseconds.
@@ -224,5 +224,5 @@ async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> 
 /** fetch says "fetch failed" and keeps what happened in the cause. */
 function reason(error: unknown): string {
   const cause = typeof error === 'object' && error !== null && 'cause' in error ? error.cause : undefined;
-  return describe(cause ?? error);
+  return errorText(cause ?? error);
 }

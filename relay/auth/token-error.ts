@@ -3,7 +3,7 @@
 import { decodeProtectedHeader, errors } from 'jose';
 
 import type { Settings } from '../config/settings.ts';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 
 /** The last instant a Date can hold, in seconds since 1970. */
 export const MAX_NUMERIC_DATE = 8.64e12;
@@ -63,7 +63,7 @@ export function refusal(error: unknown, token: string, jwt: JwtSettings): unknow
     );
   }
   if (isMalformed(error)) {
-    return new TokenError('token_malformed', `The token is not a signed JWT: ${describe(error)}.`);
+    return new TokenError('token_malformed', `The token is not a signed JWT: ${errorText(error)}.`);
   }
   return jwt.keySetUrl === null ? error : unusableKey(error);
 }
@@ -80,7 +80,7 @@ function isMalformed(error: unknown): boolean {
 function unusableKey(error: unknown): TokenError {
   return new TokenError(
     'jwks_unavailable',
-    `The key the token is signed with cannot be used: ${describe(error)}. Correct the key set.`,
+    `The key the token is signed with cannot be used: ${errorText(error)}. Correct the key set.`,
     { cause: error },
   );
 }

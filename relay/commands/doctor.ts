@@ -2,7 +2,7 @@
 import pg from 'pg';
 import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { commandLine } from '../package.ts';
 import { findDatabase, findSecret } from './demo.ts';
@@ -38,17 +38,17 @@ export async function examine(environment: NodeJS.ProcessEnv): Promise<Finding[]
     settings = readSettings(environment);
     url = await findDatabase(settings);
   } catch (error) {
-    return [broken('settings', describe(error))];
+    return [broken('settings', errorText(error))];
   }
   const findings = [ok('settings', 'they can be read'), await checkKeys(settings)];
-  const session = await connect(url).catch((error: unknown) => describe(error));
+  const session = await connect(url).catch((error: unknown) => errorText(error));
   if (typeof session === 'string') return [...findings, broken('database', session)];
   try {
     for (const check of checks) {
       try {
         findings.push(...(await check({ settings, url, session })));
       } catch (error) {
-        findings.push(broken(check.name, `the check itself failed: ${describe(error)}`));
+        findings.push(broken(check.name, `the check itself failed: ${errorText(error)}`));
       }
     }
   } finally {
@@ -113,7 +113,7 @@ async function privileges({ session }: Context): Promise<Finding[]> {
   ] as const;
   const refused: string[] = [];
   for (const [what, statement] of needed) {
-    await session.query(statement).catch((error: unknown) => refused.push(`${what} (${describe(error)})`));
+    await session.query(statement).catch((error: unknown) => refused.push(`${what} (${errorText(error)})`));
   }
   if (refused.length === 0) return [ok('privileges', 'the role may read what the relay needs')];
   return [
@@ -257,7 +257,7 @@ async function checkKeys(settings: Settings): Promise<Finding> {
   } catch (error) {
     return broken(
       'tokens',
-      `JWT_JWKS_URL cannot be read (${describe(error)}): correct the address, or open the way to it.`,
+      `JWT_JWKS_URL cannot be read (${errorText(error)}): correct the address, or open the way to it.`,
     );
   }
 }

@@ -1,6 +1,6 @@
 // recado sql: for machines without psql.
 import type pg from 'pg';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 
 /**
  * Runs a statement (or several) and renders what the last one returned.
@@ -23,7 +23,7 @@ export async function runSql(pool: pg.Pool, statement: string): Promise<string> 
 
 function sentenceOf(error: unknown): string {
   const { detail, hint } = error as { detail?: string; hint?: string };
-  return [describe(error), detail, hint].filter((part) => part !== undefined).join('\n  ');
+  return [errorText(error), detail, hint].filter((part) => part !== undefined).join('\n  ');
 }
 
 function show(value: unknown): string {

@@ -1,6 +1,6 @@
 // How it goes, for the charts of an operator. Answers too while the database does not.
 import type pg from 'pg';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import { type InstanceOverview, readInstances } from '../evolution/overview.ts';
 import { type Context, metricsText, readChecks } from '../http/router.ts';
 import { snapshotText } from '../outbox/position.ts';
@@ -65,7 +65,7 @@ export class OperationsReader {
       this.#problems(),
     ]).then(
       ([database, instances, problems]) => ({ database: { ...database, instances, problems }, error: null }),
-      (error: unknown) => ({ database: null, error: describe(error) }),
+      (error: unknown) => ({ database: null, error: errorText(error) }),
     );
     const [{ ready, checks }, text, news] = await Promise.all([
       readChecks(context),

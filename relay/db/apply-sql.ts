@@ -10,7 +10,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { commandLine } from '../package.ts';
 
@@ -143,9 +143,9 @@ export async function patiently<T>(what: string, patience: Patience, work: () =>
     } catch (error) {
       // lock_not_available, deadlock_detected, and roles that another database of the cluster changes just now.
       const passing =
-        ['55P03', '40P01'].includes(codeOf(error)) || /tuple concurrently/.test(describe(error));
+        ['55P03', '40P01'].includes(codeOf(error)) || /tuple concurrently/.test(errorText(error));
       if (!passing || Date.now() > deadline) throw error;
-      log.say('migrate_busy', { what, error: describe(error), attempt });
+      log.say('migrate_busy', { what, error: errorText(error), attempt });
       // Writers that queued behind us go first.
       await delay(Math.min(5_000, 100 * 2 ** attempt) * (0.5 + Math.random()));
     }
@@ -219,5 +219,5 @@ function codeOf(error: unknown): string {
 /** What Postgres said, with its hint. */
 export function sentenceOf(error: unknown): string {
   const { hint } = error as { hint?: string };
-  return hint === undefined ? describe(error) : `${describe(error)} (${hint})`;
+  return hint === undefined ? errorText(error) : `${errorText(error)} (${hint})`;
 }

@@ -1,7 +1,7 @@
 // Connections to Postgres: how they are made, what values become in them, and which failures heal by waiting.
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 
 /** xid8, pg_snapshot and pg_current_xact_id(), on which positions rest, came with 13. */
@@ -59,7 +59,7 @@ export function createPool(options: PoolOptions): pg.Pool {
   // through the client. The latter's next query fails, and says so.
   pool.on('connect', (client) => client.on('error', () => undefined));
   pool.on('error', (error) =>
-    options.log.say('database_connection_lost', { name: options.name, error: describe(error) }),
+    options.log.say('database_connection_lost', { name: options.name, error: errorText(error) }),
   );
   return pool;
 }
@@ -179,13 +179,13 @@ export async function waitForDatabase(
         const { host, port } = placeOf(client);
         throw new RecadoError(
           'database_unreachable',
-          `Postgres on ${host}:${port} did not answer within ${Math.round(patienceMs / 1_000)} seconds (${describe(error)}): check host and port in DATABASE_URL, the firewall, and that Postgres runs.`,
+          `Postgres on ${host}:${port} did not answer within ${Math.round(patienceMs / 1_000)} seconds (${errorText(error)}): check host and port in DATABASE_URL, the firewall, and that Postgres runs.`,
           { cause: error },
         );
       }
       log.say('database_unreachable', {
         ...placeOf(client),
-        error: describe(error),
+        error: errorText(error),
         attempt,
         retryInMs: Math.round(pause),
       });
@@ -205,7 +205,7 @@ function newClient(options: ConnectOptions): pg.Client {
     if (syscall === undefined) throw error;
     throw new RecadoError(
       'database_tls_failed',
-      `DATABASE_URL names the certificate file ${path ?? ''}, which cannot be read (${describe(error)}): correct sslrootcert, sslcert or sslkey, or give this process the file.`,
+      `DATABASE_URL names the certificate file ${path ?? ''}, which cannot be read (${errorText(error)}): correct sslrootcert, sslcert or sslkey, or give this process the file.`,
       { cause: error },
     );
   }
@@ -239,7 +239,7 @@ function placeOf({ host, port, database, user }: pg.Client): Place {
 
 function whyWaitingIsVain(error: unknown, { host, port, database, user }: Place): RecadoError | null {
   const { code } = error as { code?: unknown };
-  const said = describe(error);
+  const said = errorText(error);
   const refuse = (ours: string, sentence: string) => new RecadoError(ours, sentence, { cause: error });
   if (code === '28P01') {
     return refuse(

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 
 /** Postgres refuses to run as root: whom it runs as then. Undefined: as ourselves. */
@@ -36,7 +36,7 @@ export async function findBinaries(user: User, log?: Log): Promise<string> {
         await makeCopy(native, copy);
         problem = await whyNotRunnable(to, user);
       } catch (error) {
-        problem = describe(error);
+        problem = errorText(error);
       }
       if (problem === undefined) {
         log?.say('embedded_copied', { from: native, to });
@@ -73,7 +73,7 @@ async function whyNotRunnable(native: string, user: User): Promise<string | unde
       await run(join(native, 'bin', program), ['--version'], { ...user, cwd: '/', env: environment });
     return undefined;
   } catch (error) {
-    return describe(error).trim();
+    return errorText(error).trim();
   }
 }
 

@@ -12,7 +12,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { environment, findBinaries, run, type User, unless } from './embedded-binaries.ts';
 
@@ -141,7 +141,7 @@ async function launch(
     gone.then(
       () => settle(false),
       (error) => {
-        lines.push(describe(error));
+        lines.push(errorText(error));
         settle(false);
       },
     );
@@ -203,7 +203,7 @@ async function makeCluster(
     // Another start was faster: the launch that follows finds out whether its server runs.
     if (await find(cluster)) return;
     const { stderr } = error as { stderr?: string };
-    const said = (stderr?.trim() || describe(error)).replaceAll(here, data).replaceAll('\n', ' ');
+    const said = (stderr?.trim() || errorText(error)).replaceAll(here, data).replaceAll('\n', ' ');
     throw new RecadoError('embedded_initdb_failed', `No database could be made in ${dataDir}: ${said}`, {
       cause: error,
     });
@@ -297,7 +297,7 @@ async function find(path: string): Promise<{ uid: number; gid: number } | undefi
 function unusable(dataDir: string, reason: unknown): RecadoError {
   return new RecadoError(
     'embedded_data_unusable',
-    `The embedded Postgres cannot use ${dataDir} (${describe(reason)}): choose another directory, or set DATABASE_URL to a Postgres of your own.`,
+    `The embedded Postgres cannot use ${dataDir} (${errorText(reason)}): choose another directory, or set DATABASE_URL to a Postgres of your own.`,
     { cause: reason },
   );
 }

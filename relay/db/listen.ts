@@ -1,6 +1,6 @@
 // The LISTEN connection. A notification only says that there is something to read; the tables say what.
 import pgListen from 'pg-listen';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 
 export interface ListenerOptions {
@@ -66,7 +66,7 @@ export function startListener(options: ListenerOptions): Listener {
     options.onListening();
   };
   const logFailure = (error: unknown) => {
-    if (!closed) log.say('wakeup_failed', { error: describe(error) });
+    if (!closed) log.say('wakeup_failed', { error: errorText(error) });
   };
   // pg-listen repeats LISTEN only after a reconnect. A LISTEN that is sent before the connection is up times out in a
   // queue, and nothing listens. So the first LISTEN, and one that fails on a good connection, are sent here.

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import { type ConnectOptions, openSession } from './connect.ts';
 
 const HEARD_WITHIN_MS = 3_000;
@@ -33,7 +33,7 @@ export async function refusePooler(options: ConnectOptions): Promise<void> {
         throw refusal('gives each transaction another session');
       if (!(await isHeard(first, second))) throw refusal('does not deliver a NOTIFY');
     } catch (error) {
-      if (direct || describe(error) !== 'Query read timeout') throw error;
+      if (direct || errorText(error) !== 'Query read timeout') throw error;
       throw refusal('had no second session to spare');
     } finally {
       await second.end().catch(() => undefined);

@@ -1,6 +1,6 @@
 // Catch-up: replays what a client missed, then makes it live. The check that nothing is missing and the join happen
 // in one tick, so no event can come between the last replayed event and the first live one.
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Feed } from '../feed/feed.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -55,7 +55,7 @@ export class CatchUp {
       await this.#replayAndJoin(subscriber);
     } catch (error) {
       if (!connection.open) return;
-      this.#options.log.say('replay_failed', { socket: connection.id, error: describe(error) });
+      this.#options.log.say('replay_failed', { socket: connection.id, error: errorText(error) });
       connection.close(true);
     }
   }

@@ -1,5 +1,5 @@
 // Writes to a client and enforces its byte budget. A client that does not read costs memory that others need.
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Delivery, ResyncReason } from './deliveries.ts';
@@ -30,7 +30,7 @@ export class ClientWriter {
       log.say('socket_too_slow', { socket: connection.id, bytes });
     } catch (error) {
       // The client reconnects with its last position, which is before the failed write.
-      log.say('socket_failed', { socket: connection.id, error: describe(error) });
+      log.say('socket_failed', { socket: connection.id, error: errorText(error) });
     }
     connection.close(true);
   }

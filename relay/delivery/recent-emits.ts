@@ -1,5 +1,5 @@
 // What became of an event: the last ones a relay emitted, for `recado trace`.
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Session } from '../outbox/events.ts';
 
 export interface Emitted {
@@ -117,6 +117,6 @@ async function askRelay(relay: string, id: string, operatorToken: string | null)
     const { at, room, sockets } = body.emitted;
     return `${new Date(at).toISOString()} to ${room}, ${sockets} sockets live there (${relay})`;
   } catch (error) {
-    return `${relay} cannot be asked: ${describe(error)}`;
+    return `${relay} cannot be asked: ${errorText(error)}`;
   }
 }

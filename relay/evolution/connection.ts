@@ -1,7 +1,7 @@
 // One instance: subscribe, connect, catch up, listen; and again, for as long as the worker holds it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Manager, type Socket } from 'socket.io-client';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { createApi, EvolutionError } from './api/api.ts';
 import { type CatchUp, catchUp } from './ingest/catchup.ts';
@@ -110,7 +110,7 @@ export function openConnection(options: ConnectionOptions): Connection {
 
   function failedToWrite(error: unknown): void {
     if (!signal.aborted)
-      log.say('evolution_write_failed', { instance: instance.name, error: describe(error), failures: 1 });
+      log.say('evolution_write_failed', { instance: instance.name, error: errorText(error), failures: 1 });
   }
 
   /** One catch-up at a time; whoever asks during one hears of that one, and of another if it began too early. */
@@ -172,7 +172,7 @@ export function openConnection(options: ConnectionOptions): Connection {
         if (hangUp.signal.aborted) return;
         readAgain = true;
         failures++;
-        log.say('evolution_catch_up_failed', { instance: instance.name, error: describe(error) });
+        log.say('evolution_catch_up_failed', { instance: instance.name, error: errorText(error) });
         const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
         if (isRefusal) {
           readAgain = false;
@@ -236,7 +236,7 @@ export function openConnection(options: ConnectionOptions): Connection {
         timers.add(timer);
       };
 
-      manager.on('error', (error) => lose(describe(error)));
+      manager.on('error', (error) => lose(errorText(error)));
       manager.on('close', (reason) => {
         // The library closes by itself when the only namespace does not exist yet.
         if (reason !== 'forced close') lose(reason);
@@ -330,7 +330,7 @@ export function openConnection(options: ConnectionOptions): Connection {
       } catch (error) {
         if (hangUp.signal.aborted) return;
         const code = error instanceof EvolutionError ? error.code : 'evolution_unreachable';
-        await say(STATUS_OF[code], describe(error));
+        await say(STATUS_OF[code], errorText(error));
         failures++;
         await pause(
           code === 'evolution_unreachable' ? backoff(failures) : pace.refusedMs * (0.5 + Math.random() / 2),
@@ -355,7 +355,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     } catch (error) {
       if (signal.aborted) return;
       const code = error instanceof EvolutionError ? error.code : 'sync_failed';
-      await store.finishSync(request, { code, error: describe(error) });
+      await store.finishSync(request, { code, error: errorText(error) });
     }
   }
 

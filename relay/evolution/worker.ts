@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
 import { startListener } from '../db/listen.ts';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type Connection, openConnection, type Pace } from './connection.ts';
 import { createStore, type Instance } from './ingest/store.ts';
@@ -91,7 +91,7 @@ export async function startEvolutionWorker({
         // Connections stay: what they hear waits for the database to come back.
         failures++;
         if (!closed && (failures === 1 || failures % 60 === 0))
-          log.say('evolution_turn_failed', { error: describe(error), failures });
+          log.say('evolution_turn_failed', { error: errorText(error), failures });
       }
       if (closed || rung) continue;
       await new Promise<void>((resolve) => {

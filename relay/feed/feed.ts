@@ -1,7 +1,7 @@
 // The loop: wake → read what became visible → hand it on. One per process; it reads for every account.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
@@ -175,7 +175,7 @@ export class Feed {
         if (this.#stopping.signal.aborted) break;
         failures += 1;
         metrics.feedFailures.inc();
-        log.say('feed_failed', { error: describe(error), failures });
+        log.say('feed_failed', { error: errorText(error), failures });
         await this.#backOff(failures);
       }
     }

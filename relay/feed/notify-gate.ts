@@ -19,7 +19,7 @@
 //   ends after a few seconds; the safety read remains.
 // - Correctness needs nothing of this: a missing notification costs one safety interval.
 import type pg from 'pg';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Snapshot } from '../outbox/position.ts';
@@ -104,7 +104,7 @@ export class Gate {
       this.#become('closed');
       return true;
     } catch (error) {
-      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#options.log.say('gate_failed', { error: errorText(error) });
       await this.#release().catch(() => undefined);
       return false;
     } finally {
@@ -120,7 +120,7 @@ export class Gate {
       await this.#release();
       await this.#mark();
     } catch (error) {
-      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#options.log.say('gate_failed', { error: errorText(error) });
       this.#become('open');
     } finally {
       this.#busy = false;
@@ -150,7 +150,7 @@ export class Gate {
         await this.#options.pool.query("select pg_notify('relay', '')");
       }
     } catch (error) {
-      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#options.log.say('gate_failed', { error: errorText(error) });
     } finally {
       this.#notifying = false;
     }
@@ -164,7 +164,7 @@ export class Gate {
       );
       return rows[0]!.used;
     } catch (error) {
-      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#options.log.say('gate_failed', { error: errorText(error) });
       return 0;
     }
   }
@@ -180,7 +180,7 @@ export class Gate {
       );
       return rows[0]!.waiting;
     } catch (error) {
-      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#options.log.say('gate_failed', { error: errorText(error) });
       return 0;
     }
   }
@@ -198,7 +198,7 @@ export class Gate {
       );
       if (rows.length > 0) this.#options.log.say('gate_holder_ended', { pid: rows[0]!.pid });
     } catch (error) {
-      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#options.log.say('gate_failed', { error: errorText(error) });
     }
   }
 
@@ -237,7 +237,7 @@ export class Gate {
     this.#options.log.say('gate_lost');
     this.#settle = null;
     await this.#mark().catch((error: unknown) => {
-      this.#options.log.say('gate_failed', { error: describe(error) });
+      this.#options.log.say('gate_failed', { error: errorText(error) });
       this.#become('open');
     });
   }

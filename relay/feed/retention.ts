@@ -1,6 +1,6 @@
 // Emptying the ring of relay.events: every node asks the database from time to time, which decides.
 import type pg from 'pg';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { snapshotText } from '../outbox/position.ts';
@@ -33,7 +33,7 @@ export function startRetention(options: RetentionOptions): { close(): Promise<vo
     } catch (error) {
       if (!closed) {
         metrics.retentionFailures.inc();
-        log.say('retention_failed', { error: describe(error) });
+        log.say('retention_failed', { error: errorText(error) });
       }
     }
     if (!closed) timer = setTimeout(begin, pause);

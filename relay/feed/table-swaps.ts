@@ -1,7 +1,7 @@
 // A watched table may be swapped for another, or be made again under its name: by a migration, or by a restore. Its
 // triggers are gone then, and only its owner can make new ones; but every account can be told to refetch.
 import type pg from 'pg';
-import { describe } from '../errors.ts';
+import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 
 const LOOK_EVERY_MS = 1_000;
@@ -21,7 +21,7 @@ export function watchTableSwaps({ pool, log }: { pool: pg.Pool; log: Log }): { c
       failed = false;
     } catch (error) {
       // Once for a database that is away, not once a second.
-      if (!closed && !failed) log.say('table_watch_failed', { error: describe(error) });
+      if (!closed && !failed) log.say('table_watch_failed', { error: errorText(error) });
       failed = true;
     }
     if (!closed) timer = setTimeout(begin, LOOK_EVERY_MS);

@@ -8,7 +8,7 @@ import { TokenError } from '../auth/token-error.ts';
 import type { Settings } from '../config/settings.ts';
 import type { Trace } from '../delivery/recent-emits.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Feed } from '../feed/feed.ts';
 import type { Wakeup } from '../feed/wakeup.ts';
 import type { Log } from '../log.ts';
@@ -152,7 +152,7 @@ function send(response: ServerResponse, reply: Reply): void {
 function replyTo(error: unknown, path: string, log: Log): Reply {
   if (error instanceof RefusedRequest) return refusal(error.status, error.code, error.message);
   if (error instanceof TokenError && error.permanent) return refusal(401, error.code, error.message);
-  log.say('http_failed', { path, error: describe(error) });
+  log.say('http_failed', { path, error: errorText(error) });
   return refusal(500, 'internal_error', 'Something went wrong here; the log of the relay says what.');
 }
 
@@ -216,7 +216,7 @@ async function gauge(context: Context): Promise<void> {
     checkedAt.set(metrics, Date.now());
     metrics.contractProblems.set(await countProblems(pool));
   } catch (error) {
-    log.say('http_failed', { path: '/metrics', error: describe(error) });
+    log.say('http_failed', { path: '/metrics', error: errorText(error) });
   }
 }
 

@@ -7,7 +7,7 @@ import { TokenError } from '../auth/token-error.ts';
 import type { Encoded } from '../delivery/encode.ts';
 import { type ClientConnection, Subscriber } from '../delivery/subscriber.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { newSessionId, RelayAdapter } from './adapter.ts';
@@ -171,7 +171,7 @@ export class Sockets {
         return;
       }
       // A stock client does not retry after a middleware error. It does when its transport closes.
-      refusals.note(code, { address, error: describe(error) });
+      refusals.note(code, { address, error: errorText(error) });
       // Once it is closed, next() only cleans up.
       socket.conn.once('close', () => next());
       writerOf(socket.conn).close(true);

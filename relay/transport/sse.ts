@@ -8,7 +8,7 @@ import { bearerFrom } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
 import { type ClientConnection, Subscriber } from '../delivery/subscriber.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
-import { describe, RecadoError } from '../errors.ts';
+import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Admission } from './admission.ts';
@@ -100,7 +100,7 @@ export class Streams {
         refuse(response, 401, code, error.message);
         return;
       }
-      refusals.note(code, { address: place.address, error: describe(error) });
+      refusals.note(code, { address: place.address, error: errorText(error) });
       response.setHeader('retry-after', '1');
       refuse(response, 503, code, 'Events cannot be read at the moment; try again.');
     }

@@ -1,7 +1,7 @@
 // From the socket to the database: a queue that grows while a write is under way and is then written at once, so
 // that a burst is a few statements. Bounded; what does not fit is read again over REST.
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe } from '../../errors.ts';
+import { errorText } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { openEnvelope, readEnvelope } from '../payloads/payloads.ts';
@@ -91,7 +91,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
       } catch (error) {
         failures++;
         if (failures === 1 || failures % 20 === 0) {
-          log.say('evolution_write_failed', { instance: instance.name, error: describe(error), failures });
+          log.say('evolution_write_failed', { instance: instance.name, error: errorText(error), failures });
         }
         await delay(Math.min(5_000, 100 * 2 ** failures), undefined, { signal }).catch(() => undefined);
         continue;
@@ -144,7 +144,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
       } catch (error) {
         // A defect of ours, met by an envelope nobody foresaw: kept, so that it can be told again.
         enqueue({
-          reject: { event, reason: `could not be read: ${describe(error)}`, item: scrub(payload) ?? null },
+          reject: { event, reason: `could not be read: ${errorText(error)}`, item: scrub(payload) ?? null },
           bytes: 1_000,
         });
         return false;

@@ -4,7 +4,7 @@
 // sent or not. Then the server's own history decides, a while later: if it has the message, the row gets its id; if
 // not, the row fails and says so, and a person decides. Nothing is sent twice by itself.
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe } from '../../errors.ts';
+import { errorText } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { type Api, EvolutionError } from '../api/api.ts';
 import type { Instance, Store } from '../ingest/store.ts';
@@ -63,7 +63,7 @@ export function createSender(options: SenderOptions): Sender {
       notBefore = Date.now() + Math.min(30_000, 500 * 2 ** Math.min(failures, 8));
       failures += 1;
       if (failures === 1 || failures % 20 === 0)
-        log.say('evolution_send_failed', { instance: instance.name, error: describe(error) });
+        log.say('evolution_send_failed', { instance: instance.name, error: errorText(error) });
     }
   }
 
@@ -150,7 +150,7 @@ export function createSender(options: SenderOptions): Sender {
       } catch (error) {
         const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
         if (!isRefusal) throw error;
-        log.say('evolution_send_failed', { instance: instance.name, error: describe(error) });
+        log.say('evolution_send_failed', { instance: instance.name, error: errorText(error) });
       }
       await outgoing.receiptDone(receipt);
     }

@@ -1,6 +1,6 @@
 // When what goes wrong: made from the seed before anything begins.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe } from '../../errors.ts';
+import { errorText } from '../../errors.ts';
 import { Chance } from './chance.ts';
 import { LOAD } from './load.ts';
 import { NETWORK_FAULTS } from './network-faults.ts';
@@ -83,7 +83,7 @@ export async function runSchedule(
     const fault = happen(world, new Chance(seed, `fault ${number}`)).catch((error: unknown) => {
       // Another fault may be in its way: no session can be ended while Postgres is down.
       failed.push(kind);
-      say(`     ${kind} did not go through: ${describe(error)}`);
+      say(`     ${kind} did not go through: ${errorText(error)}`);
     });
     healed.push(fault);
   }

@@ -1,7 +1,7 @@
 // recado uninstall: says what it will remove, and removes it when told to.
 
 import { openSession } from '../db/connect.ts';
-import { type Inventory, takeInventory, uninstall } from '../db/uninstall.ts';
+import { type Inventory, takeInventory, uninstall } from '../install/uninstall.ts';
 import type { Log } from '../log.ts';
 import { commandLine } from '../package.ts';
 

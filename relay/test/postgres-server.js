@@ -38,7 +38,7 @@ export async function close() {
 async function start() {
   const [{ startEmbedded }, { migrate }, { createLog }] = await Promise.all([
     import('../../dist/relay/db/embedded.js'),
-    import('../../dist/relay/db/migrate.js'),
+    import('../../dist/relay/install/migrate.js'),
     import('../../dist/relay/log.js'),
   ]);
   const server = await startServer(startEmbedded);

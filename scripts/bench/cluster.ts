@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbedded } from '../../relay/db/embedded.ts';
-import { migrate } from '../../relay/db/migrate.ts';
+import { migrate } from '../../relay/install/migrate.ts';
 import { createLog } from '../../relay/log.ts';
 import { packageRoot } from '../../relay/package.ts';
 import { ACCOUNTS, DOCTORS, type Peer, publishBusy } from './peers.ts';

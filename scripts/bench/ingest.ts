@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbedded } from '../../relay/db/embedded.ts';
-import { migrate } from '../../relay/db/migrate.ts';
 import { type StoredMessage, startEvolutionServer } from '../../relay/evolution/demo/server.ts';
 import { startEvolutionWorker } from '../../relay/evolution/worker.ts';
+import { migrate } from '../../relay/install/migrate.ts';
 import { createLog } from '../../relay/log.ts';
 
 const CHATS = Number(process.argv[2] ?? 5_000);

@@ -11,7 +11,7 @@ import pg from 'pg';
 import { io, type Socket } from 'socket.io-client';
 import { signToken } from '../../relay/auth/sign.ts';
 import { startEmbedded } from '../../relay/db/embedded.ts';
-import { migrate } from '../../relay/db/migrate.ts';
+import { migrate } from '../../relay/install/migrate.ts';
 import { createLog } from '../../relay/log.ts';
 import { packageRoot } from '../../relay/package.ts';
 

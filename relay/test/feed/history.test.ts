@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
-import { migrate } from '../../db/migrate.ts';
+import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import { formatPosition, parsePosition, witnessOf } from '../../outbox/position.ts';
 import { Client, type Database, freshDatabase, openDatabase, startNode, token, until } from '../world.ts';

@@ -4,7 +4,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startEmbedded } from '../../db/embedded.ts';
-import { migrate } from '../../db/migrate.ts';
+import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import { Client, openDatabase, startNode, token, until } from '../world.ts';
 

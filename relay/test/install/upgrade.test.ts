@@ -3,7 +3,7 @@
 
 import { readContract } from '../../contract/read.ts';
 import { toTypeScript } from '../../contract/typescript.ts';
-import { migrate } from '../../db/migrate.ts';
+import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import type { Relay } from '../../server/relay.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';

@@ -1,7 +1,7 @@
 // Leaving: what of Recado is in a database goes, and nothing else changes, also beneath a running application.
 import pg from 'pg';
-import { migrate, type Pack } from '../../db/migrate.ts';
-import { uninstall } from '../../db/uninstall.ts';
+import { migrate, type Pack } from '../../install/migrate.ts';
+import { uninstall } from '../../install/uninstall.ts';
 import { recado } from '../commands/recado.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';

@@ -1,7 +1,7 @@
 // Databases of other encodings than UTF-8: our SQL is ASCII, and no byte of somebody's row ends the reading of others.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { migrate } from '../../db/migrate.ts';
+import { migrate } from '../../install/migrate.ts';
 import { packageRoot } from '../../package.ts';
 import type { Relay } from '../../server/relay.ts';
 import { hearing } from '../hearing.ts';

@@ -1,15 +1,15 @@
 // One at a time: whoever changes what Recado has made in a database holds an advisory lock for the whole of its work.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { openSession } from '../db/connect.ts';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { openSession } from './connect.ts';
 
 const LOCK = '7205759403792';
 /** A migration that retries for its busy tables holds it as long. */
 const PATIENCE_MS = 600_000;
 
-export interface AloneOptions {
+export interface LockOptions {
   databaseUrl: string;
   /** What the session does, as pg_stat_activity.application_name shows it. */
   name: string;
@@ -20,8 +20,8 @@ export interface AloneOptions {
  * Runs `work` on a connection of its own, while no other runner is at it.
  * @throws RecadoError `migrate_locked`: another one did not end in ten minutes
  */
-export async function alone<T>(
-  { databaseUrl, name, log }: AloneOptions,
+export async function withLock<T>(
+  { databaseUrl, name, log }: LockOptions,
   work: (session: pg.Client) => Promise<T>,
 ): Promise<T> {
   const session = await openSession({ url: databaseUrl, name });

@@ -3,8 +3,8 @@
 import type pg from 'pg';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { alone } from './alone.ts';
-import { patiently, sentenceOf } from './apply-sql.ts';
+import { retryWhileBusy, sentenceOf } from './apply-sql.ts';
+import { withLock } from './lock.ts';
 
 export interface Inventory {
   readonly database: string;
@@ -86,7 +86,7 @@ export async function takeInventory(session: pg.ClientBase): Promise<Inventory> 
 export async function uninstall(options: UninstallOptions): Promise<string[]> {
   const { log, withData = false, force = false, patienceMs = 120_000 } = options;
   const busy = { log, patienceMs };
-  return alone({ ...options, name: 'recado uninstall' }, async (session) => {
+  return withLock({ ...options, name: 'recado uninstall' }, async (session) => {
     const inventory = await takeInventory(session);
     refuse(inventory, { withData, force });
     for (const event of inventory.events) {
@@ -141,7 +141,7 @@ async function transact(
   what: string,
   statements: readonly Statement[],
 ): Promise<void> {
-  await patiently(what, busy, async () => {
+  await retryWhileBusy(what, busy, async () => {
     try {
       await session.query(`begin; ${BRIEFLY}`);
       for (const [text, values = []] of statements) await session.query(text, [...values]);

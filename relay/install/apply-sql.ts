@@ -98,7 +98,7 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
 
 /** Runs a unit in a transaction of its own, and says what its statements returned. */
 async function apply(session: pg.Client, unit: Unit, patience: Patience): Promise<unknown[]> {
-  return patiently(unit.name, patience, async () => {
+  return retryWhileBusy(unit.name, patience, async () => {
     const outcomes: unknown[] = [];
     try {
       await session.query('begin');
@@ -134,7 +134,11 @@ async function runPart(session: pg.Client, { file, text }: Part): Promise<unknow
 }
 
 /** Runs `work`, and again as long as a lock is all that is missing. `work` undoes itself when it fails. */
-export async function patiently<T>(what: string, patience: Patience, work: () => Promise<T>): Promise<T> {
+export async function retryWhileBusy<T>(
+  what: string,
+  patience: Patience,
+  work: () => Promise<T>,
+): Promise<T> {
   const { log, patienceMs } = patience;
   const deadline = Date.now() + patienceMs;
   for (let attempt = 1; ; attempt += 1) {

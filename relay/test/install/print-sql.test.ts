@@ -1,6 +1,6 @@
 // The SQL that --print-sql prints makes what recado migrate makes, also as a role that may make nothing but databases.
 import pg from 'pg';
-import { migrate, type Pack } from '../../db/migrate.ts';
+import { migrate, type Pack } from '../../install/migrate.ts';
 import { recado } from '../commands/recado.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';

@@ -10,8 +10,8 @@ import type pg from 'pg';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { commandLine, packageRoot } from '../package.ts';
-import { alone } from './alone.ts';
-import { applySql, type Patience, patiently, sentenceOf } from './apply-sql.ts';
+import { applySql, type Patience, retryWhileBusy, sentenceOf } from './apply-sql.ts';
+import { withLock } from './lock.ts';
 import { upgradeFrom01 } from './upgrade-from-0-1.ts';
 
 /** What may be installed beside the relay itself. */
@@ -50,7 +50,7 @@ const PATIENCE_MS = 120_000;
 export async function migrate(options: MigrateOptions): Promise<Migrated> {
   const { log, packs = [], patienceMs = PATIENCE_MS, root = packageRoot } = options;
   const how = { log, patienceMs, root };
-  return alone({ ...options, name: 'recado migrate' }, async (session) => {
+  return withLock({ ...options, name: 'recado migrate' }, async (session) => {
     await upgradeFrom01(session, how);
     await refuseNewer(session, root);
     await refuseWithoutRows(session);
@@ -162,7 +162,7 @@ async function run(
     error: () => undefined,
   };
   try {
-    const ran = await patiently('migrations', options, () =>
+    const ran = await retryWhileBusy('migrations', options, () =>
       runner({
         dbClient: session,
         direction: 'up',

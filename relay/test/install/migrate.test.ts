@@ -3,7 +3,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { type MigrateOptions, migrate } from '../../db/migrate.ts';
+import { type MigrateOptions, migrate } from '../../install/migrate.ts';
 import { packageRoot } from '../../package.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { RecadoError } from '../errors.ts';
-import { type Patience, patiently, sentenceOf } from './apply-sql.ts';
+import { type Patience, retryWhileBusy, sentenceOf } from './apply-sql.ts';
 
 interface Installed {
   readonly clinicTables: boolean;
@@ -26,7 +26,7 @@ export async function upgradeFrom01(session: pg.Client, how: Patience & { root: 
   const startOver = await read('migrations/from-0.1/own-chats.sql');
   const tables = (await read('migrations/whatsapp/001_chats.sql')).replace('create schema evolution;', '');
   const functions = await read('migrations/from-0.1/functions.sql');
-  await patiently('the upgrade from 0.1', how, async () => {
+  await retryWhileBusy('the upgrade from 0.1', how, async () => {
     try {
       await session.query('begin');
       const { rows } = await session.query<Installed>(

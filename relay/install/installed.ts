@@ -1,8 +1,8 @@
 // Whether Recado is in a database, for the commands that need it.
 
+import { type ConnectOptions, openSession } from '../db/connect.ts';
 import { RecadoError } from '../errors.ts';
 import { commandLine } from '../package.ts';
-import { type ConnectOptions, openSession } from './connect.ts';
 
 /** @throws RecadoError `not_migrated`, `rows_missing` */
 export async function requireInstalled(options: ConnectOptions): Promise<void> {

@@ -17,7 +17,8 @@ store=$(mktemp -d)
 in_store() { buildah --root "$store/root" --runroot "$store/run" --storage-driver vfs "$@"; }
 leave() {
   in_store rm --all >/dev/null 2>&1 || true
-  rm -rf "$store"
+  # debootstrap mounts the kernel's file systems for a while.
+  rm -rf --one-file-system "$store"
 }
 trap leave EXIT
 

@@ -18,6 +18,9 @@ test.each(['https://clinic.example', '*'])(
       expect(response.status).toBe(200);
       expect(response.headers.get('access-control-allow-origin')).toBe('https://clinic.example');
       expect(response.headers.get('access-control-allow-credentials')).toBe('true');
+      // And what a load balancer may go by where no cookie comes back.
+      const { sid } = JSON.parse((await response.text()).slice(1)) as { sid: string };
+      expect(response.headers.get('engine-session')).toBe(sid);
     } finally {
       await node.close();
     }

@@ -15,16 +15,8 @@ import type { Settings } from '../config/settings.ts';
 import { toAsyncApi } from '../contract/asyncapi.ts';
 import { type ContractEvent, readContract } from '../contract/read.ts';
 import { toTypeScript } from '../contract/typescript.ts';
-import {
-  type Context,
-  isLocal,
-  isOperator,
-  RefusedRequest,
-  type Route,
-  type Routes,
-  readJson,
-  refuseOthersThanOperators,
-} from '../http/router.ts';
+import { isLocal, isOperator, refuseOthersThanOperators } from '../http/operators.ts';
+import { RefusedRequest, type RequestContext, type Route, type Routes, readJson } from '../http/reply.ts';
 import { version } from '../package.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
 import { OperationsReader } from './operations.ts';
@@ -67,7 +59,7 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
   };
 
   /** Tables, triggers and conditions are for operators; clients get names and shapes. */
-  async function contractFor(request: IncomingMessage, context: Context): Promise<ContractEvent[]> {
+  async function contractFor(request: IncomingMessage, context: RequestContext): Promise<ContractEvent[]> {
     const operator = isOperator(request, context);
     if (!operator) await identify(request, context);
     const events = await readContract(pool, roomPrefix);
@@ -111,7 +103,7 @@ function demoRoutes(pool: pg.Pool, jwt: Settings['jwt']): Routes {
 }
 
 /** Whose token the request brings. */
-async function identify({ headers }: IncomingMessage, { subscribers }: Context): Promise<Identity> {
+async function identify({ headers }: IncomingMessage, { subscribers }: RequestContext): Promise<Identity> {
   return subscribers.identify(bearerFrom({ auth: {}, headers }));
 }
 

@@ -2,7 +2,8 @@
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
 import { type InstanceOverview, readInstances } from '../evolution/overview.ts';
-import { type Context, metricsText, readChecks } from '../http/router.ts';
+import { metricsText, readChecks } from '../http/probes.ts';
+import type { RequestContext } from '../http/reply.ts';
 import { snapshotText } from '../outbox/position.ts';
 
 /** Counters are totals; the page makes rates of two of them. */
@@ -58,7 +59,7 @@ export class OperationsReader {
     this.#pool = pool;
   }
 
-  async read(context: Context): Promise<Operations> {
+  async read(context: RequestContext): Promise<Operations> {
     const asked = Promise.all([
       readDatabase(context, this.#pool),
       readInstances(this.#pool),
@@ -98,7 +99,7 @@ async function withinReason<T>(asked: Promise<T>): Promise<T | { database: null;
   return Promise.race([asked, tooLate]).finally(() => clearTimeout(timer));
 }
 
-async function readDatabase({ feed }: Context, pool: pg.Pool): Promise<OutboxNews> {
+async function readDatabase({ feed }: RequestContext, pool: pg.Pool): Promise<OutboxNews> {
   const { rows } = await pool.query<{ news: OutboxNews }>(
     `select jsonb_build_object(
        'nodes', coalesce((select jsonb_agg(jsonb_build_object(

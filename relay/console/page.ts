@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, extname, join } from 'node:path';
-import type { Routes } from '../http/router.ts';
+import type { Routes } from '../http/reply.ts';
 import { packageRoot } from '../package.ts';
 
 const FOLDER = join(packageRoot, 'relay/console/page');

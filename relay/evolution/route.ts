@@ -1,7 +1,7 @@
 // POST /api/chats/sync/:instanceName — fetch the chats of an instance again, for the account of the token.
 import type pg from 'pg';
 import { bearerFrom } from '../auth/token.ts';
-import { RefusedRequest, type Routes } from '../http/router.ts';
+import { RefusedRequest, type Routes } from '../http/reply.ts';
 import { requestSync, SyncError } from './sync.ts';
 
 /** A history of thousands of chats takes a while; load balancers wait a minute. */

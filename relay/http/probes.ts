@@ -1,0 +1,70 @@
+// What /readyz and /metrics say.
+import { errorText } from '../errors.ts';
+import type { Metrics } from '../metrics.ts';
+import { countProblems, readLoad } from '../outbox/load.ts';
+import type { Reply, RequestContext } from './reply.ts';
+
+/** The metrics of all processes behind this port, as Prometheus reads them. */
+export async function metricsText(context: RequestContext): Promise<string> {
+  await gauge(context);
+  const { metrics, link } = context;
+  return link ? await link.metrics() : await metrics.registry.metrics();
+}
+
+/** relay.check() plans every expression of the contract, too slow for each scrape. */
+const CHECK_EVERY_MS = 60_000;
+const checkedAt = new WeakMap<Metrics, number>();
+
+/** Sets the gauges of this process. A worker sets them all the time, since another process answers the scrape. */
+export function gaugeProcess(
+  context: Pick<RequestContext, 'metrics' | 'subscribers' | 'feed' | 'wakeup'>,
+): void {
+  const { metrics, subscribers, feed, wakeup } = context;
+  metrics.sockets.set(subscribers.count);
+  metrics.feedReady.set(feed.ready ? 1 : 0);
+  metrics.listening.set(wakeup.listening ? 1 : 0);
+}
+
+/** Sets the gauges that a scrape measures. If the database does not answer, the last values stay. */
+async function gauge(context: RequestContext): Promise<void> {
+  const { metrics, feed, pool, gauges, log } = context;
+  gaugeProcess(context);
+  if (!feed.ready) return;
+  try {
+    const load = await readLoad(pool);
+    metrics.notifyQueue.set(load.notifyQueue);
+    metrics.oldestTransaction.set(load.oldestTransactionSeconds);
+    metrics.outboxBytes.set(load.outboxBytes);
+    metrics.captureFailures.set(load.captureFailures);
+    for (const set of gauges) await set(pool, metrics);
+    if (Date.now() - (checkedAt.get(metrics) ?? 0) < CHECK_EVERY_MS) return;
+    checkedAt.set(metrics, Date.now());
+    metrics.contractProblems.set(await countProblems(pool));
+  } catch (error) {
+    log.say('http_failed', { path: '/metrics', error: errorText(error) });
+  }
+}
+
+/** 503 when clients cannot be served. Without LISTEN they can: events are up to a second late. */
+export async function readiness(context: RequestContext): Promise<Reply> {
+  const { ready, checks } = await readChecks(context);
+  return { status: ready ? 200 : 503, body: { ready, checks } };
+}
+
+/** Each check is "ok" or says what is wrong. */
+export async function readChecks({ feed, wakeup, link }: RequestContext): Promise<{
+  ready: boolean;
+  checks: Record<string, string>;
+}> {
+  const own = { pid: process.pid, ready: feed.ready, listening: wakeup.listening };
+  const { expected, workers } = link ? await link.workers() : { expected: 1, workers: [own] };
+  const unready = expected - workers.filter((worker) => worker.ready).length;
+  const disconnected = workers.filter((worker) => !worker.listening).length;
+  const of = expected > 1 ? (count: number) => ` (${count} of ${expected} processes)` : () => '';
+  const checks = {
+    database: unready === 0 ? 'ok' : `events cannot be read; see the log${of(unready)}`,
+    listen:
+      disconnected === 0 ? 'ok' : `not listening; events arrive with the safety reads${of(disconnected)}`,
+  };
+  return { ready: unready === 0, checks };
+}

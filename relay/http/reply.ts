@@ -1,0 +1,97 @@
+// What a route gets and what it answers.
+import type { IncomingMessage } from 'node:http';
+import type pg from 'pg';
+import type { Settings } from '../config/settings.ts';
+import type { Trace } from '../delivery/recent-emits.ts';
+import type { Subscribers } from '../delivery/subscribers.ts';
+import { RecadoError } from '../errors.ts';
+import type { Feed } from '../feed/feed.ts';
+import type { Wakeup } from '../feed/wakeup.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import type { Streams } from '../transport/sse.ts';
+
+/** The state of a process behind the port. */
+export interface WorkerState {
+  pid: number;
+  ready: boolean;
+  listening: boolean;
+}
+
+/** All processes behind one port, this one included. */
+export interface AllProcesses {
+  /** Their metrics, summed. */
+  metrics(): Promise<string>;
+  workers(): Promise<{ expected: number; workers: WorkerState[] }>;
+}
+
+export interface RequestContext {
+  feed: Feed;
+  wakeup: Wakeup;
+  subscribers: Subscribers;
+  streams: Streams;
+  metrics: Metrics;
+  trace: Trace;
+  pool: pg.Pool;
+  /** Set where several processes share the port. */
+  link: AllProcesses | null;
+  /** The console's. */
+  routes: Routes;
+  /** Gauges of other rooms, measured at each scrape. */
+  gauges: readonly ((pool: pg.Pool, metrics: Metrics) => Promise<void>)[];
+  settings: Settings['http'];
+  /** In the demo, a browser on this machine is the operator. */
+  demo: boolean;
+  log: Log;
+}
+
+export interface Reply {
+  status: number;
+  /** Text and bytes are sent as they are, anything else as JSON. */
+  body: unknown;
+  type?: string;
+  headers?: Record<string, string>;
+}
+
+export type Route = (request: IncomingMessage, context: RequestContext) => Reply | Promise<Reply>;
+
+/** By method and path: "GET /healthz". GET also answers HEAD; a last part of * matches any name. */
+export type Routes = Readonly<Record<string, Route>>;
+
+/** A request that is refused for a reason that the caller may know. */
+export class RefusedRequest extends RecadoError {
+  readonly status: number;
+
+  constructor(status: number, code: string, message: string) {
+    super(code, message);
+    this.status = status;
+  }
+}
+
+/**
+ * The body of a request, parsed.
+ * @throws RefusedRequest `body_not_json`, `body_too_large`
+ */
+export async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
+  const type = request.headers['content-type'] ?? '';
+  // A form of a foreign page cannot send this type without a CORS preflight.
+  if (!/^application\/json\b/.test(type)) {
+    const sentence = `The body's type is ${JSON.stringify(type)}, but application/json is expected.`;
+    throw new RefusedRequest(415, 'body_not_json', sentence);
+  }
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) {
+      const sentence = `The body is longer than the ${maxBytes} bytes that are read here.`;
+      throw new RefusedRequest(413, 'body_too_large', sentence);
+    }
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new RefusedRequest(400, 'body_not_json', 'The body cannot be parsed as JSON.');
+  }
+}

@@ -9,6 +9,7 @@ import {
   type JWTVerifyOptions,
   jwtVerify,
 } from 'jose';
+import { readBounded } from '../bounded.ts';
 import { errorText } from '../errors.ts';
 import { isBadSignature, TokenError } from './token-error.ts';
 
@@ -25,6 +26,8 @@ const KEY_SET_STALE = 10 * 60_000;
 /** Older than this, the set is not trusted any more. Long, so that an outage of the issuer sends no client away. */
 const KEY_SET_EXPIRED = 24 * 60 * 60_000;
 const MAX_REMEMBERED_MISSES = 20_000;
+/** Of a set, unpacked: some hundred keys with their certificates. */
+export const MOST_KEY_SET_BYTES = 1024 * 1024;
 
 export interface KeySetOptions {
   /** Told of every failed fetch of the key set, also of those that refuse no token. */
@@ -215,7 +218,7 @@ async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> 
     await response.body?.cancel();
     throw new Error(`it answered with status ${response.status}`);
   }
-  const keySet = (await response.json()) as JSONWebKeySet;
+  const keySet = JSON.parse(await readBounded(response, MOST_KEY_SET_BYTES)) as JSONWebKeySet;
   // Read as a set, it would refuse every token for good.
   if (Array.isArray(keySet?.keys) && keySet.keys.length === 0) throw new Error('it holds no key');
   return keySet;

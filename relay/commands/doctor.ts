@@ -1,5 +1,7 @@
 // recado doctor: looks at everything a relay needs, and says what to do.
 import pg from 'pg';
+import { MOST_KEY_SET_BYTES } from '../auth/jwks.ts';
+import { readBounded } from '../bounded.ts';
 import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
 import { errorText } from '../errors.ts';
@@ -245,7 +247,7 @@ async function checkKeys(settings: Settings): Promise<Finding> {
   }
   try {
     const response = await fetch(keySetUrl, { signal: AbortSignal.timeout(5_000) });
-    const body: unknown = await response.json();
+    const body: unknown = JSON.parse(await readBounded(response, MOST_KEY_SET_BYTES));
     const keys = typeof body === 'object' && body !== null && 'keys' in body ? body.keys : null;
     if (response.ok && Array.isArray(keys) && keys.length > 0) {
       return ok('tokens', `are verified with a key set of ${keys.length}`);

@@ -47,6 +47,8 @@ export const PACE: Pace = {
 };
 
 const SLOWEST_NAMESPACE_MS = 5_000;
+/** Of a frame, unpacked; the library's types do not know that it hands this on to its websocket. */
+const MOST = { maxPayload: 16 * 1024 * 1024 };
 
 export interface Connection {
   readonly instance: Instance;
@@ -205,6 +207,7 @@ export function openConnection(options: ConnectionOptions): Connection {
       transports: ['websocket'],
       extraHeaders: { apikey: instance.apiKey },
       timeout: pace.requestMs,
+      ...MOST,
     });
     const auth = { apikey: instance.apiKey };
     const root = instance.mode === 'instance' ? null : manager.socket('/', { auth });

@@ -1,5 +1,6 @@
 // The REST side of an Evolution server, of every version. Answers are `unknown` until payloads.ts has read them.
 import { setTimeout as delay } from 'node:timers/promises';
+import { readBounded } from '../../bounded.ts';
 import { RecadoError } from '../../errors.ts';
 import { readAddress } from '../payloads/jid.ts';
 import { readObject, readText } from '../payloads/scrub.ts';
@@ -121,6 +122,9 @@ const EVENTS = [
 // 1.x refuses a list with a name it does not know.
 const EVENTS_OF_1 = EVENTS.filter((name) => name !== 'MESSAGES_EDITED');
 
+/** Of an answer, unpacked. Where the server does not page, it holds all chats at once. */
+const MOST_BYTES = 32 * 1024 * 1024;
+
 export function createApi(options: ApiOptions): Api {
   const { instance, apiKey, signal, timeoutMs = 30_000, attempts = 4 } = options;
   const base = options.host.replace(/\/+$/, '');
@@ -158,9 +162,11 @@ export function createApi(options: ApiOptions): Api {
     }
     let text: string;
     try {
-      text = await response.text();
+      text = await readBounded(response, MOST_BYTES);
     } catch (error) {
       if (signal.aborted) throw error;
+      if (error instanceof RecadoError)
+        throw new EvolutionError('evolution_refused', `${path}: ${error.message}`, response.status);
       throw new EvolutionError(
         'evolution_unreachable',
         masked(`the answer of ${path} broke off: ${reasonOf(error)}`),

@@ -5,6 +5,8 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 export type JsonObject = { [key: string]: Json };
 
 const MAX_DEPTH = 32;
+/** No object of WhatsApp's has a tenth of it. */
+const MAX_KEYS = 2_000;
 const MAX_TEXT = 100_000;
 
 // By name, because a hash or a key that arrives as a short base64 string looks like any other text.
@@ -82,6 +84,7 @@ export function scrub(value: unknown, key = '', depth = 0): Json | undefined {
   if (isBinary(value)) return undefined;
   const long = readLong(value);
   if (long !== null) return long;
+  if (Object.keys(value).length > MAX_KEYS) return undefined;
   const copy: JsonObject = {};
   for (const [name, item] of Object.entries(value)) {
     if (LEFT_OUT.has(name)) continue;
@@ -115,8 +118,9 @@ function isByte(value: unknown): boolean {
 function isBinary(value: object): boolean {
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return true;
   if ('type' in value && value.type === 'Buffer' && 'data' in value) return true;
-  const entries = Object.entries(value);
-  return entries.length > 0 && entries.every(([name, item], index) => name === String(index) && isByte(item));
+  // First what costs nothing where there are very many.
+  if (!isByte((value as Record<string, unknown>)['0'])) return false;
+  return Object.entries(value).every(([name, item], index) => name === String(index) && isByte(item));
 }
 
 /** The number a 64-bit integer stands for: by version a number, a decimal string or `{low, high, unsigned}`. */

@@ -22,6 +22,7 @@ const ALL = [
   'whatsapp/001_chats',
   'whatsapp/002_worker',
   'whatsapp/003_live_servers',
+  'whatsapp/004_addresses',
 ];
 const ends: (() => unknown)[] = [];
 
@@ -386,6 +387,7 @@ describe('a database of version 0.1', () => {
       'relay/008_epoch',
       'relay/009_several_tables',
       'whatsapp/003_live_servers',
+      'whatsapp/004_addresses',
     ]);
     const { rows: kept } = await upgraded.pool.query(
       `select c."contactName", m.content from evolution.chats as c left join evolution.messages as m on m."chatId" = c.id order by c.id`,

@@ -34,7 +34,7 @@ export async function printContract(pool: pg.Pool, format: string, roomPrefix: s
   return render(await readContract(pool, roomPrefix), roomPrefix).trimEnd();
 }
 
-interface Problem {
+interface CheckRow {
   problem: string;
   event: string | null;
   object: string | null;
@@ -44,7 +44,7 @@ interface Problem {
 
 /** What relay.check() finds, a paragraph each; empty when all is well. */
 export async function findProblems(pool: pg.Pool): Promise<string[]> {
-  const { rows } = await pool.query<Problem>('select * from relay.check()');
+  const { rows } = await pool.query<CheckRow>('select * from relay.check()');
   return rows.map(({ problem, event, object, detail, remedy }) => {
     const about = [event, object].filter((part) => part !== null).join(', ');
     return `${problem}: ${about}\n  ${detail}\n  ${remedy}`;

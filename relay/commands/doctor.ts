@@ -16,9 +16,9 @@ export interface Finding {
   readonly text: string;
 }
 
-type Check = (context: Context) => Promise<Finding[]>;
+type Check = (context: Examined) => Promise<Finding[]>;
 
-interface Context {
+interface Examined {
   settings: Settings;
   url: string;
   session: pg.Client;
@@ -68,9 +68,9 @@ async function connect(url: string): Promise<pg.Client> {
   return session;
 }
 
-const checks: Check[] = [server, schema, privileges, doorbell, clock, activity, contract, captureRights];
+const checks: Check[] = [server, schema, privileges, listening, clock, activity, contract, captureRights];
 
-async function server({ session }: Context): Promise<Finding[]> {
+async function server({ session }: Examined): Promise<Finding[]> {
   const { rows } = await session.query<{ version: string; standby: boolean; replica: string }>(
     `select current_setting('server_version') as version, pg_is_in_recovery() as standby,
             current_setting('session_replication_role') as replica`,
@@ -95,7 +95,7 @@ async function server({ session }: Context): Promise<Finding[]> {
   return findings;
 }
 
-async function schema({ session }: Context): Promise<Finding[]> {
+async function schema({ session }: Examined): Promise<Finding[]> {
   const { rows } = await session.query<{ installed: boolean }>(
     `select to_regclass('relay.events') is not null as installed`,
   );
@@ -105,7 +105,7 @@ async function schema({ session }: Context): Promise<Finding[]> {
 }
 
 /** What the relay process reads and calls, tried as the role it runs as. */
-async function privileges({ session }: Context): Promise<Finding[]> {
+async function privileges({ session }: Examined): Promise<Finding[]> {
   const needed = [
     ['read events', 'select id from relay.events limit 0'],
     ['read the contract', 'select event from relay.catalogue limit 0'],
@@ -127,7 +127,7 @@ async function privileges({ session }: Context): Promise<Finding[]> {
 }
 
 /** Notifies itself. Behind a transaction pooler LISTEN succeeds, and no notification arrives. */
-async function doorbell({ session, url }: Context): Promise<Finding[]> {
+async function listening({ session, url }: Examined): Promise<Finding[]> {
   const listener = new pg.Client({ connectionString: url, application_name: 'recado doctor' });
   listener.on('error', () => undefined);
   try {
@@ -150,7 +150,7 @@ async function doorbell({ session, url }: Context): Promise<Finding[]> {
   }
 }
 
-async function clock({ session }: Context): Promise<Finding[]> {
+async function clock({ session }: Examined): Promise<Finding[]> {
   const before = Date.now();
   const { rows } = await session.query<{ ms: number }>(
     `select date_part('epoch', clock_timestamp()) * 1000 as ms`,
@@ -162,7 +162,7 @@ async function clock({ session }: Context): Promise<Finding[]> {
   ];
 }
 
-async function activity({ session }: Context): Promise<Finding[]> {
+async function activity({ session }: Examined): Promise<Finding[]> {
   const { rows } = await session.query<{ queue: number; oldest: number | null; relays: number }>(
     `select pg_notification_queue_usage() as queue,
             (select max(date_part('epoch', clock_timestamp() - xact_start)) from pg_stat_activity
@@ -200,7 +200,7 @@ async function activity({ session }: Context): Promise<Finding[]> {
   return findings;
 }
 
-async function contract({ session }: Context): Promise<Finding[]> {
+async function contract({ session }: Examined): Promise<Finding[]> {
   const { rows } = await session.query<{ events: number; failures: number }>(
     `select (select count(distinct event)::int from relay.catalogue) as events,
             (select count(*)::int from relay.failures where failed_at > now() - interval '1 hour') as failures`,
@@ -222,7 +222,7 @@ async function contract({ session }: Context): Promise<Finding[]> {
 }
 
 /** A capture function runs as its owner, and so does every function that its expressions call. */
-async function captureRights({ session }: Context): Promise<Finding[]> {
+async function captureRights({ session }: Examined): Promise<Finding[]> {
   const { rows } = await session.query<{ tables: string | null }>(
     `select string_agg(distinct c.table_name, ', ') as tables
        from relay.catalogue as c

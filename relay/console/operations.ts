@@ -33,12 +33,12 @@ interface DatabaseNews {
   notifyQueue: number;
   instances: InstanceOverview[];
   /** What relay.check() finds off, some seconds ago. */
-  problems: Problem[];
+  problems: CheckRow[];
 }
 
 type OutboxNews = Omit<DatabaseNews, 'instances' | 'problems'>;
 
-interface Problem {
+interface CheckRow {
   problem: string;
   object: string | null;
   detail: string | null;
@@ -53,7 +53,7 @@ const CHECK_EVERY_MS = 5_000;
 
 export class OperationsReader {
   readonly #pool: pg.Pool;
-  #checked: { at: number; problems: Promise<Problem[]> } | null = null;
+  #checked: { at: number; problems: Promise<CheckRow[]> } | null = null;
 
   constructor(pool: pg.Pool) {
     this.#pool = pool;
@@ -76,10 +76,10 @@ export class OperationsReader {
     return { at: Date.now(), ready, checks, gate: context.wakeup.gate, ...parseMetrics(text), ...news };
   }
 
-  #problems(): Promise<Problem[]> {
+  #problems(): Promise<CheckRow[]> {
     if (this.#checked && Date.now() - this.#checked.at < CHECK_EVERY_MS) return this.#checked.problems;
     const problems = this.#pool
-      .query<Problem>('select problem, object, detail, remedy from relay.check() limit 20')
+      .query<CheckRow>('select problem, object, detail, remedy from relay.check() limit 20')
       .then(({ rows }) => rows);
     this.#checked = { at: Date.now(), problems };
     // What failed is asked again, not remembered.

@@ -1,6 +1,5 @@
 // Opens the port.
-import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server } from 'node:net';
 import type { Settings } from '../config/settings.ts';
 import { RecadoError } from '../errors.ts';
 

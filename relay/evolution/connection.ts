@@ -1,9 +1,10 @@
 // One instance: subscribe, connect, catch up, listen; and again, for as long as the worker holds it.
 import { setTimeout as delay } from 'node:timers/promises';
-import { Manager, type Socket } from 'socket.io-client';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { createApi, EvolutionError } from './api/api.ts';
+import { createApi } from './api/api.ts';
+import { EvolutionError } from './api/request.ts';
+import { type EvolutionSocket, openSocket } from './api/socket.ts';
 import { type CatchUp, catchUp } from './ingest/catchup.ts';
 import { createIntake } from './ingest/intake.ts';
 import type { Instance, Status, Store } from './ingest/store.ts';
@@ -45,10 +46,6 @@ export const PACE: Pace = {
   requestMs: 30_000,
   unsureMs: 60_000,
 };
-
-const SLOWEST_NAMESPACE_MS = 5_000;
-/** Of a frame, unpacked; the library's types do not know that it hands this on to its websocket. */
-const MOST = { maxPayload: 16 * 1024 * 1024 };
 
 export interface Connection {
   readonly instance: Instance;
@@ -195,121 +192,52 @@ export function openConnection(options: ConnectionOptions): Connection {
     await delay(ms, undefined, { signal: hangUp.signal }).catch(() => undefined);
   }
 
-  /** Connects and listens; resolves with the reason when the connection is lost. */
-  function listen(subscription: string): Promise<string> {
-    const url = new URL(instance.host);
-    const manager = new Manager(url.origin, {
-      // The instance's key must be in its own handshake, so no manager is shared; we retry, since the library
-      // never does after "Invalid namespace".
-      reconnection: false,
-      autoConnect: false,
-      path: `${url.pathname.replace(/\/+$/, '')}/socket.io/`,
-      transports: ['websocket'],
-      extraHeaders: { apikey: instance.apiKey },
-      timeout: pace.requestMs,
-      ...MOST,
-    });
-    const auth = { apikey: instance.apiKey };
-    const root = instance.mode === 'instance' ? null : manager.socket('/', { auth });
-    const own = instance.mode === 'global' ? null : manager.socket(`/${instance.name}`, { auth });
-    const timers = new Set<NodeJS.Timeout>();
-
-    return new Promise<string>((resolve) => {
-      let lost = false;
-      const lose = (reason: string) => {
-        if (lost) return;
-        lost = true;
-        for (const timer of timers) clearTimeout(timer);
-        hangUp.signal.removeEventListener('abort', aborted);
-        for (const socket of [root, own]) {
-          socket?.offAny();
-          socket?.disconnect();
-        }
-        manager.off();
-        manager._close();
-        resolve(reason);
-      };
-      const aborted = () => lose('closed');
-      hangUp.signal.addEventListener('abort', aborted);
-      const after = (ms: number, run: () => void) => {
-        const timer = setTimeout(() => {
-          timers.delete(timer);
-          if (!lost) run();
-        }, ms);
-        timers.add(timer);
-      };
-
-      manager.on('error', (error) => lose(errorText(error)));
-      manager.on('close', (reason) => {
-        // The library closes by itself when the only namespace does not exist yet.
-        if (reason !== 'forced close') lose(reason);
-      });
-
-      const safety = () => {
+  /** Listens until the connection is lost, for the reason it resolves with. */
+  async function listen(subscription: string): Promise<string> {
+    const socket = openSocket({
+      host: instance.host,
+      instance: instance.name,
+      apiKey: instance.apiKey,
+      mode: instance.mode,
+      timeoutMs: pace.requestMs,
+      namespaceMs: pace.namespaceMs,
+      signal: hangUp.signal,
+      connected(namespace) {
+        if (namespace === 'own' || instance.mode === 'global') void say('connected');
+        else if (status !== 'connected') void say('waiting', WAITING);
+        // Whatever created the namespace was emitted before anyone could hear it.
         void readGap();
-        after(pace.safetyMs, safety);
-      };
-      after(pace.safetyMs, safety);
-
-      const look = async () => {
-        try {
-          if ((await api.subscription()) !== subscription && !lost) {
-            log.say('evolution_subscribed_again', { instance: instance.name });
-            // What is emitted from now on comes behind what was not.
-            const gap = api.subscribe().then(readGap);
-            intake.waitFor(gap);
-            await gap;
-          }
-        } catch (error) {
-          // Gone, or the key was changed: the next attempt to subscribe says so on the row.
-          const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
-          if (isRefusal) lose(error.message);
-        }
-        after(pace.lookMs, () => void look());
-      };
-      after(pace.lookMs, () => void look());
-
-      if (root !== null) {
-        root.on('connect', () => {
-          if (own === null) void say('connected');
-          else if (status !== 'connected') void say('waiting', WAITING);
-          void readGap();
-        });
-        root.on('disconnect', lose);
-        root.on('connect_error', (error) => {
-          if (own === null) lose(error.message);
-        });
-        root.onAny((event: string, payload: unknown) => {
-          if (intake.receive(event, payload, 'root') && status !== 'connected') void say('connected');
-        });
-      }
-      if (own !== null) {
-        let attempts = 0;
-        own.on('connect', () => {
-          attempts = 0;
-          void say('connected');
-          // Whatever created the namespace was emitted before anyone could hear it.
-          void readGap();
-        });
-        own.on('disconnect', lose);
-        own.on('connect_error', (error) => {
-          if (error.message !== 'Invalid namespace') {
-            lose(error.message);
-            return;
-          }
-          attempts++;
-          if (status !== 'connected') void say('waiting', WAITING);
-          after(Math.min(SLOWEST_NAMESPACE_MS, pace.namespaceMs * 2 ** Math.min(attempts - 1, 10)), () =>
-            own.connect(),
-          );
-        });
-        own.onAny((event: string, payload: unknown) => {
-          intake.receive(event, payload, 'own');
-        });
-      }
-      for (const socket of [root, own] satisfies (Socket | null)[]) socket?.connect();
-      if (hangUp.signal.aborted) aborted();
+      },
+      waiting() {
+        if (status !== 'connected') void say('waiting', WAITING);
+      },
+      heard(event, payload, namespace) {
+        const isOurs = intake.receive(event, payload, namespace);
+        if (isOurs && namespace === 'root' && status !== 'connected') void say('connected');
+      },
     });
+    const over = new AbortController();
+    void every(pace.safetyMs, over.signal, () => void readGap());
+    void every(pace.lookMs, over.signal, () => look(subscription, socket));
+    const reason = await socket.lost;
+    over.abort();
+    return reason;
+  }
+
+  /** Whether the server still emits what was asked for; if not, it is asked again. */
+  async function look(subscription: string, socket: EvolutionSocket): Promise<void> {
+    try {
+      if ((await api.subscription()) === subscription) return;
+      log.say('evolution_subscribed_again', { instance: instance.name });
+      // What is emitted from now on comes behind what was not.
+      const gap = api.subscribe().then(readGap);
+      intake.waitFor(gap);
+      await gap;
+    } catch (error) {
+      // Gone, or the key was changed: the next attempt to subscribe says so on the row.
+      const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
+      if (isRefusal) socket.letGo(error.message);
+    }
   }
 
   async function run(): Promise<void> {
@@ -389,6 +317,14 @@ export function openConnection(options: ConnectionOptions): Connection {
       await store.setDisconnected(instance).catch(() => undefined);
     },
   };
+}
+
+/** Does it again and again, with a rest before each time, until the signal. */
+async function every(ms: number, signal: AbortSignal, run: () => void | Promise<void>): Promise<void> {
+  while (!signal.aborted) {
+    await delay(ms, undefined, { signal }).catch(() => undefined);
+    if (!signal.aborted) await run();
+  }
 }
 
 const WAITING = 'the namespace appears with the first event the server emits since its start';

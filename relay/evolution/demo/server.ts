@@ -10,8 +10,8 @@ import {
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Server } from 'socket.io';
-
-type Fields = Record<string, unknown>;
+import { createInstance, type FakeInstance, type Fields } from './instance.ts';
+import { ANSWERS } from './rest.ts';
 
 export interface ServerOptions {
   /** 0 takes a free one; it stays the same across restarts. */
@@ -24,37 +24,6 @@ export interface ServerOptions {
   globalEvents?: boolean;
   /** False: as with WEBSOCKET_ENABLED=false, REST only. */
   websocket?: boolean;
-}
-
-export interface StoredMessage extends Fields {
-  key: { id: string; remoteJid: string; fromMe: boolean } & Fields;
-  messageTimestamp: number;
-}
-
-export interface FakeInstance {
-  readonly name: string;
-  readonly token: string;
-  /** Emits an envelope, as the server does when WhatsApp tells it something. */
-  emit(event: string, data: unknown): void;
-  /** Stores a message and emits messages.upsert; `silent` only stores (nobody was listening). */
-  message(message: Partial<StoredMessage> & { text?: string; jid?: string }, silent?: boolean): StoredMessage;
-  /** Rows of the REST answers, to be changed by a test as it likes. */
-  readonly chats: Fields[];
-  readonly messages: StoredMessage[];
-  subscribed: boolean;
-  /** Events the server emits, as written in its settings; empty: all. */
-  events: string[];
-  /** The code to be scanned; GET /instance/connect answers with it while the state is connecting. */
-  qrCode: string | null;
-  profileName: string | null;
-  /** What a request to send meets: the connection breaks before or after the message is stored; null: nothing. */
-  sendFault: (() => 'before' | 'after' | null) | null;
-  /** Ids of messages that were marked read. */
-  readonly markedRead: string[];
-  readonly contacts: Fields[];
-  readonly groups: Fields[];
-  /** WhatsApp's connection, as the last connection.update had it. */
-  state: string;
 }
 
 export interface EvolutionServer {
@@ -72,21 +41,6 @@ export interface EvolutionServer {
   /** `METHOD /path` of every request so far. */
   readonly requests: string[];
   readonly sockets: number;
-}
-
-// Sorting is Evolution's database's work; here it is done again only when something was added.
-const sorted = new WeakMap<StoredMessage[], { length: number; list: StoredMessage[] }>();
-
-function newestFirst(messages: StoredMessage[]): StoredMessage[] {
-  let known = sorted.get(messages);
-  if (known?.length !== messages.length) {
-    known = {
-      length: messages.length,
-      list: [...messages].sort((a, b) => b.messageTimestamp - a.messageTimestamp),
-    };
-    sorted.set(messages, known);
-  }
-  return known.list;
 }
 
 const OWN_NUMBER = '5511900000000@s.whatsapp.net';
@@ -185,223 +139,24 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     const route = `${method} /${area}/${action}`;
     if (route === 'GET /instance/fetchInstances') {
       const wanted = path.searchParams.get('instanceName');
-      return answer(
-        200,
-        [...instances.values()]
-          .filter((i) => (wanted ?? i.name) === i.name && (key === globalKey || key === i.token))
-          .map((i) => ({
-            id: i.name,
-            name: i.name,
-            connectionStatus: i.state,
-            profileName: i.profileName,
-            ownerJid: OWN_NUMBER,
-            token: i.token,
-          })),
+      const shown = [...instances.values()].filter(
+        (i) => (wanted ?? i.name) === i.name && (key === globalKey || key === i.token),
       );
+      return answer(200, shown.map(describeInstance));
     }
-    if (instance === undefined)
-      return answer(
-        404,
-        `{"status":404,"error":"Not Found","response":{"message":["Cannot ${method} ${path.pathname}"]}}`,
-      );
-    switch (route) {
-      case 'GET /instance/connectionState':
-        return answer(200, { instance: { instanceName: instance.name, state: instance.state } });
-      case 'GET /instance/connect':
-        if (instance.state !== 'connecting')
-          return answer(200, { instance: { instanceName: instance.name, state: instance.state } });
-        return answer(200, {
-          pairingCode: null,
-          code: instance.qrCode,
-          base64: 'data:image/png;base64,AAAA',
-          count: 1,
-        });
-      case 'POST /message/sendText':
-      case 'POST /message/sendMedia': {
-        const number = String(body.number ?? '');
-        const text = body.text ?? (body.textMessage as Fields | undefined)?.text;
-        if (version === '1' && body.text !== undefined)
-          return answer(400, {
-            status: 400,
-            error: 'Bad Request',
-            response: { message: [['instance requires property "textMessage"']] },
-          });
-        if (!/^\d{8,}|@/.test(number))
-          return answer(400, {
-            status: 400,
-            error: 'Bad Request',
-            response: { message: [{ exists: false, jid: `${number}@s.whatsapp.net`, number }] },
-          });
-        const fault = instance.sendFault?.() ?? null;
-        if (fault === 'before') return void response.destroy();
-        const jid = number.includes('@') ? number : `${number}@s.whatsapp.net`;
-        const content =
-          action === 'sendMedia'
-            ? {
-                [`${String(body.mediatype)}Message`]: {
-                  caption: body.caption,
-                  url: body.media,
-                  mimetype: body.mimetype,
-                },
-              }
-            : { conversation: text };
-        const id = randomBytes(10).toString('hex').toUpperCase();
-        const sent = instance.message(
-          {
-            key: { id, remoteJid: jid, fromMe: true },
-            message: content,
-            status: 'PENDING',
-            source: 'unknown',
-          },
-          true,
-        );
-        emit(instance, 'send.message', sent);
-        if (fault === 'after') return void response.destroy();
-        return answer(201, sent);
-      }
-      case 'POST /chat/markMessageAsRead': {
-        const read = Array.isArray(body.readMessages) ? (body.readMessages as Fields[]) : [];
-        instance.markedRead.push(...read.map(({ id }) => String(id)));
-        return answer(201, { message: 'Read messages', read: 'success' });
-      }
-      case 'POST /chat/findContacts':
-        return answer(200, instance.contacts);
-      case 'GET /group/fetchAllGroups':
-        return answer(200, instance.groups);
-      case 'GET /websocket/find':
-        // Never set: the server answers with nothing.
-        return answer(200, instance.subscribed ? { enabled: true, events: instance.events } : 'null');
-      case 'POST /websocket/set': {
-        const wanted = version === '1' ? body : (body.websocket as Fields | undefined);
-        if (wanted === undefined || typeof wanted.enabled !== 'boolean') {
-          return answer(400, {
-            status: 400,
-            error: 'Bad Request',
-            response: { message: [['instance requires property "websocket"']] },
-          });
-        }
-        if (!Array.isArray(wanted.events))
-          return answer(500, { status: 500, error: 'Internal Server Error' });
-        if (!websocket) return answer(201, '');
-        instance.subscribed = wanted.enabled;
-        instance.events = wanted.events.map(String);
-        return answer(201, {
-          id: 'ckws',
-          enabled: wanted.enabled,
-          events: wanted.events,
-          instanceId: instance.name,
-        });
-      }
-      case 'GET /chat/findChats':
-        if (version === '1')
-          return answer(
-            200,
-            instance.chats.map((c) => ({ id: c.remoteJid })),
-          );
-        break;
-      case 'POST /chat/findChats': {
-        if (version === '1') break;
-        const skip = Number(body.skip ?? 0);
-        const take = body.take === undefined ? instance.chats.length : Number(body.take);
-        const sorted = [...instance.chats].sort((a, b) =>
-          String(b.updatedAt).localeCompare(String(a.updatedAt)),
-        );
-        return answer(200, sorted.slice(skip, skip + take));
-      }
-      case 'POST /chat/findMessages': {
-        const range = (body.where as Fields | undefined)?.messageTimestamp as
-          | { gte?: string; lte?: string }
-          | undefined;
-        const between =
-          range?.gte && range.lte
-            ? ([Date.parse(range.gte) / 1000, Date.parse(range.lte) / 1000] as const)
-            : null;
-        const found = newestFirst(instance.messages).filter(
-          (m) =>
-            between === null ||
-            (m.messageTimestamp >= Math.floor(between[0]) && m.messageTimestamp <= between[1]),
-        );
-        if (version === '1') return answer(200, found);
-        const size = Number(body.offset ?? 50);
-        const page = Number(body.page ?? 1);
-        return answer(200, {
-          messages: {
-            total: found.length,
-            pages: Math.ceil(found.length / size),
-            currentPage: page,
-            records: found.slice((page - 1) * size, page * size),
-          },
-        });
-      }
-    }
-    answer(404, {
-      status: 404,
-      error: 'Not Found',
-      response: { message: [`Cannot ${method} ${path.pathname}`] },
-    });
+    const found = instance && ANSWERS[route]?.({ instance, body, version, websocket });
+    if (found === null) response.destroy();
+    else if (found !== undefined) answer(found.status, found.body);
+    else
+      answer(404, {
+        status: 404,
+        error: 'Not Found',
+        response: { message: [`Cannot ${method} ${path.pathname}`] },
+      });
   }
 
   function add(name: string, token = randomBytes(12).toString('hex')): FakeInstance {
-    const instance: FakeInstance = {
-      name,
-      token,
-      chats: [],
-      messages: [],
-      subscribed: false,
-      events: [],
-      qrCode: null,
-      profileName: null,
-      sendFault: null,
-      markedRead: [],
-      contacts: [],
-      groups: [],
-      state: 'open',
-      emit(event, data) {
-        if (event === 'connection.update') instance.state = String((data as Fields).state);
-        emit(instance, event, data);
-      },
-      message({ text = 'oi', jid = '5511999990000@s.whatsapp.net', ...given }, silent = false) {
-        const message: StoredMessage = {
-          pushName: null,
-          status: 'DELIVERY_ACK',
-          message: { conversation: text },
-          messageType: 'conversation',
-          messageTimestamp: Math.floor(Date.now() / 1000),
-          instanceId: name,
-          source: 'android',
-          ...given,
-          key: {
-            id: randomBytes(10).toString('hex').toUpperCase(),
-            remoteJid: jid,
-            fromMe: false,
-            ...given.key,
-          },
-        };
-        const { status, ...stored } = message;
-        instance.messages.push({
-          id: `c${randomBytes(8).toString('hex')}`,
-          ...stored,
-          MessageUpdate: [],
-        } as StoredMessage);
-        const updatedAt = new Date(message.messageTimestamp * 1000).toISOString();
-        const chat = instance.chats.find((c) => c.remoteJid === message.key.remoteJid);
-        if (chat === undefined) {
-          instance.chats.push({
-            id: `c${randomBytes(8).toString('hex')}`,
-            remoteJid: message.key.remoteJid,
-            pushName: message.pushName ?? null,
-            profilePicUrl: null,
-            updatedAt,
-            lastMessage: message,
-            unreadCount: 0,
-            isSaved: true,
-          });
-        } else if (String(chat.updatedAt) <= updatedAt)
-          Object.assign(chat, { updatedAt, lastMessage: message });
-        if (!silent) emit(instance, 'messages.upsert', message);
-        return message;
-      },
-    };
+    const instance = createInstance(name, token, emit);
     instances.set(name, instance);
     return instance;
   }
@@ -439,4 +194,8 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
       return io?.engine.clientsCount ?? 0;
     },
   };
+}
+
+function describeInstance({ name, token, state, profileName }: FakeInstance): Fields {
+  return { id: name, name, connectionStatus: state, profileName, ownerJid: OWN_NUMBER, token };
 }

@@ -1,7 +1,8 @@
 // WhatsApp at play: an Evolution server in this process, an instance for the sample clinic, and people who write.
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { type FakeInstance, startEvolutionServer } from './server.ts';
+import type { FakeInstance } from './instance.ts';
+import { startEvolutionServer } from './server.ts';
 
 const INSTANCE = 'recepcao-demo';
 

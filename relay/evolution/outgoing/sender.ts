@@ -6,7 +6,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import type { Log } from '../../log.ts';
-import { type Api, EvolutionError } from '../api/api.ts';
+import type { Api } from '../api/api.ts';
+import { EvolutionError } from '../api/request.ts';
 import type { Instance, Store } from '../ingest/store.ts';
 import { textOf } from '../payloads/content.ts';
 import { Facts } from '../payloads/facts.ts';

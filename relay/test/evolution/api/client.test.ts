@@ -1,9 +1,6 @@
 // From an Evolution server to a stock client: written against what the seed emits, and nothing else.
-import {
-  type EvolutionServer,
-  type FakeInstance,
-  startEvolutionServer,
-} from '../../../evolution/demo/server.ts';
+import type { FakeInstance } from '../../../evolution/demo/instance.ts';
+import { type EvolutionServer, startEvolutionServer } from '../../../evolution/demo/server.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../../evolution/worker.ts';
 import { createLog } from '../../../log.ts';
 import type { Relay } from '../../../server/relay.ts';

@@ -1,0 +1,185 @@
+// A request to an Evolution server: its key, its limits in time, and what a refusal is called.
+import { setTimeout as delay } from 'node:timers/promises';
+import { readBounded } from '../../bounded.ts';
+import { RecadoError } from '../../errors.ts';
+import { readObject, readText } from '../payloads/scrub.ts';
+
+export type EvolutionErrorCode =
+  /** The key is wrong. */
+  | 'evolution_unauthorized'
+  /** There is no instance of that name. */
+  | 'evolution_not_found'
+  /** The server understood and will not (a missing licence, a bad request). */
+  | 'evolution_refused'
+  /** Nobody answers, or the server is in trouble: worth trying again soon. */
+  | 'evolution_unreachable';
+
+export class EvolutionError extends RecadoError {
+  override readonly name = 'EvolutionError';
+  declare readonly code: EvolutionErrorCode;
+  /** Status of the answer; null where there was none. */
+  readonly status: number | null;
+  /** No connection was made, so the server cannot have done what was asked. */
+  readonly neverArrived: boolean;
+
+  constructor(code: EvolutionErrorCode, message: string, status: number | null, options?: ErrorOptions) {
+    super(code, message, options);
+    this.status = status;
+    const { code: reason } = (options?.cause as { cause?: { code?: unknown } } | undefined)?.cause ?? {};
+    this.neverArrived = NEVER_ARRIVED.has(String(reason));
+  }
+}
+
+/** What the operating system and fetch say when no connection could be made. */
+const NEVER_ARRIVED = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
+
+export interface RequestOptions {
+  host: string;
+  apiKey: string;
+  signal: AbortSignal;
+  /** For one request; Evolution has no timeouts of its own. */
+  timeoutMs?: number;
+  /** Attempts at a request that met a server in trouble: it answers 500 for seconds after its start. */
+  attempts?: number;
+}
+
+/** Of an answer, unpacked. Where the server does not page, it holds all chats at once. */
+const MOST_BYTES = 32 * 1024 * 1024;
+
+export interface Requests {
+  /** Asked once: what broke off may have been done. */
+  once(method: string, path: string, body?: unknown): Promise<unknown>;
+  /** Asked again while the server is in trouble. */
+  request(method: string, path: string, body?: unknown): Promise<unknown>;
+}
+
+export function createRequests(options: RequestOptions): Requests {
+  const { apiKey, signal, timeoutMs = 30_000, attempts = 4 } = options;
+  const base = options.host.replace(/\/+$/, '');
+
+  /** Neither the key, as it is or as JSON writes it, nor credentials of an address. */
+  function masked(text: string): string {
+    const spellings = [apiKey, JSON.stringify(apiKey).slice(1, -1)].filter((spelling) => spelling !== '');
+    return spellings
+      .reduce((rest, spelling) => rest.replaceAll(spelling, '***'), text)
+      .replace(/(https?:\/\/)[^\s/@]*@/gi, '$1***@');
+  }
+
+  async function once(method: string, path: string, body?: unknown): Promise<unknown> {
+    let response: Response;
+    try {
+      response = await fetch(`${base}${path}`, {
+        method,
+        headers: { apikey: apiKey, ...(body !== undefined && { 'content-type': 'application/json' }) },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+        // A redirect would take the key to another address.
+        redirect: 'manual',
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      });
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw new EvolutionError(
+        'evolution_unreachable',
+        masked(`no answer from ${base}${path}: ${reasonOf(error)}`),
+        null,
+        { cause: error },
+      );
+    }
+    let text: string;
+    try {
+      text = await readBounded(response, MOST_BYTES);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      if (error instanceof RecadoError)
+        throw new EvolutionError('evolution_refused', `${path}: ${error.message}`, response.status);
+      throw new EvolutionError(
+        'evolution_unreachable',
+        masked(`the answer of ${path} broke off: ${reasonOf(error)}`),
+        response.status,
+        { cause: error },
+      );
+    }
+    if (response.ok) return parse(text, path);
+    throw refusal(response.status, text, path);
+  }
+
+  function refusal(status: number, text: string, path: string): EvolutionError {
+    // Before it is cut: half a key is still half a key.
+    const said = saidIn(masked(text));
+    const sentence = `Evolution answered ${status} to ${path}: ${said}`;
+    if (status === 401 || status === 403)
+      return new EvolutionError('evolution_unauthorized', sentence, status);
+    if (status === 404 && !/^cannot /i.test(said))
+      return new EvolutionError('evolution_not_found', sentence, status);
+    const isInTrouble = status >= 500 && !/LICENSE/.test(text);
+    return new EvolutionError(isInTrouble ? 'evolution_unreachable' : 'evolution_refused', sentence, status);
+  }
+
+  async function request(method: string, path: string, body?: unknown): Promise<unknown> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await once(method, path, body);
+      } catch (error) {
+        const isPassing =
+          error instanceof EvolutionError && error.code === 'evolution_unreachable' && error.status !== null;
+        if (!isPassing || attempt >= attempts) throw error;
+        await delay(200 * 2 ** attempt * (0.5 + Math.random()), undefined, { signal });
+      }
+    }
+  }
+
+  return { once, request };
+}
+
+function parse(text: string, path: string): unknown {
+  if (text.trim() === '') return null;
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new EvolutionError(
+      'evolution_unreachable',
+      `the answer of ${path} is not JSON; is this an Evolution server?`,
+      200,
+      { cause: error },
+    );
+  }
+}
+
+// {"response": {"message": text | [text] | [[text]]}}, by status.
+function saidIn(text: string): string {
+  let said = text;
+  try {
+    const body = readObject(JSON.parse(text));
+    const message = readObject(body?.response)?.message ?? body?.message ?? body?.error ?? text;
+    said = [message]
+      .flat(3)
+      .map((part) => (typeof part === 'string' ? part : JSON.stringify(part)))
+      .join('; ');
+  } catch {
+    // A proxy's HTML page: its beginning will do.
+  }
+  return said.replace(/\s+/g, ' ').slice(0, 300);
+}
+
+// fetch says "fetch failed" and puts the reason (refused, unknown host) into `cause`, sometimes only as a code.
+function reasonOf(error: unknown): string {
+  const fields = error as {
+    name?: unknown;
+    message?: unknown;
+    cause?: { message?: unknown; code?: unknown };
+  };
+  if (fields.name === 'TimeoutError') return 'it took too long';
+  return (
+    readText(fields.cause?.message) ??
+    readText(fields.cause?.code) ??
+    readText(fields.message) ??
+    String(error)
+  );
+}

@@ -461,7 +461,7 @@ begin
     'messages', new_messages);
 end
 $$;
-comment on function evolution.ingest(bigint, jsonb, boolean) is 'Takes in facts of a source (see relay/evolution/facts.ts); answers which chats were created and updated, and how many messages are new.';
+comment on function evolution.ingest(bigint, jsonb, boolean) is 'Takes in facts of a source (see relay/evolution/payloads/facts.ts); answers which chats were created and updated, and how many messages are new.';
 
 create or replace function evolution.mark_read() returns trigger
 language plpgsql security definer

@@ -84,7 +84,7 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     // Let what arrived in the same packet join the first batch.
     await Promise.resolve();
     for (let failures = 0; queue.length > 0 && !signal.aborted; ) {
-      await waiting;
+      await everyGap();
       const batch = nextBatch();
       try {
         await writeBatch(batch);
@@ -103,6 +103,14 @@ export function createIntake({ instance, store, log, overflowed, signal }: Intak
     if (dropped > 0 && !signal.aborted) {
       dropped = 0;
       overflowed();
+    }
+  }
+
+  /** Also those that opened while an earlier one was waited for. */
+  async function everyGap(): Promise<void> {
+    for (let known: unknown; known !== waiting; ) {
+      known = waiting;
+      await waiting;
     }
   }
 

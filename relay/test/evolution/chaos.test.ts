@@ -204,15 +204,17 @@ test(
           )
         ).map(({ id, content }) => [id, content]),
       );
+    let have = await ours();
+    const missing = () => fake.messages.filter(({ key }) => !have.has(key.id));
     await until(
       'the tables have what the server has',
       async () => {
-        const have = await ours();
-        return fake.messages.every(({ key }) => have.has(key.id));
+        have = await ours();
+        return missing().length === 0;
       },
       60_000,
-    );
-    const have = await ours();
+    ).catch(() => undefined);
+    expect(missing()).toEqual([]);
     for (const [id, content] of have) expect(stored.get(id)).toBe(content);
 
     // Each once, each chat in its order.

@@ -47,6 +47,9 @@ export const PACE: Pace = {
   unsureMs: 60_000,
 };
 
+/** WhatsApp lets people take a message back for two and a half days. */
+const MAY_BE_REVOKED_MS = 60 * 3_600_000;
+
 export interface Connection {
   readonly instance: Instance;
   /** Reads everything over REST and writes the outcome to the request. */
@@ -131,10 +134,23 @@ export function openConnection(options: ConnectionOptions): Connection {
           await store.setQr(instance, { ...qr, problem: null });
       }
       const own = readAddress(instance.ownJid) ?? intake.own;
-      const { overlapMs, pageSize } = pace;
-      const done = await catchUp({ api, store, instance, own, signal, allChats, overlapMs, pageSize });
+      // Since 2.3 a message that is taken back moves to the time of it; before, it stays where it was.
+      const deletedIsRevoked = /^2\.[0-2]\./.test((await api.version()) ?? '');
+      const done = await catchUp({
+        api,
+        store,
+        instance,
+        own,
+        serverId: session.serverId,
+        deletedIsRevoked,
+        signal,
+        allChats,
+        overlapMs: Math.max(pace.overlapMs, deletedIsRevoked ? MAY_BE_REVOKED_MS : 0),
+        pageSize: pace.pageSize,
+      });
       instance.caughtUpTo = done.caughtUpTo;
       instance.older = done.older;
+      instance.serverId = done.serverId;
       instance.synced = true;
       log.say('evolution_caught_up', {
         instance: instance.name,
@@ -150,12 +166,12 @@ export function openConnection(options: ConnectionOptions): Connection {
   }
 
   /**
-   * Catch-up until one has begun after the last call and ended well. What is heard from now on waits for it, unless it
-   * is the first: a first reading is history, which nobody waits for.
+   * Catch-up until one has begun after the last call and ended well. What is heard from now on waits for it, for a
+   * while: a first reading may take minutes.
    */
   function readGap(): Promise<void> {
     if (!readAgain || gap === null) gap = readUntilDone();
-    if (instance.synced) intake.waitFor(gap);
+    intake.waitFor(gap);
     return gap;
   }
 

@@ -41,7 +41,7 @@ $$;
 create or replace function evolution.claim(me uuid, my_host text, my_pid integer, lease interval default '6 seconds')
 returns table (
   id bigint, name text, "tenantId" text, host text, "apiKey" text, mode text, skip text[], "ownJid" text,
-  source_id bigint, caught_up_to timestamptz, synced boolean, older_until timestamptz, older_total bigint,
+  source_id bigint, caught_up_to timestamptz, synced boolean, older_until timestamptz, older_total bigint, server_id text,
   may_send boolean, may_mark_read boolean, sends_per_minute integer, has_outgoing boolean, has_receipts boolean, sync_request bigint)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -87,7 +87,7 @@ begin
 
   return query
     select i.id, i.name, i."tenantId", i.host, i."apiKey", i.mode, i.skip, i."ownJid",
-           s.id, s.caught_up_to, s.synced_at is not null, s.older_until, s.older_total, i."maySend", i."mayMarkRead", i."sendsPerMinute",
+           s.id, s.caught_up_to, s.synced_at is not null, s.older_until, s.older_total, s.server_id, i."maySend", i."mayMarkRead", i."sendsPerMinute",
            exists (select from evolution.outgoing as o
                     where o."tenantId" = i."tenantId" and o."instanceName" = i.name and o.status in ('QUEUED', 'SENDING')),
            exists (select from evolution.receipts as p join evolution.chats as c on c.id = p.chat_id

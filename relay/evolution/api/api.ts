@@ -45,9 +45,19 @@ export interface Api {
   /** Every group with its subject; empty where the server does not tell. It asks WhatsApp: not to be called often. */
   groups(): Promise<unknown[]>;
   /** The phone's connection and whose it is, as far as the server tells. */
-  session(): Promise<{ state: string | null; ownJid: string | null; profileName: string | null }>;
+  session(): Promise<Session>;
+  /** Of the server; null where it does not tell. */
+  version(): Promise<string | null>;
   /** The code to be scanned now; null: none. Only while the state is `connecting`: else the server would connect. */
   qrCode(): Promise<{ code: string; pairingCode: string | null } | null>;
+}
+
+export interface Session {
+  state: string | null;
+  ownJid: string | null;
+  profileName: string | null;
+  /** Changes when the instance is deleted and made anew. */
+  serverId: string | null;
 }
 
 // What 1.x and 2.0 want by name; later versions take an empty list for all.
@@ -207,7 +217,12 @@ export function createApi({ instance, ...options }: ApiOptions): Api {
         state: readText(state?.state),
         ownJid: (readAddress(own?.ownerJid) ?? readAddress(own?.owner))?.jid ?? null,
         profileName: readText(own?.profileName),
+        serverId: readText(own?.id) ?? readText(own?.instanceId),
       };
+    },
+
+    async version() {
+      return readText(readObject(await unlessRefused(request('GET', '/')))?.version);
     },
 
     async qrCode() {

@@ -1,5 +1,5 @@
 // An instance of the development server: what its database would hold, and what WhatsApp would tell it.
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 
 export type Fields = Record<string, unknown>;
 
@@ -10,6 +10,8 @@ export interface StoredMessage extends Fields {
 
 export interface FakeInstance {
   readonly name: string;
+  /** Another one when it is made anew. */
+  readonly id: string;
   readonly token: string;
   /** Emits an envelope, as the server does when WhatsApp tells it something. */
   emit(event: string, data: unknown): void;
@@ -41,6 +43,7 @@ export function createInstance(
 ): FakeInstance {
   const instance: FakeInstance = {
     name,
+    id: randomUUID(),
     token,
     chats: [],
     messages: [],

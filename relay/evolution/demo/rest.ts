@@ -2,10 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { type FakeInstance, type Fields, newestFirst } from './instance.ts';
 
+export type Version = '1' | '2' | '2.2';
+export const VERSIONS: Record<Version, string> = { '1': '1.8.2', '2': '2.3.7', '2.2': '2.2.3' };
+
 export interface Question {
   instance: FakeInstance;
   body: Fields;
-  version: '1' | '2';
+  version: Version;
   /** The server's own switch for websockets. */
   websocket: boolean;
 }

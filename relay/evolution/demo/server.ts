@@ -11,15 +11,15 @@ import {
 import type { AddressInfo } from 'node:net';
 import { Server } from 'socket.io';
 import { createInstance, type FakeInstance, type Fields } from './instance.ts';
-import { ANSWERS } from './rest.ts';
+import { ANSWERS, VERSIONS, type Version } from './rest.ts';
 
 export interface ServerOptions {
   /** 0 takes a free one; it stays the same across restarts. */
   port?: number;
   /** Opens every instance. */
   globalKey?: string;
-  /** `2` answers like 2.3.7; `1` has GET findChats, flat bodies and arrays. */
-  version?: '1' | '2';
+  /** `2` answers like 2.3.7, `2.2` says so of itself; `1` has GET findChats, flat bodies and arrays. */
+  version?: Version;
   /** Emit everything to the root namespace, as WEBSOCKET_GLOBAL_EVENTS does. */
   globalEvents?: boolean;
   /** False: as with WEBSOCKET_ENABLED=false, REST only. */
@@ -123,6 +123,7 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     for (const [part, failure] of failures) {
       if (path.pathname.includes(part)) return answer(failure.status, failure.body);
     }
+    if (path.pathname === '/') return answer(200, { status: 200, version: VERSIONS[version] });
     const [, area, action, name] = path.pathname.split('/').map(decodeURIComponent);
     const instance = name === undefined ? undefined : instances.get(name);
     if (name !== undefined && instance === undefined) {
@@ -196,6 +197,6 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
   };
 }
 
-function describeInstance({ name, token, state, profileName }: FakeInstance): Fields {
-  return { id: name, name, connectionStatus: state, profileName, ownerJid: OWN_NUMBER, token };
+function describeInstance({ id, name, token, state, profileName }: FakeInstance): Fields {
+  return { id, name, connectionStatus: state, profileName, ownerJid: OWN_NUMBER, token };
 }

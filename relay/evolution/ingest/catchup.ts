@@ -13,6 +13,10 @@ export interface CatchUpOptions {
   instance: Instance;
   own: Address | null;
   signal: AbortSignal;
+  /** Who the instance is on the server; null: it does not tell. */
+  serverId: string | null;
+  /** The server writes DELETED where a message was taken back, and nowhere else. */
+  deletedIsRevoked: boolean;
   /** Read everything, not only what changed since. */
   allChats: boolean;
   /** How far before the known point to begin: messages reach Evolution late, and out of order. */
@@ -27,9 +31,12 @@ export interface CatchUp {
   /** Newest message seen; the point from which the next catch-up counts. */
   caughtUpTo: Date | null;
   older: Instance['older'];
+  serverId: string | null;
 }
 
-async function hasOtherHistory({ api, instance: { older } }: CatchUpOptions): Promise<boolean> {
+async function hasOtherHistory({ api, instance, serverId }: CatchUpOptions): Promise<boolean> {
+  const { older } = instance;
+  if (serverId !== null && instance.serverId !== null && serverId !== instance.serverId) return true;
   if (older === null) return false;
   const total = await api.countUntil(older.until);
   // Fewer: the instance was made anew, and has a history of its own.
@@ -37,7 +44,7 @@ async function hasOtherHistory({ api, instance: { older } }: CatchUpOptions): Pr
 }
 
 export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
-  const { store, instance, own } = options;
+  const { store, instance, own, deletedIsRevoked } = options;
   const isFirst = !instance.synced;
   const begin = (to: Date) => new Date(to.getTime() - options.overlapMs);
   // Counted before anything is looked for or read: what comes in meanwhile makes a difference the next time.
@@ -53,8 +60,10 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     messages: 0,
     caughtUpTo: instance.caughtUpTo,
     older: total === null ? null : { until, total },
+    serverId: options.serverId ?? instance.serverId,
   };
   const context = { own, skip: new Set(instance.skip) };
+  const telling = () => ({ as: 'rest', readAt: Date.now(), deletedIsRevoked }) as const;
 
   // A reading for each item: one that the database refuses is set aside alone.
   async function write(event: string, readings: readonly Reading[]): Promise<void> {
@@ -68,7 +77,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   }
 
   await inPages(chatPages(options, since, isFirst), options.signal, (items) => {
-    const readings = items.map((item) => readChatPage([item], context, Date.now(), since));
+    const readings = items.map((item) => readChatPage([item], context, telling(), since));
     return () => write('findChats', readings);
   });
   if (isFirst || options.allChats) {
@@ -76,7 +85,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     await write('findContacts', [reading]);
   }
   await inPages(together(messagePages(options, since)), options.signal, (records) => {
-    const readings = records.map((record) => readMessagePage([record], context, Date.now()));
+    const readings = records.map((record) => readMessagePage([record], context, telling()));
     const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
     return async () => {
       await write('findMessages', readings);
@@ -84,7 +93,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     };
   });
 
-  await store.caughtUp(instance, result.caughtUpTo, result.older);
+  await store.caughtUp(instance, result);
   for (const chat of result.created) result.updated.delete(chat);
   return result;
 }

@@ -18,6 +18,8 @@ export interface Instance {
   synced: boolean;
   /** How many messages up to a time the server had when it was last asked; null: it was not, or does not count. */
   older: { until: Date; total: number } | null;
+  /** The id that the server gave the instance, where it tells: another one has a history of its own. */
+  serverId: string | null;
   maySend: boolean;
   mayMarkRead: boolean;
   sendsPerMinute: number;
@@ -65,7 +67,7 @@ export interface Store {
   setDisconnected(instance: Instance): Promise<void>;
   setSession(instance: Instance, session: SessionFact): Promise<void>;
   setQr(instance: Instance, qr: QrFact): Promise<void>;
-  caughtUp(instance: Instance, to: Date | null, older: Instance['older']): Promise<void>;
+  caughtUp(instance: Instance, now: Pick<Instance, 'caughtUpTo' | 'older' | 'serverId'>): Promise<void>;
   /** False when another worker was faster or the request was withdrawn. */
   startSync(request: string): Promise<boolean>;
   finishSync(
@@ -97,6 +99,7 @@ interface ClaimRow {
   synced: boolean;
   older_until_ms: string | null;
   older_total: string | null;
+  serverId: string | null;
   maySend: boolean;
   mayMarkRead: boolean;
   sendsPerMinute: number;
@@ -108,7 +111,7 @@ interface ClaimRow {
 const CLAIM = `
   select id::text, name, "tenantId", host, "apiKey", mode, to_json(skip) as skip, "ownJid", source_id::text,
          (extract(epoch from caught_up_to) * 1000)::bigint::text as caught_up_to_ms, synced,
-         (extract(epoch from older_until) * 1000)::bigint::text as older_until_ms, older_total::text,
+         (extract(epoch from older_until) * 1000)::bigint::text as older_until_ms, older_total::text, server_id as "serverId",
          may_send as "maySend", may_mark_read as "mayMarkRead", sends_per_minute as "sendsPerMinute",
          has_outgoing as "hasOutgoing", has_receipts as "hasReceipts", sync_request::text
     from evolution.claim($1, $2, $3)`;
@@ -229,15 +232,17 @@ export function createStore(pool: pg.Pool, me: Identity): Store {
       );
     },
 
-    async caughtUp(instance, to, older) {
+    async caughtUp(instance, { caughtUpTo, older, serverId }) {
       await query(
         `update evolution.sources set caught_up_to = greatest(caught_up_to, $2::timestamptz),
-                synced_at = coalesce(synced_at, now()), older_until = $3, older_total = $4 where id = $1`,
+                synced_at = coalesce(synced_at, now()), older_until = $3, older_total = $4,
+                server_id = coalesce($5, server_id) where id = $1`,
         [
           instance.sourceId,
-          to?.toISOString() ?? null,
+          caughtUpTo?.toISOString() ?? null,
           older?.until.toISOString() ?? null,
           older?.total ?? null,
+          serverId,
         ],
       );
     },

@@ -141,7 +141,7 @@ export function createSender(options: SenderOptions): Sender {
     // Newest first: the last is the oldest.
     const outcome = candidates.findLast(({ id }) => unclaimed.has(id));
     if (outcome === undefined) await outgoing.failed(row, 'send_unsure', UNSURE);
-    else await take(row, outcome.message, { as: 'rest', readAt: Date.now() });
+    else await take(row, outcome.message, { as: 'rest', readAt: Date.now(), deletedIsRevoked: false });
   }
 
   async function markAllRead(): Promise<void> {

@@ -16,7 +16,14 @@ export interface Context {
 }
 
 /** How a message came: as it happened, in a history the phone sent, or as an answer over REST. */
-export type Telling = { as: 'live' } | { as: 'history' } | { as: 'rest'; readAt: number };
+export type Telling = { as: 'live' } | { as: 'history' } | RestTelling;
+
+export interface RestTelling {
+  as: 'rest';
+  readAt: number;
+  /** The server writes DELETED where a message was taken back, and nowhere else. */
+  deletedIsRevoked: boolean;
+}
 
 export function readMessage(facts: Facts, item: unknown, telling: Telling, context: Context): void {
   const fields = fieldsOf(item, 'a message');
@@ -41,7 +48,7 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
   switch (reading.is) {
     case 'nothing':
       // After a revoke a REST record says nothing any more.
-      if (telling.as === 'rest') readTraces(facts, fields, key, id, '', telling.readAt);
+      if (telling.as === 'rest') readTraces(facts, fields, key, id, '', telling);
       return;
     case 'protocol': {
       const { kind, targetId, at, content } = reading.protocol;
@@ -74,7 +81,7 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
     whatsapp: clientFields(facts, fields, key),
     media: reading.media,
   });
-  if (telling.as === 'rest') readTraces(facts, fields, key, id, reading.content, telling.readAt);
+  if (telling.as === 'rest') readTraces(facts, fields, key, id, reading.content, telling);
 }
 
 /** REST records carry no status until the first acknowledgement. One that is minutes old has had it, or was missed. */
@@ -84,17 +91,18 @@ function isOnItsWay(telling: Telling, sentAt: number | null): boolean {
 
 // A REST record says in MessageUpdate that the message was edited, and its `message` is what it says now, or
 // null after a revoke. The event of an edit may reach us before Evolution's own table has it, hence the minute.
-// A DELETED in MessageUpdate proves nothing: versions up to 2.3.4 write it for edits and poll votes too.
+// 2.2 keeps the message and writes DELETED beside it; 2.3.0 to 2.3.4 write that for edits and poll votes too.
 function readTraces(
   facts: Facts,
   fields: Fields,
   key: Fields,
   id: string,
   content: string,
-  readAt: number,
+  { readAt, deletedIsRevoked }: RestTelling,
 ): void {
-  const edited = updatesOf(fields).some((update) => update.status === 'EDITED') || fields.status === 'EDITED';
-  const gone = fields.message === null && edited;
+  const has = (status: string) => [fields, ...updatesOf(fields)].some((update) => update.status === status);
+  const edited = has('EDITED');
+  const gone = (fields.message === null && edited) || (deletedIsRevoked && has('DELETED'));
   if (gone || key.deleted === true) facts.changes.push({ id, kind: 'delete' });
   else if (edited) facts.changes.push({ id, kind: 'edit', content, at: readAt - 60_000, seen: true });
 }

@@ -6,6 +6,7 @@ import { type Address, readAddress } from './jid.ts';
 import {
   type Context,
   learnPairs,
+  type RestTelling,
   readDelete,
   readEdited,
   readMessage,
@@ -225,10 +226,10 @@ function readQrCode(facts: Facts, item: unknown): void {
 export function readChatPage(
   items: unknown[],
   context: Context,
-  readAt: number,
+  telling: RestTelling,
   since: Date | null,
 ): Reading {
-  return readItems(items, (facts, item) => readRestChat(facts, item, context, readAt, since));
+  return readItems(items, (facts, item) => readRestChat(facts, item, context, telling, since));
 }
 
 /** Reads what POST /chat/findContacts and GET /group/fetchAllGroups answer: names, old ones among them. */
@@ -247,7 +248,7 @@ function readRestChat(
   facts: Facts,
   item: unknown,
   context: Context,
-  readAt: number,
+  telling: RestTelling,
   since: Date | null,
 ): void {
   const fields = fieldsOf(item, 'a chat');
@@ -278,10 +279,10 @@ function readRestChat(
     create: true,
   });
   const isOld = since !== null && lastAt !== null && lastAt < since.getTime();
-  if (isOld && last !== null && lastKey !== null) readMessage(facts, last, { as: 'rest', readAt }, context);
+  if (isOld && last !== null && lastKey !== null) readMessage(facts, last, telling, context);
 }
 
 /** Reads one page of POST /chat/findMessages. */
-export function readMessagePage(items: unknown[], context: Context, readAt: number): Reading {
-  return readItems(items, (facts, item) => readMessage(facts, item, { as: 'rest', readAt }, context));
+export function readMessagePage(items: unknown[], context: Context, telling: RestTelling): Reading {
+  return readItems(items, (facts, item) => readMessage(facts, item, telling, context));
 }

@@ -87,6 +87,7 @@ export async function addInstance(world: World, fields: Partial<Instance> = {}):
     caughtUpTo: null,
     synced: false,
     older: null,
+    serverId: null,
     maySend: false,
     mayMarkRead: false,
     sendsPerMinute: 20,

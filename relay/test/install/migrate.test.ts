@@ -23,6 +23,7 @@ const ALL = [
   'whatsapp/002_worker',
   'whatsapp/003_live_servers',
   'whatsapp/004_addresses',
+  'whatsapp/005_instance_made_anew',
 ];
 const ends: (() => unknown)[] = [];
 
@@ -388,6 +389,7 @@ describe('a database of version 0.1', () => {
       'relay/009_several_tables',
       'whatsapp/003_live_servers',
       'whatsapp/004_addresses',
+      'whatsapp/005_instance_made_anew',
     ]);
     const { rows: kept } = await upgraded.pool.query(
       `select c."contactName", m.content from evolution.chats as c left join evolution.messages as m on m."chatId" = c.id order by c.id`,

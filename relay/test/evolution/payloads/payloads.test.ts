@@ -365,10 +365,11 @@ test('REST answers of 2.3.7, before and after its events: the same chats, LID an
       host: 'test',
       pid: 1,
     });
-    const chats = readChatPage(restAnswer('findChats.json') as unknown[], context, Date.now(), null);
+    const telling = { as: 'rest', readAt: Date.now(), deletedIsRevoked: false } as const;
+    const chats = readChatPage(restAnswer('findChats.json') as unknown[], context, telling, null);
     const records = (restAnswer('findMessages.json') as { messages: { records: unknown[] } }).messages
       .records;
-    const messages = readMessagePage(records, context, Date.now());
+    const messages = readMessagePage(records, context, telling);
     expect([...chats.problems, ...messages.problems]).toEqual([]);
     const rest = [
       { event: 'findChats', facts: chats.facts },

@@ -119,3 +119,20 @@ test('nobody but the owner and the worker reads the keys', async () => {
   );
   expect(row!.grants).toEqual(expect.not.arrayContaining(['PUBLIC', 'relay_reader', 'relay_admin']));
 });
+
+test('a message that the Cloud API says failed, after it said sent, has failed; one that was delivered has not', async () => {
+  const instance = await addInstance(world);
+  const updates = (...words: string[]): Unit[] =>
+    words.map((status) => {
+      const facts = new Facts();
+      facts.changes.push({ id: 'M1', kind: 'status', status: status as 'SENT' });
+      return { event: 'messages.update', facts };
+    });
+  const status = async () =>
+    (await world.rows('select status from evolution.messages where "instanceName" = $1', [instance.name]))[0];
+  await store().ingest(instance, [said('M1', { fromMe: true, status: 'PENDING' })]);
+  for (const unit of updates('SENT', 'FAILED', 'SENT')) await store().ingest(instance, [unit]);
+  expect(await status()).toEqual({ status: 'FAILED' });
+  for (const unit of updates('DELIVERED', 'FAILED')) await store().ingest(instance, [unit]);
+  expect(await status()).toEqual({ status: 'DELIVERED' });
+});

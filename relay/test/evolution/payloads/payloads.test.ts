@@ -13,6 +13,7 @@ import { scrub } from '../../../evolution/payloads/scrub.ts';
 import { addInstance, captured, read, restAnswer, startWorld, stateOf } from '../world.ts';
 
 const context = { own: null, skip: new Set(['status', 'newsletter']) };
+const toldOver = (readAt: number) => ({ as: 'rest', readAt, deletedIsRevoked: false }) as const;
 const facts = (event: string, data: unknown) =>
   readEnvelope({ event, instance: null, sender: null, data }, context).facts;
 
@@ -331,6 +332,30 @@ describe('envelopes', () => {
     expect(reading.problems).toEqual([]);
   });
 
+  test('2.2.3 says of a group only who wrote last, which is not its name', () => {
+    const named = (chat: object) => readChatPage([chat], context, toldOver(0), null).facts.names;
+    expect(named({ remoteJid: '1-2@g.us', pushName: 'Bia' })).toEqual([]);
+    expect(named({ remoteJid: '5511999990000@s.whatsapp.net', pushName: 'Ana' })).toMatchObject([
+      { name: 'Ana' },
+    ]);
+    const last = { key: { id: 'G1', remoteJid: '1-2@g.us' }, pushName: 'Bia' };
+    expect(named({ remoteJid: '1-2@g.us', pushName: 'Família', lastMessage: last })).toMatchObject([
+      { name: 'Família' },
+    ]);
+  });
+
+  test('a record without a status has had its acknowledgement once it is minutes old', () => {
+    const at = (seconds: number, fields: object = {}) =>
+      readMessagePage(
+        [{ ...message, key: { ...message.key, fromMe: true }, ...fields }],
+        context,
+        toldOver(1_795_281_655_000 + seconds * 1_000),
+      ).facts.messages[0]?.status;
+    expect(at(10)).toBe('PENDING');
+    expect(at(600)).toBe('SENT');
+    expect(at(10, { MessageUpdate: [{ status: 'DELIVERY_ACK' }] })).toBe('DELIVERED');
+  });
+
   test('status broadcasts and newsletters are left out, group contacts do not name the group', () => {
     expect(
       facts('messages.upsert', { ...message, key: { id: 'X', remoteJid: 'status@broadcast' } }).messages,
@@ -365,7 +390,7 @@ test('REST answers of 2.3.7, before and after its events: the same chats, LID an
       host: 'test',
       pid: 1,
     });
-    const telling = { as: 'rest', readAt: Date.now(), deletedIsRevoked: false } as const;
+    const telling = toldOver(Date.now());
     const chats = readChatPage(restAnswer('findChats.json') as unknown[], context, telling, null);
     const records = (restAnswer('findMessages.json') as { messages: { records: unknown[] } }).messages
       .records;

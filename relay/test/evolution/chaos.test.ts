@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { type EvolutionServer, startEvolutionServer } from '../../evolution/demo/server.ts';
 import { Chance } from '../faults/chance.ts';
 import { until } from '../world.ts';
-import { eventsOf, startWorld, type World } from './world.ts';
+import { endSessionsOfTheKilled, eventsOf, startWorld, type World } from './world.ts';
 
 const SECONDS = Number(process.env.RECADO_CHAOS_SECONDS ?? 15);
 const SEED = Number(process.env.RECADO_CHAOS_SEED ?? 1);
@@ -29,6 +29,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await killWorker();
   await evolution.close();
+  await endSessionsOfTheKilled(world);
   await world.close();
 });
 

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { type EvolutionServer, startEvolutionServer } from '../../evolution/demo/server.ts';
-import { startWorld, type World } from './world.ts';
+import { endSessionsOfTheKilled, startWorld, type World } from './world.ts';
 
 const BURST = 10_000;
 
@@ -23,6 +23,7 @@ afterAll(async () => {
   for (const child of children) child.kill('SIGKILL');
   await Promise.all(ended);
   await evolution.close();
+  await endSessionsOfTheKilled(world);
   await world.close();
 });
 

@@ -3,9 +3,10 @@ import pg from 'pg';
 import type { Pace } from '../../evolution/connection.ts';
 import { startEvolutionWorker } from '../../evolution/worker.ts';
 import { createLog } from '../../log.ts';
+import { WORKER } from './world.ts';
 
 const url = process.argv[2]!;
-const pool = new pg.Pool({ connectionString: url, max: 5 });
+const pool = new pg.Pool({ connectionString: url, max: 5, application_name: WORKER });
 pool.on('error', () => undefined);
 await startEvolutionWorker({
   pool,

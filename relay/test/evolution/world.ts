@@ -27,6 +27,18 @@ export async function startWorld(): Promise<World> {
   };
 }
 
+/** A backend whose worker was killed goes on with its statement, and notices afterwards. */
+export async function endSessionsOfTheKilled({ rows }: World): Promise<void> {
+  await rows(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and backend_type = 'client backend' and application_name = any ($1)`,
+    [[WORKER, 'recado evolution doorbell']],
+  );
+}
+
+/** Name of the sessions of a worker in a process of its own. */
+export const WORKER = 'killable worker';
+
 export interface Captured {
   event: string;
   envelope: unknown;

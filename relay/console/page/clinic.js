@@ -89,8 +89,15 @@ export class Clinic {
     'message:outgoing': ({ chatId, status, reasonCode }) => {
       const chat = this.#chats.get(chatId);
       const because = REASONS[reasonCode] ?? 'o servidor recusou';
-      const sending = { SENDING: 'enviando…', FAILED: `não enviada: ${because}` }[status] ?? '';
+      const sending =
+        { QUEUED: WAITING, SENDING: 'enviando…', FAILED: `não enviada: ${because}` }[status] ?? '';
       return chat && this.#setChat({ ...chat, sending }, sending || 'mensagem enviada');
+    },
+    // The Cloud API takes a message and says later that it could not deliver it.
+    'message:status': ({ chatId, status }) => {
+      const chat = this.#chats.get(chatId);
+      const sending = 'não entregue';
+      return status === 'FAILED' && chat && this.#setChat({ ...chat, sending }, sending);
     },
     // The session loads the lists again.
     'chat:synced': ({ instanceName, chats }) => `${instanceName}: ${chats} conversas carregadas`,
@@ -241,11 +248,15 @@ export class Clinic {
   }
 }
 
+const WAITING = 'na fila: o servidor do WhatsApp não responde';
+
 /** Why a reply was not sent. */
 const REASONS = {
   sending_not_allowed: 'o envio está desligado para este número',
   send_unsure: 'a conexão caiu; confira no celular',
   send_without_id: 'confira no celular',
+  evolution_unauthorized: 'o servidor do WhatsApp não aceita a chave',
+  evolution_not_found: 'o servidor do WhatsApp não conhece este número',
 };
 
 const BUTTONS = {

@@ -152,6 +152,13 @@ test('a chat of WhatsApp is answered, and what became of the answer stands in it
     await database.query(`update evolution.instances set "maySend" = true`);
     await chat.getByRole('button', { name: 'Responder: Ana Paula' }).click();
     await chat.getByText(/Bom dia! Como podemos|Temos horário|Combinado/).waitFor();
+    await database.query(
+      `update evolution.messages set status = 'FAILED' where direction = 'OUTGOING' and "instanceName" is not null`,
+    );
+    await chat.getByText('não entregue').waitFor();
+    await whatsapp.close();
+    await chat.getByRole('button', { name: 'Responder: Ana Paula' }).click();
+    await chat.getByText('na fila: o servidor do WhatsApp não responde').waitFor();
   } finally {
     await whatsapp.close();
     await database.query('delete from evolution.instances');

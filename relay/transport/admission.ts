@@ -133,7 +133,7 @@ export class Admission {
 /** What one customer of a provider has: an IPv4 address, or the /64 that he gets at least with IPv6. */
 export function networkOf(address: string | undefined): string {
   if (address === undefined) return 'unknown';
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
+  const mapped = /^::ffff:(\d{1,3}(?:\.\d{1,3}){3})$/i.exec(address);
   if (mapped) return mapped[1]!;
   if (!isIPv6(address)) return address.slice(0, 64);
   const [head = '', tail] = (address.split('%', 1)[0] ?? '').split('::');

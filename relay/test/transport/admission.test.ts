@@ -98,6 +98,10 @@ describe('connections of one address', () => {
     expect(networkOf('fe80::1%eth0')).toBe('fe80:0:0:0::/64');
   });
 
+  test('have no endless names', () => {
+    expect(networkOf(`::ffff:${'1'.repeat(5_000)}.1.1.1`).length).toBeLessThan(65);
+  });
+
   test('are bounded in total too', () => {
     const admission = new Admission({ ...settings, maxConnections: 2 });
     admission.enter(from('10.0.0.1')).moveTo('a');

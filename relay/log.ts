@@ -180,7 +180,10 @@ const observations = {
   },
 
   // migrate
-  migrate_waiting: { level: 'info', text: () => 'another process migrates this database, waiting for it' },
+  migrate_waiting: {
+    level: 'info',
+    text: (o: { holder: string }) => `another process migrates this database, waiting for it: ${o.holder}`,
+  },
   migrate_busy: {
     level: 'warn',
     text: (o: { what: string; error: string; attempt: number }) => `${o.what}: ${o.error}; trying again`,

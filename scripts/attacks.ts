@@ -90,6 +90,7 @@ const ATTACKS: Record<string, { at: number; run: (port: number) => Promise<unkno
       const socket = connect(port, '127.0.0.1').on('error', () => undefined);
       socket.write(`POST ${pathname}${search} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n`);
       const chunk = Buffer.alloc(64 * 1024, 'x');
+      socket.setMaxListeners(0);
       while (!socket.closed) {
         if (!socket.write(chunk)) await new Promise((go) => socket.once('drain', go).once('close', go));
       }

@@ -2,10 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { openSession } from '../db/connect.ts';
+import { lockHolders, MIGRATION_LOCK } from '../db/lock-holders.ts';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 
-const LOCK = '7205759403792';
 /** A migration that retries for its busy tables holds it as long. */
 const PATIENCE_MS = 600_000;
 
@@ -35,11 +35,11 @@ export async function withLock<T>(
     // Trying in a loop, not waiting in pg_advisory_lock(): that would hold a snapshot, for which CREATE INDEX
     // CONCURRENTLY of the first runner would wait for ever.
     for (let attempt = 1; !(await tryLock(session)); attempt += 1) {
-      if (attempt === 1) log.say('migrate_waiting');
+      if (attempt === 1) log.say('migrate_waiting', { holder: await holderOf(session) });
       if (attempt > PATIENCE_MS / 100) {
         throw new RecadoError(
           'migrate_locked',
-          `Another "recado migrate" or "recado uninstall" has held this database for ${PATIENCE_MS / 60_000} minutes: look for it in pg_stat_activity, and end its session if it hangs. Nothing was changed.`,
+          `Another "recado migrate" or "recado uninstall", or somebody who took its lock, has held this database for ${PATIENCE_MS / 60_000} minutes (${await holderOf(session)}): end that session if it hangs. Nothing was changed.`,
         );
       }
       await delay(100);
@@ -50,7 +50,13 @@ export async function withLock<T>(
   }
 }
 
+async function holderOf(session: pg.Client): Promise<string> {
+  return (await lockHolders(session, MIGRATION_LOCK)).join('; ') || 'gone at this moment';
+}
+
 async function tryLock(session: pg.Client): Promise<boolean> {
-  const { rows } = await session.query<{ locked: boolean }>(`select pg_try_advisory_lock(${LOCK}) as locked`);
+  const { rows } = await session.query<{ locked: boolean }>(
+    `select pg_try_advisory_lock(${MIGRATION_LOCK}) as locked`,
+  );
   return rows[0]!.locked;
 }

@@ -6,6 +6,7 @@ import { createApi } from './api/api.ts';
 import { EvolutionError } from './api/request.ts';
 import { type EvolutionSocket, openSocket } from './api/socket.ts';
 import { type CatchUp, catchUp } from './ingest/catchup.ts';
+import { createGaps } from './ingest/gaps.ts';
 import { createIntake } from './ingest/intake.ts';
 import type { Instance, Status, Store } from './ingest/store.ts';
 import type { OutgoingStore } from './outgoing/outgoing.ts';
@@ -86,8 +87,6 @@ export function openConnection(options: ConnectionOptions): Connection {
   let said: Promise<void> = Promise.resolve();
   let syncing: string | null = null;
   let reading: Promise<CatchUp> | null = null;
-  let readAgain = false;
-  let gap: Promise<void> | null = null;
 
   const sender = createSender({
     instance,
@@ -96,6 +95,18 @@ export function openConnection(options: ConnectionOptions): Connection {
     outgoing,
     unsureMs: pace.unsureMs,
     log,
+    signal: hangUp.signal,
+  });
+  const nextReading = createGaps({
+    async read() {
+      while (reading !== null) await reading.catch(() => undefined);
+      await read(false);
+    },
+    isRefused(error) {
+      log.say('evolution_catch_up_failed', { instance: instance.name, error: errorText(error) });
+      return error instanceof EvolutionError && error.code !== 'evolution_unreachable';
+    },
+    pause: (failures) => pause(backoff(failures)),
     signal: hangUp.signal,
   });
   const intake = createIntake({ instance, store, log, signal, overflowed: () => void readGap() });
@@ -165,37 +176,11 @@ export function openConnection(options: ConnectionOptions): Connection {
     return reading;
   }
 
-  /**
-   * Catch-up until one has begun after the last call and ended well. What is heard from now on waits for it, for a
-   * while: a first reading may take minutes.
-   */
+  /** What is heard from now on waits for what was missed, for a while: a first reading may take minutes. */
   function readGap(): Promise<void> {
-    if (!readAgain || gap === null) gap = readUntilDone();
+    const gap = nextReading();
     intake.waitFor(gap);
     return gap;
-  }
-
-  async function readUntilDone(): Promise<void> {
-    readAgain = true;
-    for (let failures = 0; !hangUp.signal.aborted; ) {
-      try {
-        if (reading !== null) await reading.catch(() => undefined);
-        readAgain = false;
-        await read(false);
-        return;
-      } catch (error) {
-        if (hangUp.signal.aborted) return;
-        readAgain = true;
-        failures++;
-        log.say('evolution_catch_up_failed', { instance: instance.name, error: errorText(error) });
-        const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
-        if (isRefusal) {
-          readAgain = false;
-          return;
-        }
-        await pause(backoff(failures));
-      }
-    }
   }
 
   function backoff(failures: number): number {

@@ -122,6 +122,8 @@ function arrayType(
   return /^[A-Za-z]+$/.test(item) ? `${item}[]` : `Array<${item}>`;
 }
 
+const ROUNDED = 'JavaScript rounds it above 2^53.';
+
 function objectType(
   schema: JsonSchema,
   root: JsonSchema,
@@ -135,7 +137,7 @@ function objectType(
   }
   const deeper = `${indent}  `;
   const lines = properties.map(({ name, schema: property, required }) => {
-    const { description } = property;
+    const description = property.description ?? (property.format === 'int64' ? ROUNDED : undefined);
     const type = typeFrom(property, root, deeper, resolving);
     const key = /^[A-Za-z_$][\w$]*$/.test(name) ? name : JSON.stringify(name);
     const said = typeof description === 'string' ? comment(description, deeper) : '';

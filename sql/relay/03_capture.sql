@@ -80,21 +80,37 @@ begin
 declare
   captured_account text;
   captured_payload jsonb;
-  matches boolean := true;
+  matches boolean;
   outcome text;
   failure text;
   state text;
 begin
-  begin%1$s%2$s
+  begin%1$s
     captured_account := (%3$s)::text;
     if captured_account is null then
       %4$s
-    elsif outcome is null then
-      captured_payload := coalesce((%5$s)::jsonb, 'null');%6$s
+    else
+      captured_payload := coalesce((%5$s)::jsonb, 'null');%6$s%2$s
     end if;
   exception
     when datatype_mismatch then
-      outcome := 'retyped';
+      begin
+        execute %7$L into matches, captured_account, captured_payload using %8$s;
+        if matches is not true or captured_account is null then
+          return null;
+        end if;%6$s%2$s
+      exception when others then
+        get stacked diagnostics failure = message_text, state = returned_sqlstate;
+        outcome := 'capture_failed';
+        begin
+          execute %11$L into captured_account using %8$s;
+          if captured_account is null then
+            return null;
+          end if;
+        exception when others then
+          captured_account := null; -- everybody
+        end;
+      end;
     when others then
       get stacked diagnostics failure = message_text, state = returned_sqlstate;
       outcome := 'capture_failed';
@@ -107,26 +123,6 @@ begin
         captured_account := null; -- everybody
       end;
   end;
-  if outcome = 'retyped' then
-    begin
-      outcome := null;
-      execute %7$L into matches, captured_account, captured_payload using %8$s;
-      if matches is not true or captured_account is null then
-        return null;
-      end if;%6$s
-    exception when others then
-      get stacked diagnostics failure = message_text, state = returned_sqlstate;
-      outcome := 'capture_failed';
-      begin
-        execute %11$L into captured_account using %8$s;
-        if captured_account is null then
-          return null;
-        end if;
-      exception when others then
-        captured_account := null; -- everybody
-      end;
-    end;
-  end if;
   if outcome is null then
     insert into relay.events (account_id, event, payload) values (captured_account, %9$L, captured_payload);
   else
@@ -142,11 +138,11 @@ $f$,
       return null;
     end if;$f$, published.condition) end,
     case when published.operation <> 'DELETE' and published.fires_at = 'statement' then format($f$
-    if new.xmax <> '0' then
-      if not exists (select from %s where ctid = new.ctid and tableoid = new.tableoid) then
-        outcome := 'overtaken';
-      end if;
-    end if;$f$, published.on_table) end,
+      if new.xmax <> '0' then
+        if not exists (select from %s where ctid = new.ctid and tableoid = new.tableoid) then
+          outcome := 'overtaken';
+        end if;
+      end if;$f$, published.on_table) end,
     published.account,
     case when relay.looks_up(published) then $f$outcome := 'unheard';$f$ else 'return null;' end,
     published.payload,

@@ -159,6 +159,8 @@ describe('relay.preview()', () => {
     expect(await rows(changed)).toEqual([{ fires: true, payload: { id: 1, isBusy: false } }]);
     const deleted = `select fires, payload from relay.preview('doctors.deleted', (select d from public.doctors as d where id = 1)) where operation = 'DELETE'`;
     expect(await rows(deleted)).toEqual([{ fires: true, payload: 1 }]);
+    const oneRow = `select fires from relay.preview('doctors.busy', (select d from public.doctors as d where id = 1))`;
+    expect(await rows(oneRow)).toEqual([{ fires: null }]);
   });
 
   test.each([

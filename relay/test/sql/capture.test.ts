@@ -69,59 +69,6 @@ test("condition_in => 'trigger' puts the condition into the WHEN, for whoever wa
   expect(await codes()).toEqual([]);
 });
 
-describe('the last word', () => {
-  const own = (body: string, when = 'after insert', name = 'a_code') => `
-    create function public.${name}() returns trigger language plpgsql as $$ begin ${body}; return null; end $$;
-    create trigger ${name} ${when} on public.orders for each row execute function public.${name}()`;
-
-  test("the application's own trigger changes the same row: its event comes after", async () => {
-    await created();
-    await updated();
-    await clinic.writer.query(own(`update public.orders set code = 'X' where id = new.id`));
-    expect(await clinic.heard(`insert into public.orders values (1, 'a')`)).toEqual([
-      { event: 'o.created', account: 'a', payload: null },
-      { event: 'o.updated', account: 'a', payload: 'X' },
-    ]);
-  });
-
-  test('it changes another row of the statement: the account refetches, and check() says what to do', async () => {
-    await created();
-    await updated();
-    await clinic.writer.query(own(`update public.orders set code = 'X' where id = new.id + 1`));
-    const heard = await clinic.heard(
-      `insert into public.orders select n, 'a' from generate_series(1, 2) as n`,
-    );
-    expect(
-      heard.map(({ event, payload }) => [event, (payload as { reason?: string } | null)?.reason]),
-    ).toEqual([
-      ['o.created', undefined],
-      ['o.updated', undefined],
-      ['relay:resync', 'overtaken'],
-    ]);
-    expect(await problems()).toMatchObject([
-      { problem: 'event_overtaken', remedy: expect.stringContaining(`at => 'commit'`) },
-    ]);
-    await created(`, at => 'commit'`);
-    expect(await codes()).toEqual([]);
-  });
-
-  test('a lock of a row, as a foreign key takes it, is no change', async () => {
-    await created();
-    await clinic.writer.query(own(`perform from public.orders where id = new.id for update`));
-    expect(await clinic.heard(`insert into public.orders values (1, 'a', 'c')`)).toEqual([
-      { event: 'o.created', account: 'a', payload: 'c' },
-    ]);
-  });
-
-  test('statement level: a warning at publish and in check()', async () => {
-    await clinic.writer.query(own(`update public.orders set code = 'X' where id = new.id`));
-    const warning = await warned(() => created(`, level => 'statement'`));
-    expect(warning).toContain(`trigger a_code may change the same rows again`);
-    expect(warning).toContain(`at => 'commit'`);
-    expect(await codes()).toEqual(['event_overtaken']);
-  });
-});
-
 describe('the table is another one', () => {
   beforeEach(async () => {
     await created();

@@ -85,6 +85,16 @@ const observations = {
     text: (o: { accounts: number }) =>
       `more events than are read at once: ${o.accounts} accounts read theirs from the table, all others go on`,
   },
+  slots_locked: {
+    level: 'warn',
+    text: (o: { slots: readonly number[] }) =>
+      `somebody holds an exclusive lock on ${o.slots.map((slot) => `relay.events_${slot}`).join(', ')}: events are read without it`,
+  },
+  slots_free: {
+    level: 'info',
+    text: (o: { slots: readonly number[]; unseen: boolean }) =>
+      `${o.slots.map((slot) => `relay.events_${slot}`).join(', ')} can be read again${o.unseen ? ', and has events that nobody was told of: all clients are told to refetch' : ''}`,
+  },
   feed_lost: {
     level: 'error',
     text: (o: { reason: string }) =>

@@ -16,6 +16,7 @@ import {
   readStart,
   startNewEpoch,
 } from '../outbox/start.ts';
+import { LockedSlots } from './locked-slots.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
 import type { Witnesses } from './witnesses.ts';
 
@@ -85,8 +86,9 @@ export class Feed {
   #seen: Snapshot = NOTHING;
   /** Transactions of the last batch, with their witnesses. */
   #lastBatch = new Map<bigint, number>();
-  /** Whether the last read found few events. */
-  #few = true;
+  /** Whether the last batch was small. */
+  #small = true;
+  readonly #lockedSlots: LockedSlots;
   #recent: RecentEvents;
   #retentionMs = Number.POSITIVE_INFINITY;
   #ready = false;
@@ -97,6 +99,7 @@ export class Feed {
 
   constructor(options: FeedOptions) {
     this.#options = options;
+    this.#lockedSlots = new LockedSlots(options.log);
     this.#recent = new RecentEvents(NOTHING, options.recent);
   }
 
@@ -260,6 +263,7 @@ export class Feed {
   async #startOver(session: pg.Client, now: Snapshot, largest: Largest | null): Promise<void> {
     this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
     this.#lastBatch.clear();
+    this.#lockedSlots.clear();
     this.#options.witnesses?.clear();
     this.#recent = new RecentEvents(this.#seen, this.#options.recent);
     await this.#warm(session, now);
@@ -299,15 +303,13 @@ export class Feed {
 
   /** Reads what became visible and hands it on. */
   async #drain(session: pg.Client): Promise<void> {
-    const { page: limits, metrics } = this.#options;
+    const { metrics } = this.#options;
     const readers = this.#readers;
     this.#readers = [];
     let page: Page;
     try {
-      // Where the last read found little, this one probably does.
-      const few = this.#few ? await readSmallBatch(session, this.#seen, limits) : null;
-      page = few ?? (await readBatch(session, this.#seen, limits));
-      this.#few = !page.more && isSmallBatch(page.events);
+      if (!(await this.#lockedSlots.takeBack(session))) await startNewEpoch(session, this.epoch);
+      page = await this.#readAround(session);
       if (page.epoch !== this.#epoch) {
         // relay.new_epoch(), called beneath us.
         await this.#begin(session);
@@ -332,6 +334,26 @@ export class Feed {
     const transactions = new Set(page.events.map(({ xid }) => xid)).size;
     this.#options.onRead?.({ now: page.now, transactions });
     for (const reader of readers) reader.resolve();
+  }
+
+  /** What became visible, without the slots that are locked. */
+  async #readAround(session: pg.Client): Promise<Page> {
+    try {
+      return await this.#readBatch(session);
+    } catch (error) {
+      if (!(await this.#lockedSlots.leaveOut(session, this.#seen, error))) throw error;
+      return await this.#readBatch(session);
+    }
+  }
+
+  async #readBatch(session: pg.Client): Promise<Page> {
+    const { page: limits } = this.#options;
+    const { leftOut } = this.#lockedSlots;
+    // Where the last batch was small, this one probably is.
+    const small = this.#small ? await readSmallBatch(session, this.#seen, limits, leftOut) : null;
+    const page = small ?? (await readBatch(session, this.#seen, limits, leftOut));
+    this.#small = !page.more && isSmallBatch(page.events);
+    return page;
   }
 
   #handOn(now: Snapshot, events: readonly OutboxEvent[]): void {

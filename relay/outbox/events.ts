@@ -73,7 +73,9 @@ export function eventsWithout(slots: readonly number[]): string {
   const rest = SLOTS.filter((slot) => !slots.includes(slot));
   return `(select ${COLUMNS} from relay.events where slot in (${rest.join(', ')}))`;
 }
-const SLOTS = [0, 1, 2, 3, 4, 5, 6, 7];
+
+/** Of the ring; see migrations/relay. */
+export const SLOTS = [0, 1, 2, 3, 4, 5, 6, 7];
 
 /** For the name of a prepared statement. */
 export function suffixOf(slots: readonly number[]): string {

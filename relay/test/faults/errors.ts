@@ -55,9 +55,9 @@ export const ERRORS: readonly PlantedError[] = [
     edits: [
       {
         file: 'feed/feed.js',
-        find: 'page = few ?? (await readBatch(session, this.#seen, limits));',
+        find: 'page = await this.#readAround(session);',
         put: `const after = this.cursor ?? (await readLastId(session));
-            page = await readPage(session, { seen: NOTHING, bound: null, after }, limits);
+            page = await readPage(session, { seen: NOTHING, bound: null, after }, this.#options.page);
             this.cursor = page.events.at(-1)?.id ?? after;`,
       },
       {

@@ -1,0 +1,70 @@
+// A lock on an old slot of relay.events (VACUUM FULL, a migration, LOCK TABLE) must not hold up events in the others.
+//
+// Such a slot is left out of the reads until it is free. Nobody writes to a slot while the lock is held, so at most what
+// was committed just before the lock, or by its holder, is passed by. Whether there is any is looked at when the slot is
+// free; if so, positions given out meanwhile are wrong and every client must refetch. The slot that writers are in is
+// never left out: they wait for the same lock.
+import type { Log } from '../log.ts';
+import type { Session } from '../outbox/events.ts';
+import type { Snapshot } from '../outbox/position.ts';
+import { findLockedSlots, hasUnseen } from '../outbox/slots.ts';
+
+/** Reading pg_locks stops every session for a moment that takes a lock. */
+const LOOK_EVERY_MS = 500;
+const LOCK_NOT_AVAILABLE = '55P03';
+
+export class LockedSlots {
+  readonly #log: Log;
+  #leftOut: readonly number[] = [];
+  /** What was seen when the first of them was left out. */
+  #seen: Snapshot | null = null;
+  #lookedAt = 0;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  /** Slots that are not read at the moment. */
+  get leftOut(): readonly number[] {
+    return this.#leftOut;
+  }
+
+  /** Everything is read again from the start. */
+  clear(): void {
+    this.#leftOut = [];
+    this.#seen = null;
+  }
+
+  /**
+   * After a read that failed: leaves out what is locked, if that is why.
+   * @returns whether it makes sense to read again
+   */
+  async leaveOut(session: Session, seen: Snapshot, error: unknown): Promise<boolean> {
+    if ((error as { code?: unknown }).code !== LOCK_NOT_AVAILABLE) return false;
+    const { slots, current } = await findLockedSlots(session);
+    const more = slots.filter((slot) => slot !== current && !this.#leftOut.includes(slot));
+    if (more.length === 0 || slots.includes(current)) return false;
+    this.#seen ??= seen;
+    this.#leftOut = [...this.#leftOut, ...more].sort();
+    this.#lookedAt = Date.now();
+    this.#log.say('slots_locked', { slots: more });
+    return true;
+  }
+
+  /**
+   * Before a read: takes back what is free again.
+   * @returns false: it holds events that nobody was told of
+   */
+  async takeBack(session: Session): Promise<boolean> {
+    if (this.#seen === null || Date.now() - this.#lookedAt < LOOK_EVERY_MS) return true;
+    this.#lookedAt = Date.now();
+    const { slots } = await findLockedSlots(session);
+    const free = this.#leftOut.filter((slot) => !slots.includes(slot));
+    if (free.length === 0) return true;
+    const unseen = await hasUnseen(session, free, this.#seen);
+    this.#leftOut = this.#leftOut.filter((slot) => !free.includes(slot));
+    if (this.#leftOut.length === 0) this.#seen = null;
+    this.#log.say('slots_free', { slots: free, unseen });
+    return !unseen;
+  }
+}

@@ -1,0 +1,32 @@
+// Slots of relay.events that somebody else has locked.
+import { eventsWithout, type Session, SLOTS } from './events.ts';
+import type { Snapshot } from './position.ts';
+
+/** Slots that cannot be read for as long as somebody holds a lock, or waits for one, that admits no reader. */
+export async function findLockedSlots(session: Session): Promise<{ slots: number[]; current: number }> {
+  const { rows } = await session.query<{ slots: number[]; current: number }>({
+    name: 'recado_locked_slots',
+    text: `select array(select slot from generate_series(0, 7) as slot
+                        where exists (select from pg_locks as l
+                                       where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
+                                         and l.database = (select oid from pg_database where datname = current_database())
+                                         and l.relation = to_regclass('relay.events_' || slot))) as slots,
+                  relay.slot_at(clock_timestamp()) as current`,
+  });
+  return rows[0]!;
+}
+
+/** Whether these slots hold events that `seen` has not seen. */
+export async function hasUnseen(
+  session: Session,
+  slots: readonly number[],
+  seen: Snapshot,
+): Promise<boolean> {
+  const events = eventsWithout(SLOTS.filter((slot) => !slots.includes(slot)));
+  const { rows } = await session.query<{ unseen: boolean }>(
+    `select exists (select from ${events} as e where xid >= $1::xid8)
+         or exists (select from ${events} as e where xid = any ($2::xid8[])) as unseen`,
+    [seen.xmax.toString(), seen.xip.map(String)],
+  );
+  return rows[0]!.unseen;
+}

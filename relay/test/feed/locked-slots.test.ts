@@ -1,0 +1,100 @@
+// Somebody locks a slot of relay.events exclusively: what is written to the others goes on.
+import type pg from 'pg';
+import type { Relay } from '../../server/relay.ts';
+import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
+
+let database: Database;
+let node: Relay;
+let client: Client;
+let locker: pg.Client;
+
+beforeAll(async () => {
+  database = await freshDatabase();
+  await database.query(`select relay.publish('note')`);
+  node = await startNode(database.url);
+  client = await new Client(node, { token: await token('acc') }).live();
+  locker = await database.connect();
+});
+afterAll(async () => {
+  client.close();
+  await node.close();
+  await database.close();
+});
+
+const emit = (n: number) => database.query(`select relay.emit('acc', 'note', $1)`, [n]);
+
+/** @param distance of the slot from the one that writers are in */
+async function lockSlot(distance: number): Promise<number> {
+  await locker.query('begin');
+  const { rows } = await locker.query<{ slot: number }>(
+    'select (relay.slot_at(clock_timestamp()) + $1) % 8 as slot',
+    [distance],
+  );
+  await locker.query(`lock table relay.events_${rows[0]!.slot} in access exclusive mode`);
+  return rows[0]!.slot;
+}
+
+test('an old slot: events go on, and nobody refetches when it is free', async () => {
+  await emit(1);
+  await client.hears(1);
+  await lockSlot(4);
+  await emit(2);
+  await emit(3);
+  expect(await client.hears(3)).toEqual([1, 2, 3]);
+  await emit(4);
+  expect(await client.hears(4)).toEqual([1, 2, 3, 4]);
+  await locker.query('rollback');
+  await emit(5);
+  expect(await client.hears(5)).toEqual([1, 2, 3, 4, 5]);
+  expect(client.of('relay:resync')).toEqual([]);
+  expect(client.disconnects).toEqual([]);
+});
+
+test('two old slots, the second while the first is locked', async () => {
+  await lockSlot(3);
+  await emit(6);
+  await client.hears(6);
+  const second = await database.connect();
+  await second.query('begin');
+  await second.query(
+    `do $$ begin execute format('lock table relay.events_%s in access exclusive mode', (relay.slot_at(clock_timestamp()) + 5) % 8); end $$`,
+  );
+  await emit(7);
+  await client.hears(7);
+  await locker.query('rollback');
+  await second.query('rollback');
+  await emit(8);
+  expect(await client.hears(8)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  expect(client.of('relay:resync')).toEqual([]);
+});
+
+test('what its holder wrote to it was passed by: everybody refetches', async () => {
+  const slot = await lockSlot(4);
+  await locker.query(
+    `insert into relay.events (slot, account_id, event, payload) values ($1, 'acc', 'note', '9')`,
+    [slot],
+  );
+  await emit(10);
+  await client.hears(9);
+  expect(client.payloads.at(-1)).toBe(10);
+  await locker.query('commit');
+  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
+  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+  await emit(11);
+  await client.hears(10);
+  expect(client.payloads.at(-1)).toBe(11);
+});
+
+test('the slot that writers are in: they wait, and then everything comes', async () => {
+  const before = client.payloads.length;
+  await lockSlot(0);
+  const writing = emit(12);
+  await until('the writer waits', async () => {
+    const waiting = await database.query('select from pg_locks where not granted');
+    return waiting.length > 0;
+  });
+  await locker.query('rollback');
+  await writing;
+  await client.hears(before + 1);
+  expect(client.payloads.at(-1)).toBe(12);
+});

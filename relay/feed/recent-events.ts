@@ -99,10 +99,8 @@ export class RecentEvents {
 
   /** Appends a whole batch. One over the limits empties it. */
   add(events: readonly OutboxEvent[], bound: Snapshot): void {
-    if (events.length === 0) {
-      if (this.#batches.length === 0) this.#from = bound;
-      return;
-    }
+    // The start stays: what came between is nothing, and older positions still reach it.
+    if (events.length === 0) return;
     this.#number += 1;
     const counts = new Map<string | null, number>();
     let bytes = 0;

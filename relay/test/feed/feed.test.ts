@@ -670,6 +670,13 @@ describe('recent events', () => {
     expect(recent.reaches(at(1n))).toBe(true);
   });
 
+  test('an empty read takes nothing away, also where everything was forgotten', () => {
+    const recent = filled({ events: 1 });
+    recent.add([event('a', 3n, '1'), event('a', 3n, '2')], at(4n, [2n]));
+    recent.add([], at(4n));
+    expect(recent.reaches(at(4n, [2n]))).toBe(true);
+  });
+
   test('forgets the oldest batches first, by number and by bytes, and knows how far it reaches', () => {
     for (const limits of [{ events: 3 }, { bytes: 3 * 2_500 }]) {
       const recent = filled(limits);

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { Chance } from '../faults/chance.ts';
 import { App, type Table } from './app.ts';
-import { Oracle, type Problem, type Written } from './oracle.ts';
+import { mentions, Oracle, type Problem, type Written } from './oracle.ts';
 
 export interface Life {
   /** What was wrong, each with the step and what led there. */
@@ -52,6 +52,10 @@ export async function live({ seed, steps, connect, role }: LifeOptions): Promise
   let statements = 0;
   let nextId = 1;
 
+  /** By which relay.check() must name a table; null where the event is enough. */
+  const namesOf = ({ event, names }: Table) =>
+    app.tables.filter((table) => table.event === event).length > 1 ? names : null;
+
   const isSilent = (table: Table, code: string | null) =>
     (table.condition === 'skip' && code === 'skip') || (table.condition === 'raising' && code === null);
 
@@ -59,7 +63,7 @@ export async function live({ seed, steps, connect, role }: LifeOptions): Promise
   async function write(table: Table): Promise<string> {
     const session = chance.one(sessions);
     const part = table.parts.length > 0 && chance.happens(0.4) ? chance.one(table.parts) : null;
-    const target = `app.${part ?? table.name}`;
+    const target = `${table.schema}.${part ?? table.name}`;
     const region = part
       ? part.split('_').at(-1)
       : chance.one(table.kind === 'partitioned' ? ['a', 'b'] : ['a']);
@@ -89,24 +93,40 @@ export async function live({ seed, steps, connect, role }: LifeOptions): Promise
     for (const id of ids) {
       const now = await oracle.rowNow(target, id);
       const code = now === null ? first : ((JSON.parse(now) as Record<string, string>)[codeColumn] ?? null);
-      written.push({ event: table.event, account, id, now, silent: isSilent(table, code) });
+      written.push({
+        event: table.event,
+        names: namesOf(table),
+        account,
+        id,
+        now,
+        silent: isSilent(table, code),
+      });
     }
     wrong.push(...(await oracle.judge(written)).map(describeStep));
     return `${kind} ${ids} by ${target}`;
   }
 
   async function truncate(table: Table): Promise<string> {
-    const target = `app.${table.parts.length > 0 && chance.happens(0.5) ? chance.one(table.parts) : table.name}`;
+    const target = `${table.schema}.${table.parts.length > 0 && chance.happens(0.5) ? chance.one(table.parts) : table.name}`;
     await oracle.begin();
     await chance.one(sessions).query(`truncate ${target}`);
-    const gone = { event: table.event, account: 'a1', id: 0, now: null, silent: false };
+    const gone = {
+      event: table.event,
+      names: namesOf(table),
+      account: 'a1',
+      id: 0,
+      now: null,
+      silent: false,
+    };
     wrong.push(...(await oracle.judge([gone])).map(describeStep));
     return `truncate ${target}`;
   }
 
   async function heed(found: readonly Problem[]): Promise<void> {
-    for (const { problem, event, remedy } of found) {
-      const table = app.tables.find((candidate) => event?.startsWith(`${candidate.event}.`));
+    for (const named of found) {
+      const { problem, event, remedy } = named;
+      const candidates = app.tables.filter((candidate) => event?.startsWith(`${candidate.event}.`));
+      const table = candidates.find(({ names }) => mentions(named, names)) ?? candidates[0];
       const done = remedy.startsWith('select relay.') && (await dba.query(remedy).catch(() => null));
       if (done || !table) continue;
       if (problem === 'captures_failed') table.condition = 'none';
@@ -147,6 +167,7 @@ export async function live({ seed, steps, connect, role }: LifeOptions): Promise
     [4, 'create', () => app.createTable()],
     [8, 'alter', (table) => app.alter(table)],
     [7, 'remake', (table) => app.remake(table)],
+    [3, 'exchange', (table) => app.exchange(table)],
     [4, 'rename', (table) => app.rename(table)],
     [5, 'part', (table) => app.addPart(table, table.kind === 'plain' ? 'a' : `r${table.parts.length}`)],
     [5, 'own trigger', (table) => app.addOwnTrigger(table)],
@@ -161,7 +182,9 @@ export async function live({ seed, steps, connect, role }: LifeOptions): Promise
     Array.from({ length: weight }, () => ({ name, step })),
   );
 
-  await app.run('create schema app', `grant usage, create on schema app to ${role}`);
+  for (const schema of ['app', 'app2']) {
+    await app.run(`create schema ${schema}`, `grant usage, create on schema ${schema} to ${role}`);
+  }
   told.push(await app.createTable());
   for (let step = 1; step <= steps; step += 1) {
     const { name, step: take } = app.tables.length === 0 ? deck[40]! : chance.one(deck);

@@ -5,6 +5,7 @@ import type pg from 'pg';
 export interface Problem {
   problem: string;
   event: string | null;
+  object: string;
   detail: string;
   remedy: string;
 }
@@ -19,12 +20,20 @@ interface Recorded {
 /** One row that was written. */
 export interface Written {
   readonly event: string;
+  /** Of its table, where the event has several. */
+  readonly names: readonly string[] | null;
   readonly account: string;
   readonly id: number;
   /** As to_jsonb() shows it in a plain session; null: it was deleted. */
   readonly now: string | null;
   /** The contract says that nobody is told of the row as it is. */
   readonly silent: boolean;
+}
+
+/** Whether a table is meant; a name may be the beginning of another one. */
+export function mentions({ object, detail, remedy }: Problem, names: readonly string[]): boolean {
+  const words = `${object} ${detail} ${remedy}`.split(/[^\w.]+|\.(?!\w)/);
+  return names.some((name) => words.includes(name));
 }
 
 export class Oracle {
@@ -76,7 +85,12 @@ export class Oracle {
       else if (last && (row.now === null ? last.event.endsWith('.deleted') : last.payload === row.now)) {
         this.counts.heard += 1;
       } else if (row.silent) this.counts.silent += 1;
-      else if ((await this.problems()).some(({ event }) => event?.startsWith(`${row.event}.`))) {
+      else if (
+        (await this.problems()).some(
+          (problem) =>
+            problem.event?.startsWith(`${row.event}.`) && (!row.names || mentions(problem, row.names)),
+        )
+      ) {
         this.counts.named += 1;
       } else {
         const found = last ? `the last word was ${last.event} ${last.payload}` : 'nothing was recorded';

@@ -32,6 +32,7 @@ export class App {
   readonly #chance: Chance;
   readonly #role: string;
   #made = 0;
+  #parts = 0;
 
   constructor(dba: pg.Client, chance: Chance, role: string) {
     this.#dba = dba;
@@ -83,7 +84,7 @@ export class App {
 
   /** A partition, or a table that inherits. */
   async addPart(table: Table, region: string): Promise<string> {
-    const part = `${table.id}_part${table.parts.length}_${region}`;
+    const part = `${table.id}_part${++this.#parts}_${region}`;
     const parent = `${table.schema}.${table.name}`;
     const statements =
       table.kind === 'plain'

@@ -80,7 +80,10 @@ begin
      where c.event = entries_of.event
        and (entries_of.on_table is null
             or wanted is null and c.table_name = name
-            or (c.event, c.operation, c.number) in (select e.event, e.operation, e.number from relay.entries_at(c.event, c.operation, wanted) as e))
+            or (c.event, c.operation, c.number) in (
+              select e.event, e.operation, e.number
+                from (select distinct o.operation from relay.catalogue as o where o.event = entries_of.event) as made_by,
+                     relay.entries_at(entries_of.event, made_by.operation, wanted) as e))
      order by c.operation, relay.table_named(c.table_name) is not distinct from relay.current_table(c) desc, c.number;
   if not found and caller is not null then
     if exists (select from relay.catalogue as c where c.event = entries_of.event) then

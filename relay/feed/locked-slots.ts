@@ -11,7 +11,6 @@ import { findLockedSlots, hasUnseen } from '../outbox/slots.ts';
 
 /** Reading pg_locks stops every session for a moment that takes a lock. */
 const LOOK_EVERY_MS = 500;
-const LOCK_NOT_AVAILABLE = '55P03';
 
 export class LockedSlots {
   readonly #log: Log;
@@ -40,7 +39,7 @@ export class LockedSlots {
    * @returns whether it makes sense to read again
    */
   async leaveOut(session: Session, seen: Snapshot, error: unknown): Promise<boolean> {
-    if ((error as { code?: unknown }).code !== LOCK_NOT_AVAILABLE) return false;
+    if (!isLocked(error)) return false;
     const { slots, current } = await findLockedSlots(session);
     const more = slots.filter((slot) => slot !== current && !this.#leftOut.includes(slot));
     if (more.length === 0 || slots.includes(current)) return false;
@@ -61,10 +60,19 @@ export class LockedSlots {
     const { slots } = await findLockedSlots(session);
     const free = this.#leftOut.filter((slot) => !slots.includes(slot));
     if (free.length === 0) return true;
-    const unseen = await hasUnseen(session, free, this.#seen);
+    const unseen = await hasUnseen(session, free, this.#seen).catch((error) => {
+      if (isLocked(error)) return null;
+      throw error;
+    });
+    // Locked again meanwhile. Were this an error, the feed would connect anew, and that reads every slot.
+    if (unseen === null) return true;
     this.#leftOut = this.#leftOut.filter((slot) => !free.includes(slot));
     if (this.#leftOut.length === 0) this.#seen = null;
     this.#log.say('slots_free', { slots: free, unseen });
     return !unseen;
   }
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === '55P03';
 }

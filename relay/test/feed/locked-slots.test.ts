@@ -1,5 +1,10 @@
 // Somebody locks a slot of relay.events exclusively: what is written to the others goes on.
 import type pg from 'pg';
+import { openReader } from '../../db/connect.ts';
+import { LockedSlots } from '../../feed/locked-slots.ts';
+import { createLog } from '../../log.ts';
+import type { Session } from '../../outbox/events.ts';
+import { NOTHING } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
 import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
 
@@ -68,20 +73,45 @@ test('two old slots, the second while the first is locked', async () => {
   expect(client.of('relay:resync')).toEqual([]);
 });
 
+test('an old slot that is locked again while it is looked at stays left out', async () => {
+  const reader = await openReader({ url: database.url, name: 'reader under test' });
+  await reader.query("set lock_timeout = '50ms'");
+  const slots = new LockedSlots(createLog('silent', false));
+  let looks = 0;
+  // Each time the first look has found it free.
+  const lockedAgain: Session = {
+    query: (async (query: unknown, values: unknown[]) => {
+      if (typeof query === 'string' && query.includes('as unseen') && looks++ === 0) await lockSlot(4);
+      return reader.query(query as string, values);
+    }) as Session['query'],
+  };
+  const slot = await lockSlot(4);
+  const read = reader.query(`select from relay.events_${slot}`).catch((error: unknown) => error);
+  expect(await slots.leaveOut(reader, NOTHING, await read)).toBe(true);
+  await locker.query('rollback');
+  const takeBack = () => slots.takeBack(lockedAgain);
+  await until('it is looked at', async () => (await takeBack()) && looks === 1);
+  expect(slots.leftOut).toEqual([slot]);
+  await locker.query('rollback');
+  await until('it is taken back', async () => (await takeBack()) && slots.leftOut.length === 0);
+  await reader.end();
+});
+
 test('what its holder wrote to it was passed by: everybody refetches', async () => {
+  const before = client.payloads.length;
   const slot = await lockSlot(4);
   await locker.query(
     `insert into relay.events (slot, account_id, event, payload) values ($1, 'acc', 'note', '9')`,
     [slot],
   );
   await emit(10);
-  await client.hears(9);
+  await client.hears(before + 1);
   expect(client.payloads.at(-1)).toBe(10);
   await locker.query('commit');
   await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
   expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
   await emit(11);
-  await client.hears(10);
+  await client.hears(before + 2);
   expect(client.payloads.at(-1)).toBe(11);
 });
 

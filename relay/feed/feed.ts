@@ -372,10 +372,11 @@ export class Feed {
   async #passOver(session: pg.Client, now: Snapshot): Promise<void> {
     const { log, metrics } = this.#options;
     const seen = this.#seen;
-    const largest = await readLargest(session, now);
+    const { leftOut } = this.#lockedSlots;
+    const largest = await readLargest(session, now, leftOut);
     const bound = largest ? cut(now, largest.xid, largest.witness) : cut(now, seen.xmax - 1n, seen.witness);
     const asked = new Set(this.#listener.accounts());
-    const touched = await findTouched(session, [...asked], seen, bound);
+    const touched = await findTouched(session, [...asked], seen, bound, leftOut);
     // Some of its events may be revocations.
     await this.#listener.beforeBatch?.(session, null);
     log.say('feed_backlog', { accounts: touched?.size ?? asked.size });

@@ -1,5 +1,5 @@
 // Where a reader begins, and whether what it has seen is this database's history.
-import { type Session, sizeOf } from './events.ts';
+import { eventsWithout, type Session, sizeOf, suffixOf } from './events.ts';
 import { parseSnapshot, type Snapshot, snapshotText } from './position.ts';
 
 /** Where a reader that comes anew begins: everything visible counts as seen. */
@@ -48,12 +48,19 @@ export async function readStart(session: Session): Promise<Start> {
   };
 }
 
-/** Largest transaction of an event that `bound` sees. */
-export async function readLargest(session: Session, bound: Snapshot): Promise<Largest | null> {
+/**
+ * Largest transaction of an event that `bound` sees.
+ * @param leftOut slots that are not read
+ */
+export async function readLargest(
+  session: Session,
+  bound: Snapshot,
+  leftOut: readonly number[] = [],
+): Promise<Largest | null> {
   const { rows } = await session.query<{ xid: string; witness: string }>({
-    name: 'recado_largest',
+    name: `recado_largest${suffixOf(leftOut)}`,
     text: `select e.xid::text as xid, relay.witness(e.created_at) as witness
-             from relay.events as e where pg_visible_in_snapshot(e.xid, $1::pg_snapshot)
+             from ${eventsWithout(leftOut)} as e where pg_visible_in_snapshot(e.xid, $1::pg_snapshot)
             order by e.xid desc, e.id desc limit 1`,
     values: [snapshotText(bound)],
   });

@@ -100,7 +100,15 @@ export async function startNode(databaseUrl: string, env: Record<string, string>
 /** One of the relay's counters, summed over its labels or of one. */
 export async function metric(
   relay: Relay,
-  name: 'replayQueries' | 'replays' | 'resyncs' | 'slowConsumers' | 'refused' | 'unknownEvents',
+  name:
+    | 'replayQueries'
+    | 'replays'
+    | 'resyncs'
+    | 'slowConsumers'
+    | 'feedFailures'
+    | 'backlogs'
+    | 'refused'
+    | 'unknownEvents',
   labels: Record<string, string> = {},
 ): Promise<number> {
   const { values } = await relay.metrics[name].get();

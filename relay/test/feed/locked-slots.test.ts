@@ -6,7 +6,7 @@ import { createLog } from '../../log.ts';
 import type { Session } from '../../outbox/events.ts';
 import { NOTHING } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
-import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
+import { Client, type Database, freshDatabase, metric, startNode, token, until } from '../world.ts';
 
 let database: Database;
 let node: Relay;
@@ -55,21 +55,40 @@ test('an old slot: events go on, and nobody refetches when it is free', async ()
   expect(client.disconnects).toEqual([]);
 });
 
+test('a transaction with more events than a page, while an old slot is locked', async () => {
+  const before = client.payloads.length;
+  await lockSlot(4);
+  await emit(29);
+  await client.hears(before + 1);
+  await database.query(
+    `insert into relay.events (account_id, event, payload)
+     select 'large', 'note', to_jsonb(n) from generate_series(1, 25000) as n`,
+  );
+  // An account with events in what is passed over reads them from the table, and so waits for the lock.
+  await until('it is passed over', async () => (await metric(node, 'backlogs')) === 1);
+  await emit(30);
+  expect((await client.hears(before + 2)).slice(before)).toEqual([29, 30]);
+  expect(await metric(node, 'feedFailures')).toBe(0);
+  await locker.query('rollback');
+});
+
 test('two old slots, the second while the first is locked', async () => {
+  const before = client.payloads.length;
   await lockSlot(3);
   await emit(6);
-  await client.hears(6);
+  await client.hears(before + 1);
   const second = await database.connect();
   await second.query('begin');
   await second.query(
     `do $$ begin execute format('lock table relay.events_%s in access exclusive mode', (relay.slot_at(clock_timestamp()) + 5) % 8); end $$`,
   );
   await emit(7);
-  await client.hears(7);
+  await client.hears(before + 2);
   await locker.query('rollback');
   await second.query('rollback');
   await emit(8);
-  expect(await client.hears(8)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  await client.hears(before + 3);
+  expect(client.payloads.slice(before)).toEqual([6, 7, 8]);
   expect(client.of('relay:resync')).toEqual([]);
 });
 

@@ -38,7 +38,7 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
     connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
     pool,
     mayCloseGate: false,
-    wake: () => feed.ring(),
+    wake: () => feed.wake(),
     safetyReadMs,
     paceMs,
     log,

@@ -93,8 +93,8 @@ export class Feed {
   #retentionMs = Number.POSITIVE_INFINITY;
   #ready = false;
   readonly #firstRead = withResolvers();
-  #rung = true;
-  #wake: () => void = () => {};
+  #wakeRequested = true;
+  #onWake: () => void = () => {};
   #readers: PromiseWithResolvers[] = [];
 
   constructor(options: FeedOptions) {
@@ -139,9 +139,9 @@ export class Feed {
   }
 
   /** Read soon. Any number of calls before the read begins are one. */
-  ring(): void {
-    this.#rung = true;
-    this.#wake();
+  wake(): void {
+    this.#wakeRequested = true;
+    this.#onWake();
   }
 
   /**
@@ -152,13 +152,13 @@ export class Feed {
     if (this.#stopping.signal.aborted) throw notReady();
     const reader = withResolvers();
     this.#readers.push(reader);
-    this.ring();
+    this.wake();
     await reader.promise;
   }
 
   async close(): Promise<void> {
     this.#stopping.abort();
-    this.#wake();
+    this.#onWake();
     await this.#session?.end().catch(() => undefined);
     await this.#running;
   }
@@ -193,17 +193,17 @@ export class Feed {
     // Without a listener the process would die of it. The next query fails too, and says so.
     session.on('error', (error) => {
       broken = error;
-      this.ring();
+      this.wake();
     });
     try {
       await this.#begin(session);
-      this.#rung = true;
+      this.#wakeRequested = true;
       while (!this.#stopping.signal.aborted) {
-        await this.#nextRing();
+        await this.#untilWoken();
         if (this.#stopping.signal.aborted) return;
         if (broken) throw broken;
-        this.#rung = false;
-        await this.#drain(session);
+        this.#wakeRequested = false;
+        await this.#poll(session);
         this.#ready = true;
         this.#firstRead.resolve();
         onRead();
@@ -302,7 +302,7 @@ export class Feed {
   }
 
   /** Reads what became visible and hands it on. */
-  async #drain(session: pg.Client): Promise<void> {
+  async #poll(session: pg.Client): Promise<void> {
     const { metrics } = this.#options;
     const readers = this.#readers;
     this.#readers = [];
@@ -411,10 +411,10 @@ export class Feed {
     this.#options.witnesses?.note(events);
   }
 
-  async #nextRing(): Promise<void> {
-    if (this.#rung || this.#readers.length > 0 || this.#stopping.signal.aborted) return;
+  async #untilWoken(): Promise<void> {
+    if (this.#wakeRequested || this.#readers.length > 0 || this.#stopping.signal.aborted) return;
     await new Promise<void>((resolve) => {
-      this.#wake = resolve;
+      this.#onWake = resolve;
     });
   }
 

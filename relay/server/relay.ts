@@ -168,7 +168,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
     pool: gatePool,
     mayCloseGate: true,
-    wake: () => feed.ring(),
+    wake: () => feed.wake(),
     safetyReadMs: settings.relay.safetyReadMs,
     paceMs: settings.relay.paceMs,
     log,

@@ -102,7 +102,7 @@ async function startReader(url: string, options?: Options): Promise<Reader> {
   return reader;
 }
 
-/** Reads without a pause until told to stop, as if every commit rang. */
+/** Reads without a pause until told to stop, as if every commit notified. */
 function readOnAndOn(reader: Reader): () => Promise<void> {
   let stopped = false;
   const reading = (async () => {
@@ -123,9 +123,9 @@ function readOnAndOn(reader: Reader): () => Promise<void> {
   };
 }
 
-/** Asks for a read, for until(): the tests' feeds have no doorbell. */
-function ring({ feed }: Reader): false {
-  feed.ring();
+/** Asks for a read, for until(): the tests' feeds have no wake-up. */
+function wake({ feed }: Reader): false {
+  feed.wake();
   return false;
 }
 
@@ -800,7 +800,7 @@ describe('through crashes of a server of its own', () => {
       expect(sees(uncut, BigInt(event!.xid))).toBe(true);
       await until(
         'the event',
-        () => reader.events.some(({ payload }) => payload === `${round}`) || ring(reader),
+        () => reader.events.some(({ payload }) => payload === `${round}`) || wake(reader),
       );
     }
     expect(reader.events.map(({ payload }) => payload)).toEqual(['"first"', '0', '1']);
@@ -867,7 +867,7 @@ describe('through crashes of a server of its own', () => {
         () => false,
       ),
     );
-    await until('the event after the crash', () => reader.events.length === 3 || ring(reader));
+    await until('the event after the crash', () => reader.events.length === 3 || wake(reader));
     await database.query("commit prepared 'late'");
     await reader.feed.read();
     expect(reader.events.map(({ payload }) => payload)).toEqual([

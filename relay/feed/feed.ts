@@ -6,18 +6,11 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
 import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
-import { readPage } from '../outbox/pages.ts';
 import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from '../outbox/position.ts';
-import {
-  findForeign,
-  findRecent,
-  type Largest,
-  readLargest,
-  readStart,
-  startNewEpoch,
-} from '../outbox/start.ts';
+import { findForeign, type Largest, readLargest, readStart, startNewEpoch } from '../outbox/start.ts';
 import { LockedSlots } from './locked-slots.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
+import { warmUp } from './warm-up.ts';
 import type { Witnesses } from './witnesses.ts';
 
 /** Events that became visible together. */
@@ -69,8 +62,6 @@ export interface FeedOptions {
   metrics: Metrics;
 }
 
-/** In so many parts the events found at the start are forgotten again. */
-const WARM_PARTS = 64;
 /** So many events of the last batch are looked for again after a new connection. */
 const MOST_REMEMBERED = 1_000;
 
@@ -265,40 +256,14 @@ export class Feed {
     this.#lastBatch.clear();
     this.#lockedSlots.clear();
     this.#options.witnesses?.clear();
-    this.#recent = new RecentEvents(this.#seen, this.#options.recent);
-    await this.#warm(session, now);
+    const { recent, page, witnesses } = this.#options;
+    this.#recent = new RecentEvents(this.#seen, recent);
+    this.#recent = await warmUp(session, { now, seen: this.#seen, recent, page, witnesses });
   }
 
   #lose(reason: 'epoch' | 'retention'): void {
     this.#options.log.say('feed_lost', { reason });
     this.#listener.onLost(reason);
-  }
-
-  /** Fills the recent events with what was visible before we began, so that a restart is not one query per client. */
-  async #warm(session: pg.Client, now: Snapshot): Promise<void> {
-    const { recent, page: limits } = this.#options;
-    // Memory holds two bytes a character.
-    const oldest = await findRecent(session, recent.events, Math.floor(recent.bytes / 2));
-    const from = before(oldest, now);
-    const events: OutboxEvent[] = [];
-    for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
-      const page = await readPage(session, { seen: from, bound: this.#seen, after }, limits);
-      if (isTooOld(from, page.emptied)) return;
-      events.push(...page.events);
-      more = page.more;
-    }
-    // In parts by transaction, or the first new event would push out all of it at once.
-    events.sort((a, b) => (a.xid === b.xid ? Number(a.id - b.id) : a.xid < b.xid ? -1 : 1));
-    const warm = new RecentEvents(from, recent);
-    const size = Math.ceil(events.length / WARM_PARTS);
-    for (let begin = 0, end = 0; begin < events.length; begin = end) {
-      end = Math.min(begin + size, events.length);
-      while (events[end]?.xid === events[end - 1]!.xid) end += 1;
-      const next = events[end];
-      warm.add(events.slice(begin, end), next ? before(next.xid, now) : this.#seen);
-    }
-    this.#recent = warm;
-    this.#options.witnesses?.note(events);
   }
 
   /** Reads what became visible and hands it on. */
@@ -427,11 +392,6 @@ export class Feed {
     const delay = Math.min(10_000, 250 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
     await sleep(delay, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
   }
-}
-
-/** What a snapshot sees below a transaction. */
-function before(xid: bigint, snapshot: Snapshot): Snapshot {
-  return cut(snapshot, xid - 1n);
 }
 
 function notReady(): RecadoError {

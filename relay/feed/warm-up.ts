@@ -1,0 +1,56 @@
+// Recent events at the start: filled with what was visible before the process began, so that a restart is not one query
+// per client.
+import type { OutboxEvent, PageLimits, Session } from '../outbox/events.ts';
+import { readPage } from '../outbox/pages.ts';
+import { cut, isTooOld, type Snapshot } from '../outbox/position.ts';
+import { findRecent } from '../outbox/start.ts';
+import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
+import type { Witnesses } from './witnesses.ts';
+
+/** In so many parts the events are forgotten again. */
+const PARTS = 64;
+
+export interface WarmUp {
+  /** Of the statement that said where to begin; not cut. */
+  now: Snapshot;
+  /** The same, cut. */
+  seen: Snapshot;
+  recent: RecentEventsLimits;
+  page: PageLimits;
+  /** Told which transactions were read. */
+  witnesses?: Witnesses | undefined;
+}
+
+/** The newest events that fit, and none where retention took some of them meanwhile. */
+export async function warmUp(
+  session: Session,
+  { now, seen, recent, page: limits, witnesses }: WarmUp,
+): Promise<RecentEvents> {
+  // Memory holds two bytes a character.
+  const oldest = await findRecent(session, recent.events, Math.floor(recent.bytes / 2));
+  const from = before(oldest, now);
+  const events: OutboxEvent[] = [];
+  for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
+    const page = await readPage(session, { seen: from, bound: seen, after }, limits);
+    if (isTooOld(from, page.emptied)) return new RecentEvents(seen, recent);
+    events.push(...page.events);
+    more = page.more;
+  }
+  // In parts by transaction, or the first new event would push out all of it at once.
+  events.sort((a, b) => (a.xid === b.xid ? Number(a.id - b.id) : a.xid < b.xid ? -1 : 1));
+  const warm = new RecentEvents(from, recent);
+  const size = Math.ceil(events.length / PARTS);
+  for (let begin = 0, end = 0; begin < events.length; begin = end) {
+    end = Math.min(begin + size, events.length);
+    while (events[end]?.xid === events[end - 1]!.xid) end += 1;
+    const next = events[end];
+    warm.add(events.slice(begin, end), next ? before(next.xid, now) : seen);
+  }
+  witnesses?.note(events);
+  return warm;
+}
+
+/** What a snapshot sees below a transaction. */
+function before(xid: bigint, snapshot: Snapshot): Snapshot {
+  return cut(snapshot, xid - 1n);
+}

@@ -3,7 +3,8 @@
 import type { Settings } from '../config/settings.ts';
 import { MAX_EVENT_BYTES } from '../config/table.ts';
 import { createPool, openReader, openSession } from '../db/connect.ts';
-import { type Batch, Feed } from '../feed/feed.ts';
+import type { Batch } from '../feed/feed.ts';
+import { OutboxFeed } from '../feed/outbox-feed.ts';
 import { startWakeup } from '../feed/wakeup.ts';
 import type { Log } from '../log.ts';
 import { createMetrics } from '../metrics.ts';
@@ -23,7 +24,7 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
   const { databaseUrl, settings, log, account, json = false, print } = options;
   const metrics = createMetrics();
   const pool = createPool({ url: databaseUrl, name: 'recado tail', max: 1, log });
-  const feed = new Feed({
+  const feed = new OutboxFeed({
     onRead: (read) => wakeup.onRead(read),
     connect: () => openReader({ url: databaseUrl, name: 'recado tail', queryTimeoutMs: 15_000 }),
     // Nobody comes back to it.

@@ -17,7 +17,7 @@ import { Replay } from '../delivery/replay.ts';
 import { Subscribers } from '../delivery/subscribers.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
 import { syncRoutes } from '../evolution/route.ts';
-import { Feed } from '../feed/feed.ts';
+import { OutboxFeed } from '../feed/outbox-feed.ts';
 import { startRetention } from '../feed/retention.ts';
 import { watchTableSwaps } from '../feed/table-swaps.ts';
 import { startWakeup } from '../feed/wakeup.ts';
@@ -89,7 +89,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     log,
   });
   const witnesses = new Witnesses(replayPool);
-  const feed = new Feed({
+  const feed = new OutboxFeed({
     connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
     recent: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
     page: FEED_PAGE,

@@ -54,20 +54,20 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['missing'],
     edits: [
       {
-        file: 'feed/feed.js',
+        file: 'feed/outbox-feed.js',
         find: 'page = await this.#readAround(session);',
         put: `const after = this.cursor ?? (await readLastId(session));
             page = await readPage(session, { seen: NOTHING, bound: null, after }, this.#options.page);
             this.cursor = page.events.at(-1)?.id ?? after;`,
       },
       {
-        file: 'feed/feed.js',
-        find: 'export class Feed {',
+        file: 'feed/outbox-feed.js',
+        find: 'export class OutboxFeed {',
         put: `async function readLastId(session) {
     const { rows } = await session.query('select coalesce(max(id), 0)::text as id from relay.events');
     return BigInt(rows[0].id);
 }
-export class Feed {`,
+export class OutboxFeed {`,
       },
     ],
   },

@@ -8,7 +8,8 @@ import type pg from 'pg';
 import { openReader } from '../../db/connect.ts';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import { environment, findBinaries } from '../../db/embedded-binaries.ts';
-import { type Backlog, type Batch, Feed, type FeedListener } from '../../feed/feed.ts';
+import type { Backlog, Batch, FeedListener } from '../../feed/feed.ts';
+import { OutboxFeed } from '../../feed/outbox-feed.ts';
 import { RecentEvents, type RecentEventsLimits } from '../../feed/recent-events.ts';
 import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
@@ -42,14 +43,14 @@ class Reader implements FeedListener {
   readonly lost: string[] = [];
   /** What it was asked before, each with the accounts that were revoked by then. */
   readonly asked: { events: string[] | null; revoked: string[] }[] = [];
-  readonly feed: Feed;
+  readonly feed: OutboxFeed;
   /** Where the feed connects next. */
   url: string;
   session: pg.Client | null = null;
 
   constructor(url: string, { recent, page, before }: Options = {}) {
     this.url = url;
-    this.feed = new Feed({
+    this.feed = new OutboxFeed({
       connect: async () => {
         const session = await openReader({ url: this.url, name: 'feed under test', queryTimeoutMs: 15_000 });
         if (before) {

@@ -1,68 +1,40 @@
 // The console in a real browser, on a real `recado start`: what a person does, and what then stands on the screen.
-// Every wait is for something that must appear; every screenshot is kept in artifacts/.
-
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
-import { request } from 'node:http';
-import { tmpdir } from 'node:os';
+// Every wait is for something that must appear.
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import axe, { type AxeResults } from 'axe-core';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import type { BrowserContextOptions, Page } from 'playwright-core';
 import { signToken } from '../../auth/sign.ts';
 import { startWhatsAppDemo } from '../../evolution/demo/whatsapp.ts';
-import { packageRoot } from '../../package.ts';
-import { type Database, openDatabase } from '../world.ts';
+import type { Database } from '../world.ts';
+import {
+  ask,
+  openStage,
+  type Recado,
+  type Stage,
+  screenshot,
+  startRecado,
+  stop,
+  violations,
+} from './chromium.ts';
 
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const FLAGS = [
-  ...['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
-  ...['--disable-component-update', '--disable-sync'],
-];
-const ARTIFACTS = join(packageRoot, 'artifacts');
-/** Of one step; jest's own limit would not say which. */
-const WITHIN_MS = 10_000;
 const OPERATOR_TOKEN = 'a-token-for-operators';
 
-interface Recado {
-  url: string;
-  process: ChildProcess;
-}
-
+let stage: Stage;
 let dataDir: string;
 let demo: Recado;
 let database: Database;
-let browser: Browser;
-const pages: Page[] = [];
-/** What the browser complained about: scripts that failed, and what the policy refused. */
-const complaints: string[] = [];
 
 beforeAll(async () => {
-  if (!existsSync(CHROMIUM)) {
-    throw new Error(
-      `There is no Chromium at ${CHROMIUM}: install it (apt-get install -y chromium), or set CHROMIUM to where it is.`,
-    );
-  }
-  dataDir = await mkdtemp(join(tmpdir(), 'recado-browser-test-'));
-  await mkdir(ARTIFACTS, { recursive: true });
-  demo = await startRecado({ DATA_DIR: dataDir });
-  database = openDatabase(await readFile(join(dataDir, 'database-url'), 'utf8'));
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  stage = await openStage();
+  ({ dataDir, demo, database } = stage);
 }, 120_000);
 
 afterEach(async () => {
-  for (const page of pages.splice(0)) await page.context().close();
-  expect(complaints.splice(0)).toEqual([]);
+  await stage.closePages();
+  expect(stage.complaints.splice(0)).toEqual([]);
 });
 
-afterAll(async () => {
-  await browser?.close();
-  await database?.close();
-  if (demo) await stop(demo);
-  if (dataDir) await rm(dataDir, { recursive: true, force: true });
-}, 30_000);
+afterAll(() => stage?.close(), 30_000);
 
 test('finishing an appointment writes one statement; the list changes when its event is back', async () => {
   const page = await openConsole();
@@ -350,7 +322,7 @@ describe('outside the demonstration', () => {
     expect(await ask(recado, 'GET', '/console/contract')).toMatchObject({ status: 401 });
     const token = await signToken({ secret, accountId: '1', expiresIn: 600, claim: 'accountId' });
 
-    const page = await openPage(recado, '/');
+    const page = await stage.openPage(recado, '/');
     await page.getByRole('heading', { name: 'Entrar' }).waitFor();
     expect(await page.getByRole('tab', { name: 'Clínica' }).count()).toBe(0);
     expect(await violations(page)).toEqual([]);
@@ -384,7 +356,7 @@ describe('outside the demonstration', () => {
       const { password } = new URL(database.url);
       for (const hidden of [password, secret, OPERATOR_TOKEN]) expect(answered.body).not.toContain(hidden);
     }
-    const page = await openPage(recado, '/#operacao');
+    const page = await stage.openPage(recado, '/#operacao');
     await page.getByLabel('Token de operador').fill('something else');
     await page.getByRole('button', { name: 'Ver' }).click();
     await page.getByText('Este token de operador não foi aceito.').waitFor();
@@ -392,7 +364,7 @@ describe('outside the demonstration', () => {
     await page.getByRole('button', { name: 'Ver' }).click();
     await page.locator('#nodes td', { hasText: 'backend' }).first().waitFor();
     // The browser writes down each refused request.
-    complaints.splice(0);
+    stage.complaints.splice(0);
   });
 });
 
@@ -435,63 +407,9 @@ test('the demonstration answers no foreign page, by whatever name it came here',
 
 // ---------------------------------------------------------------------------------------------------------
 
-async function startRecado(env: Record<string, string>): Promise<Recado> {
-  const inherited = { PATH: process.env.PATH, HOME: process.env.HOME, TZ: 'America/Recife' };
-  const child = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), 'start'], {
-    env: { ...inherited, PORT: '0', LOG_LEVEL: 'info', LOG_FORMAT: 'json', ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const said: string[] = [];
-  child.stderr.on('data', (chunk: Buffer) => said.push(chunk.toString()));
-  for await (const line of createInterface({ input: child.stdout })) {
-    said.push(line);
-    const url = /(?:Open |"url":")(http:\/\/[\w.:]+)/.exec(line)?.[1];
-    if (url === undefined) continue;
-    child.stdout.resume();
-    return { url, process: child };
-  }
-  throw new Error(`recado start ended:\n${said.join('\n')}`);
-}
-
-async function stop({ process: child }: Recado): Promise<void> {
-  if (child.exitCode !== null) return;
-  child.kill('SIGTERM');
-  await once(child, 'exit');
-}
-
-/** Through node:http, because fetch() does not let a program lie about its host. */
-async function ask(
-  { url }: Recado,
-  method: string,
-  path: string,
-  headers: Record<string, string> = {},
-  body = '{}',
-): Promise<{ status: number; body: string }> {
-  const { hostname, port } = new URL(url);
-  const sent = request({ host: hostname, port, method, path, headers });
-  sent.end(method === 'GET' ? undefined : body);
-  const [response] = (await once(sent, 'response')) as [import('node:http').IncomingMessage];
-  let text = '';
-  for await (const chunk of response) text += String(chunk);
-  return { status: response.statusCode!, body: text };
-}
-
-async function openPage({ url }: Recado, path: string, options: BrowserContextOptions = {}): Promise<Page> {
-  const context = await browser.newContext({ reducedMotion: 'reduce', locale: 'pt-BR', ...options });
-  context.setDefaultTimeout(WITHIN_MS);
-  const page = await context.newPage();
-  pages.push(page);
-  page.on('pageerror', (error) => complaints.push(String(error.stack ?? error)));
-  page.on('console', (message) => {
-    if (message.type() === 'error') complaints.push(message.text());
-  });
-  await page.goto(url + path);
-  return page;
-}
-
 /** The demonstration, live. */
 async function openConsole(path = '', options: BrowserContextOptions = {}): Promise<Page> {
-  const page = await openPage(demo, `/${path}`, options);
+  const page = await stage.openPage(demo, `/${path}`, options);
   await page.getByText('Ao vivo', { exact: true }).waitFor();
   return page;
 }
@@ -517,16 +435,4 @@ async function heard(page: Page): Promise<string[]> {
       return (await Promise.all(parts.map((part) => part.textContent()))).join(' ');
     }),
   );
-}
-
-async function violations(page: Page): Promise<string[]> {
-  await page.evaluate(axe.source);
-  const found = await page.evaluate<AxeResults>('axe.run()');
-  return found.violations.flatMap(({ id, nodes }) =>
-    nodes.map(({ html, failureSummary = '' }) => `${id}: ${html.slice(0, 200)}\n${failureSummary}`),
-  );
-}
-
-async function screenshot(page: Page, name: string): Promise<void> {
-  await page.screenshot({ path: join(ARTIFACTS, `console-${name}.png`), fullPage: true });
 }

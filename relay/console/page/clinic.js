@@ -235,17 +235,17 @@ export class Clinic {
     const { state } = this.#session;
     const waiting = this.#journey.waiting;
     banner.hidden = !['cut', 'away'].includes(state);
-    const saved = {
-      0: 'Os botões continuam gravando',
-      1: '1 gravação já está no banco e espera',
-    };
-    const sentence = saved[waiting] ?? `${waiting} gravações já estão no banco e esperam`;
     const because = state === 'cut' ? 'Conexão cortada' : 'Sem conexão';
-    setText(
-      banner,
-      banner.hidden ? '' : `${because}: a lista parou. ${sentence}; nada se perde, chega tudo na volta.`,
-    );
+    setText(banner, banner.hidden ? '' : `${because}: a lista parou. ${promise(state, waiting)}`);
   }
+}
+
+/** What a click does while the list stands still. With the connection cut by the switch the relay still answers. */
+function promise(state, waiting) {
+  if (waiting === 1) return '1 gravação já está no banco e espera; chega na volta.';
+  if (waiting > 1) return `${waiting} gravações já estão no banco e esperam; chegam na volta.`;
+  if (state === 'cut') return 'Os botões continuam gravando; nada se perde, chega tudo na volta.';
+  return 'O que já foi gravado chega na volta. Enquanto o Recado não responde, os botões não gravam.';
 }
 
 const WAITING = 'na fila: o servidor do WhatsApp não responde';

@@ -11,6 +11,8 @@ export class Operations {
   #shown = false;
   #timer;
   #before = null;
+  /** The last answer in which the database had something to say. */
+  #known = null;
   #charts = makeCharts();
   #token = sessionStorage.getItem(TOKEN_IN_TAB);
 
@@ -41,7 +43,7 @@ export class Operations {
       if (response.ok) this.#show(await response.json());
       else this.#refuse(response.status);
     } catch {
-      verdict('O relay não responde', 'bad');
+      this.#keep('O relay não responde');
     }
     clearTimeout(this.#timer);
     if (again && this.#shown && !document.hidden) this.#timer = setTimeout(() => this.#look(), EVERY_MS);
@@ -50,13 +52,20 @@ export class Operations {
   #refuse(status) {
     const forbidden = status === 403;
     document.querySelector('#operator').hidden = !forbidden;
-    if (forbidden) document.querySelector('#operations').hidden = true;
-    const tried = forbidden && this.#token !== null;
+    if (!forbidden) return this.#keep('O relay não conseguiu responder');
+    document.querySelector('#operations').hidden = true;
+    const tried = this.#token !== null;
     setText(
       document.querySelector('#operator-problem'),
       tried ? 'Este token de operador não foi aceito.' : '',
     );
-    verdict(forbidden ? '' : 'O relay não conseguiu responder', forbidden ? '' : 'bad');
+    verdict('', '');
+  }
+
+  /** The last values stay, dimmed, with their time. */
+  #keep(text) {
+    verdict(text, 'bad');
+    if (this.#before !== null) age(document.querySelector('#operations'), this.#before.at);
   }
 
   #show(now) {
@@ -82,12 +91,22 @@ export class Operations {
         : ['Não atende', 'bad']),
     );
     showWarnings(warnings);
-    showRows('#nodes', database?.nodes ?? [], 3, 'Nenhum nó lê este banco.', ({ pid, client, since }) => [
+    age(document.querySelector('#operations'), null);
+    if (database !== null) this.#known = now;
+    for (const card of document.querySelectorAll('.of-database')) {
+      age(card, database === null && this.#known !== null ? this.#known.at : null);
+    }
+    if (database !== null) this.#showDatabase(database);
+    showTotals(metrics);
+  }
+
+  #showDatabase(database) {
+    showRows('#nodes', database.nodes, 3, 'Nenhum nó lê este banco.', ({ pid, client, since }) => [
       `backend ${pid}`,
       client,
       moment.format(new Date(since)),
     ]);
-    showRows('#instances', database?.instances ?? [], 5, 'Nenhuma instância cadastrada.', (instance) => [
+    showRows('#instances', database.instances, 5, 'Nenhuma instância cadastrada.', (instance) => [
       instance.name,
       instance.account,
       lamp(
@@ -98,8 +117,13 @@ export class Operations {
       lamp(instance.state ?? '—', instance.state === 'open', null),
       String(instance.rejected),
     ]);
-    showTotals(metrics);
   }
+}
+
+/** Values that are not of now are dimmed, and say of when they are. */
+function age(target, at) {
+  if (at === null) delete target.dataset.stale;
+  else target.dataset.stale = `Valores de ${moment.format(at)}`;
 }
 
 function makeCharts() {

@@ -19,7 +19,7 @@ const FLAGS = [
 ];
 const ARTIFACTS = join(packageRoot, 'artifacts');
 /** Of one step; jest's own limit would not say which. */
-const WITHIN_MS = 10_000;
+const WITHIN_MS = 20_000;
 
 export interface Recado {
   url: string;

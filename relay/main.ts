@@ -141,19 +141,20 @@ program
   .requiredOption('--account <id>', 'the account')
   .option('--expires <duration>', 'how long it is good: 90s, 30m, 1h, 2d', '1h')
   .option('--subject <id>', 'the user, as the sub claim')
-  .action(async (options: { account: string; expires: string; subject?: string }) => {
+  .option('--topics <name...>', 'topics it hears, besides user:<subject>')
+  .action(async (options: { account: string; expires: string; subject?: string; topics?: string[] }) => {
     const { settings } = begin('token');
-    const { secret, accountClaim: claim, issuer, audience } = await findSecret(settings);
+    const { secret, accountClaim: claim, topicsClaim, issuer, audience } = await findSecret(settings);
     if (secret === null) {
       throw new RecadoError(
         'no_secret_to_sign_with',
         'Tokens are verified with JWT_JWKS_URL, whose private key is elsewhere: take one from the token issuer.',
       );
     }
-    const { account: accountId, subject } = options;
+    const { account: accountId, subject, topics = [] } = options;
     const expiresIn = parseDuration(options.expires);
-    const who = { accountId, ...(subject !== undefined && { subject }) };
-    print(await signToken({ secret, ...who, expiresIn, claim, issuer, audience }));
+    const who = { accountId, topics, ...(subject !== undefined && { subject }) };
+    print(await signToken({ secret, ...who, expiresIn, claim, topicsClaim, issuer, audience }));
   });
 
 program

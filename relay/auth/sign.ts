@@ -2,7 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { RecadoError } from '../errors.ts';
-import { accountText } from './token.ts';
+import { nestClaims } from './claims.ts';
+import { accountText, DEFAULT_TOPICS_CLAIM } from './token.ts';
 
 export interface SignOptions {
   readonly secret: string;
@@ -11,6 +12,9 @@ export interface SignOptions {
   readonly expiresIn: number;
   /** The account claim, JWT_ACCOUNT_CLAIM. */
   readonly claim: string;
+  readonly topics?: readonly string[];
+  /** JWT_TOPICS_CLAIM; null: the default. */
+  readonly topicsClaim?: string | null;
   readonly subject?: string | null;
   readonly issuer?: string | null;
   readonly audience?: readonly string[];
@@ -22,13 +26,16 @@ export interface SignOptions {
  * @throws TokenError `token_claim` when the verifier would refuse the account
  */
 export async function signToken(options: SignOptions): Promise<string> {
-  const { secret, accountId, expiresIn, claim, subject, issuer, audience = [] } = options;
+  const { secret, accountId, expiresIn, claim, subject, issuer, audience = [], topics = [] } = options;
   const issuedAt = Math.floor(Date.now() / 1000);
   const claims = {
     ...(typeof subject === 'string' && { sub: subject }),
     ...(typeof issuer === 'string' && { iss: issuer }),
     ...(audience.length > 0 && { aud: [...audience] }),
-    [claim]: accountText(accountId, claim),
+    ...nestClaims({
+      [claim]: accountText(accountId, claim),
+      ...(topics.length > 0 && { [options.topicsClaim ?? DEFAULT_TOPICS_CLAIM]: [...topics] }),
+    }),
   };
   return new SignJWT(claims)
     .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })

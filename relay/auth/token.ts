@@ -3,8 +3,10 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
 
 import type { Settings } from '../config/settings.ts';
+import { claimAt } from './claims.ts';
 import { type KeySetOptions, verifyByKeySet } from './jwks.ts';
 import { isBadSignature, kindOf, MAX_NUMERIC_DATE, refusal, TokenError } from './token-error.ts';
+import { NO_TOPICS, readTopics, type Topics, topicOfUser, topicsOf } from './topics.ts';
 
 const MAX_TOKEN_LENGTH = 8 * 1024;
 /** In UTF-8; capture and replay know no longer one. */
@@ -24,6 +26,10 @@ export interface Identity {
   readonly subject: string | null;
   /** The `jti` claim. */
   readonly tokenId: string | null;
+  /** What it hears besides the events that are for everybody of the account. */
+  readonly topics: Topics;
+  /** The subject's own topic, which is not among the others: they are shared by many. */
+  readonly ownTopic: string | null;
 }
 
 export interface Verifier {
@@ -97,28 +103,34 @@ function identityOf(payload: JWTPayload, jwt: JwtSettings): Identity {
   if (exp === undefined || exp + jwt.clockTolerance > MAX_NUMERIC_DATE) {
     throw new TokenError('token_claim', `The token's exp is ${exp}, but seconds since 1970 are expected.`);
   }
+  const subject = claimText(sub);
   return {
     accountId: accountText(claimAt(payload, jwt.accountClaim), jwt.accountClaim),
     expiresAt: exp * 1000,
     refusedFrom: (exp + jwt.clockTolerance) * 1000,
     issuedAt: iat === undefined ? null : iat * 1000,
-    subject: claimText(sub),
+    subject,
     tokenId: claimText(jti),
+    topics: topicsIn(payload, jwt.topicsClaim),
+    ownTopic: subject === null ? null : topicOfUser(subject),
   };
 }
 
-/**
- * The claim of this very name (`https://issuer.example/account`), else what its dots lead to (`app_metadata.tenant`).
- * Nothing that an object inherits.
- */
-function claimAt(payload: object, claim: string): unknown {
-  if (Object.hasOwn(payload, claim)) return (payload as Record<string, unknown>)[claim];
-  let value: unknown = payload;
-  for (const name of claim.split('.')) {
-    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined;
-    value = (value as Record<string, unknown>)[name];
-  }
-  return value;
+export const DEFAULT_TOPICS_CLAIM = 'topics';
+
+/** A claim that happens to be called topics says nothing to us; one that the settings name must be one. */
+function topicsIn(payload: JWTPayload, configured: string | null): Topics {
+  const claim = configured ?? DEFAULT_TOPICS_CLAIM;
+  const value = claimAt(payload, claim);
+  if (value === undefined) return NO_TOPICS;
+  const names = readTopics(value);
+  if (names !== null) return topicsOf(names);
+  if (configured === null) return NO_TOPICS;
+  const received = Array.isArray(value) ? 'a list with other items' : kindOf(value);
+  throw new TokenError(
+    'token_claim',
+    `The token's claim ${claim} is ${received}, but a list of texts or whole numbers is expected.`,
+  );
 }
 
 /** Some issuers write numbers, where the standard has texts. */

@@ -158,6 +158,13 @@ export const table = {
         'a claim that is not an instant is expected',
       ),
     }),
+    /** Null: topics, and a claim of that name that is no list is not taken for one. */
+    topicsClaim: setting('JWT_TOPICS_CLAIM', {
+      unset: null,
+      absent: '`topics`, where it is a list',
+      help: 'Claim that lists the topics a token hears, as texts or whole numbers; or its path, as with JWT_ACCOUNT_CLAIM. Where this is set, a token whose claim is no such list is refused.',
+      schema: word(256),
+    }),
     /** Seconds a token stays good after `exp` and is good before `nbf`. */
     clockTolerance: setting('JWT_CLOCK_TOLERANCE', {
       default: '5',

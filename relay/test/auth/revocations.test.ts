@@ -1,6 +1,7 @@
 // Which tokens a revocation refuses: iat counts whole seconds, a revocation does not.
 import { Revocations } from '../../auth/revocations.ts';
 import type { Identity } from '../../auth/token.ts';
+import { NO_TOPICS } from '../../auth/topics.ts';
 import type { Session } from '../../outbox/events.ts';
 
 const SECOND = 1_750_000_000_000;
@@ -19,6 +20,8 @@ const token = (issuedAt: number | null, more: Partial<Identity> = {}): Identity 
   issuedAt,
   subject: '7',
   tokenId: 't',
+  topics: NO_TOPICS,
+  ownTopic: 'user:7',
   ...more,
 });
 

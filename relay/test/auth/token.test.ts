@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import {
   base64url,
   type CryptoKey,
+  decodeJwt,
   exportJWK,
   exportSPKI,
   generateKeyPair,
@@ -15,6 +16,7 @@ import {
 import { parseDuration, signToken } from '../../auth/sign.ts';
 import { bearerFrom, createVerifier, type VerifierOptions } from '../../auth/token.ts';
 import { TokenError } from '../../auth/token-error.ts';
+import { NO_TOPICS } from '../../auth/topics.ts';
 import { readSettings, type Settings } from '../../config/settings.ts';
 
 const SECRET = 'a secret for tests that has more than thirty-two bytes';
@@ -82,6 +84,8 @@ describe('a token signed with the shared secret', () => {
       issuedAt: NOW - 60_000,
       subject: 'user-7',
       tokenId: 'token-9',
+      topics: NO_TOPICS,
+      ownTopic: 'user:user-7',
     });
   });
 
@@ -182,6 +186,49 @@ describe('a token signed with the shared secret', () => {
       const signature = createHmac('sha256', blank).update(`${head}.${body}`).digest('base64url');
       await expectRefusal(one.verify(`${head}.${body}.${signature}`), 'token_signature', true);
     }
+  });
+
+  const topicsIn = async (claims: object, env: Record<string, string> = {}) => {
+    const { topics } = await verifier(env).verify(await sign({ ...VALID, ...claims }));
+    return [...topics.names];
+  };
+
+  test('hears the topics it lists, texts and whole numbers', async () => {
+    expect(await topicsIn({ topics: ['reception', 7, 'doctor:1', 'reception'] })).toEqual([
+      ...['7', 'doctor:1', 'reception'],
+    ]);
+    expect(await topicsIn({ topics: [] })).toEqual([]);
+    expect(await topicsIn({})).toEqual([]);
+  });
+
+  test('lists them in another claim, or along a path', async () => {
+    const [claim, path] = ['https://clinic.example/topics', 'app_metadata.topics'];
+    expect(await topicsIn({ topics: ['a'], [claim]: ['b'] }, { JWT_TOPICS_CLAIM: claim })).toEqual(['b']);
+    expect(await topicsIn({ app_metadata: { topics: ['c'] } }, { JWT_TOPICS_CLAIM: path })).toEqual(['c']);
+    expect(await topicsIn({ topics: ['a'] }, { JWT_TOPICS_CLAIM: path })).toEqual([]);
+  });
+
+  test.each([['reception'], [null], [{ a: 1 }], [7], [['reception', null]], [['reception', 1.5]], [[['a']]]])(
+    'that says %j for topics hears none, and is refused only where the claim was configured',
+    async (topics) => {
+      expect(await topicsIn({ topics })).toEqual([]);
+      const token = await sign({ ...VALID, topics });
+      const strict = verifier({ JWT_TOPICS_CLAIM: 'topics' });
+      await expectRefusal(strict.verify(token), 'token_claim', true);
+      expect((await refusal(strict.verify(token))).message).not.toContain('reception');
+    },
+  );
+
+  test('with the same topics as another one shares the set with it', async () => {
+    const of = async (topics: unknown[]) =>
+      (await verifier().verify(await sign({ ...VALID, topics }))).topics;
+    expect(await of(['b', 'a', 1])).toBe(await of(['1', 'a', 'b']));
+    expect(await of(['a,b'])).not.toBe(await of(['a', 'b']));
+  });
+
+  test('holds 250 topics with their user and account', async () => {
+    const topics = Array.from({ length: 250 }, (_, i) => `conversation:${1_000_000 + i}`);
+    expect(await topicsIn({ topics, sub: 'user-1' })).toHaveLength(250);
   });
 
   test('is refused without exp', async () => {
@@ -736,6 +783,19 @@ describe('signToken', () => {
     const token = await signToken({ secret: SECRET, accountId: '7', expiresIn: 60, claim: 'sub' });
     const { verify } = createVerifier(settings({ JWT_ACCOUNT_CLAIM: 'sub' }));
     expect(await verify(token)).toMatchObject({ accountId: '7', subject: '7' });
+  });
+
+  test('writes claims where the verifier and others look for them', async () => {
+    const options = { secret: SECRET, accountId: '7', expiresIn: 60, topics: ['reception'] };
+    const paths = { claim: 'app_metadata.tenant', topicsClaim: 'app_metadata.topics' };
+    const nested = await signToken({ ...options, ...paths });
+    expect(decodeJwt(nested)).toMatchObject({ app_metadata: { tenant: '7', topics: ['reception'] } });
+    const env = { JWT_ACCOUNT_CLAIM: paths.claim, JWT_TOPICS_CLAIM: paths.topicsClaim };
+    const identity = await createVerifier(settings(env)).verify(nested);
+    expect([identity.accountId, [...identity.topics.names]]).toEqual(['7', ['reception']]);
+    const uri = 'https://clinic.example/account';
+    const named = decodeJwt(await signToken({ ...options, claim: uri }));
+    expect(named).toMatchObject({ [uri]: '7', topics: ['reception'] });
   });
 
   test('refuses an account that the verifier would refuse', async () => {

@@ -43,6 +43,7 @@ describe('the settings of an empty environment', () => {
         issuer: null,
         audience: [],
         accountClaim: 'accountId',
+        topicsClaim: null,
         clockTolerance: 5,
         algorithms: ['HS256'],
       },
@@ -104,6 +105,7 @@ describe('each variable', () => {
     [{ JWT_ISSUER: 'https://i.example/' }, { jwt: { issuer: 'https://i.example/' } }],
     [{ JWT_AUDIENCE: 'a, https://b/ ,' }, { jwt: { audience: ['a', 'https://b/'] } }],
     [{ JWT_ACCOUNT_CLAIM: 'https://c.example/acc' }, { jwt: { accountClaim: 'https://c.example/acc' } }],
+    [{ JWT_TOPICS_CLAIM: 'app_metadata.topics' }, { jwt: { topicsClaim: 'app_metadata.topics' } }],
     [{ JWT_CLOCK_TOLERANCE: '0' }, { jwt: { clockTolerance: 0 } }],
     [{ CORS_ORIGIN: '*' }, { http: { corsOrigin: '*' } }],
     [
@@ -287,7 +289,7 @@ describe('the printed table', () => {
   const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(29);
+    expect(names).toHaveLength(30);
     for (const name of names) expect(settingsAsText()).toContain(`  ${name}  (`);
     expect(settingsAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(settingsAsMarkdown().split('\n')).toHaveLength(names.length + 2);

@@ -1,0 +1,36 @@
+// The topics of a token: which events with an audience it hears. Names of topics are not for logs, metrics or errors.
+import { Interned } from './interned.ts';
+
+/** Equal sets are the same object. */
+export interface Topics {
+  readonly names: ReadonlySet<string>;
+  /** The names as one text; two sets are equal when this is. */
+  readonly key: string;
+}
+
+const interned = new Interned<Topics>();
+
+export function topicsOf(names: Iterable<string>): Topics {
+  const sorted = [...new Set(names)].sort();
+  const key = JSON.stringify(sorted);
+  return interned.of(key, () => ({ names: new Set(sorted), key }));
+}
+
+export const NO_TOPICS = topicsOf([]);
+
+/** The topic that every token with a `sub` has. */
+export function topicOfUser(subject: string): string {
+  return `user:${subject}`;
+}
+
+/** The names in a claim: its texts, and its whole numbers in decimal; null: it is no list of these. */
+export function readTopics(claim: unknown): string[] | null {
+  if (!Array.isArray(claim)) return null;
+  const names: string[] = [];
+  for (const item of claim as unknown[]) {
+    if (typeof item === 'string') names.push(item);
+    else if (Number.isSafeInteger(item)) names.push(String(item));
+    else return null;
+  }
+  return names;
+}

@@ -1,6 +1,7 @@
 // What became visible since the last read, of every account at once.
 import {
   bounded,
+  boundedAudience,
   COLUMNS,
   type EventRow,
   eventsWithout,
@@ -34,6 +35,7 @@ function smallBatchQuery(unseen: string): string {
            e.id, e.xid, ${bounded('e.account_id', 'account_id')}, ${bounded('e.event', 'event')},
            case when pg_column_size(e.payload) > ${SMALL_BYTES} then null
                 when ${sizeOf('e.payload')} <= ${SMALL_BYTES} then e.payload::text end as body,
+           ${boundedAudience('e.audience')},
            exists (select from relay.catalogue as c where c.event = e.event) as known,
            date_part('epoch', e.created_at) * 1000 as captured_at
       from relay.installation
@@ -107,10 +109,11 @@ export async function readSmallBatch(
   const found = rows.filter(({ id }) => id !== null);
   if (found.length > Math.min(MOST_SMALL, limits.events)) return null;
   let bytes = 0;
-  for (const { body } of found) {
+  for (const { body, audience } of found) {
     if (body === null) return null;
     const length = Buffer.byteLength(body);
     bytes += length;
+    for (const topic of audience ?? []) bytes += Buffer.byteLength(topic);
     if (length > limits.payloadBytes || bytes > limits.bytes) return null;
   }
   return { ...toHeader(rows[0]), events: toEvents(found), more: false };

@@ -17,6 +17,8 @@ export interface OutboxEvent {
   readonly event: string;
   /** JSON text as Postgres prints it; null where it is larger than may be sent. Bytes that are no UTF-8 are U+FFFD. */
   readonly payload: string | null;
+  /** Topics of which a listener must hold one; null: everybody of the account hears it. Empty: nobody. */
+  readonly audience: readonly string[] | null;
   /** Whether the contract knew the event when it was read. */
   readonly known: boolean;
   /** When it was captured, by the database's clock, in ms since 1970. */
@@ -38,7 +40,7 @@ export interface Page {
 
 export interface PageLimits {
   readonly events: number;
-  /** Bytes of JSON after which a page ends; or a quarter of that as stored, that is compressed. */
+  /** Bytes of JSON and of topics after which a page ends; or a quarter of that as stored, that is compressed. */
   readonly bytes: number;
   /** Bytes of JSON above which a payload is not read. */
   readonly payloadBytes: number;
@@ -50,6 +52,7 @@ export interface EventRow {
   account_id: string | null;
   event: string | null;
   body: string | null;
+  audience: string[] | null;
   known: boolean | null;
   captured_at: number | null;
 }
@@ -62,7 +65,7 @@ export interface PageHeader {
 }
 
 /** Columns of relay.events that an event is made of. */
-export const COLUMNS = 'id, xid, account_id, event, payload, created_at';
+export const COLUMNS = 'id, xid, account_id, event, payload, audience, created_at';
 
 /**
  * The table, or what is left of it without some slots. A literal list, so that Postgres neither opens nor locks the
@@ -84,15 +87,22 @@ export function suffixOf(slots: readonly number[]): string {
 
 /**
  * What publish() and emit() accept. Direct INSERTs bypass these limits: oversized payloads are never cast to text, and
- * of an oversized account only so much is read that it matches none.
+ * of an oversized account only so much is read that it matches none. Of an audience only the topics within the limits
+ * are read, and none where they are too many. It never becomes null, which would be everybody.
  */
 export const LARGEST_PAYLOAD = 4 * 1024 * 1024;
 const LONGEST_NAME = 256;
+const MOST_TOPICS = 100;
+const LONGEST_TOPIC = 128;
 
 /** pg_column_size() of a stored value is its compressed size; a path of no steps gives the size as it is. */
 export const sizeOf = (payload: string) => `pg_column_size(${payload} #> '{}')`;
 export const bounded = (name: string, as: string) =>
   `case when octet_length(${name}) <= ${LONGEST_NAME} then ${name} else left(${name}, ${LONGEST_NAME + 1}) end as ${as}`;
+export const boundedAudience = (audience: string) =>
+  `case when ${audience} is null then null
+        when cardinality(${audience}) <= ${MOST_TOPICS} then array(select topic from unnest(${audience}) as topic where octet_length(topic) <= ${LONGEST_TOPIC})
+        else '{}' end as audience`;
 
 export function toHeader(about: PageHeader | undefined): Pick<Page, 'now' | 'epoch' | 'emptied'> {
   const { emptied_through: through = null, emptied_in: inSnapshot = null } = about ?? {};
@@ -113,6 +123,7 @@ export function toEvents(rows: EventRow[]): OutboxEvent[] {
     account: row.account_id,
     event: row.event!,
     payload: row.body,
+    audience: row.audience,
     known: row.known!,
     capturedAt: row.captured_at!,
   }));

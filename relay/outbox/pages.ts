@@ -5,6 +5,7 @@
 // against 0.3.
 import {
   bounded,
+  boundedAudience,
   COLUMNS,
   type EventRow,
   eventsWithout,
@@ -45,7 +46,8 @@ function pageQuery(unseen: string): string {
       select unseen.*
         from reading,
         lateral (
-          select e.id, e.xid, ${bounded('e.account_id', 'account_id')}, ${bounded('e.event', 'event')}, e.payload, e.created_at
+          select e.id, e.xid, ${bounded('e.account_id', 'account_id')}, ${bounded('e.event', 'event')}, e.payload,
+                 ${boundedAudience('e.audience')}, e.created_at
             from (${unseen}) as e
            where pg_visible_in_snapshot(e.xid, reading.bound) and e.id > $3::bigint
            order by e.id limit $5::int
@@ -56,32 +58,32 @@ function pageQuery(unseen: string): string {
     ),
     -- Only what may be sent is made text of, and of no more than a page of it: it would take longer than a query may.
     sized as materialized (
-      select stored.*, ${sizeOf('stored.payload')} as size from stored
+      select stored.*, ${sizeOf('stored.payload')} as size, coalesce(pg_column_size(stored.audience), 0) as topics from stored
        where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
     ),
     running as (
-      select sized.*, sum(case when size <= ${LARGEST_PAYLOAD} then size else 0 end) over (order by sized.id) as sizes from sized
+      select sized.*, sum(topics + case when size <= ${LARGEST_PAYLOAD} then size else 0 end) over (order by sized.id) as sizes from sized
     ),
     measured as (
       select running.*, body.text as body, coalesce(octet_length(body.text), 0) as length,
-             sum(coalesce(octet_length(body.text), 0)) over (order by running.id) as bytes
+             sum(running.topics + coalesce(octet_length(body.text), 0)) over (order by running.id) as bytes
         from running,
         lateral (select case when size <= ${LARGEST_PAYLOAD} then running.payload::text end offset 0) as body(text)
-       where running.sizes - running.size <= $6::bigint
+       where running.sizes - running.size - running.topics <= $6::bigint
     )
     select reading.now::text as snapshot, installation.epoch as epoch,
            installation.emptied_through::text as emptied_through, installation.emptied_in::text as emptied_in,
            greatest((select max(bytes) from measured), (select max(sizes) from running)) as bytes,
            (select max(stored) from stored) as stored,
-           null::bigint as id, null::xid8 as xid, null as account_id, null as event, null as body,
+           null::bigint as id, null::xid8 as xid, null as account_id, null as event, null as body, null::text[] as audience,
            null::boolean as known, null::float8 as captured_at
       from reading, relay.installation
     union all
     select null, null, null, null, null, null, id, xid, account_id, event,
-           case when length <= $7::int then body end,
+           case when length <= $7::int then body end, audience,
            event in (select c.event from relay.catalogue as c),
            date_part('epoch', created_at) * 1000
-      from measured where bytes - length <= $6::bigint`;
+      from measured where bytes - length - topics <= $6::bigint`;
 }
 
 const everyAccount = (events: string) =>

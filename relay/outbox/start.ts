@@ -1,5 +1,5 @@
 // Where a reader begins, and whether what it has seen is this database's history.
-import { eventsWithout, type Session, sizeOf, suffixOf } from './events.ts';
+import { boundedAudience, eventsWithout, type Session, sizeOf, suffixOf } from './events.ts';
 import { parseSnapshot, type Snapshot, snapshotText } from './position.ts';
 
 /** Where a reader that comes anew begins: everything visible counts as seen. */
@@ -104,13 +104,14 @@ export async function findRecent(session: Session, events: number, bytes: number
     all: boolean;
   }>(
     `with newest as (
-       select xid, payload, row_number() over w as n, sum(pg_column_size(payload)) over w as bytes
-         from (select xid, payload from relay.events order by xid desc limit $1::int + 1) as e
+       select xid, payload, coalesce(pg_column_size(audience), 0) as topics,
+              row_number() over w as n, sum(pg_column_size(payload)) over w as bytes
+         from (select xid, payload, ${boundedAudience('audience')} from relay.events order by xid desc limit $1::int + 1) as e
        window w as (order by xid desc rows unbounded preceding)
      ),
      stored as materialized (
        -- As it is stored, it is never larger than as it is.
-       select xid, n, ${sizeOf('payload')} as size from newest where n <= $1::int and bytes <= $2::bigint
+       select xid, n, topics + ${sizeOf('payload')} as size from newest where n <= $1::int and bytes <= $2::bigint
      ),
      fitting as (
        select xid from (select xid, sum(size) over (order by n rows unbounded preceding) as bytes from stored) as sized

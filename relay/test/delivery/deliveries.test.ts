@@ -15,6 +15,7 @@ function event(id: number, fields: Partial<OutboxEvent> = {}): OutboxEvent {
     event: 'doctors.created',
     payload: '{}',
     known: true,
+    audience: null,
     capturedAt: 0,
   };
   return { id: BigInt(id), ...plain, ...fields };

@@ -654,6 +654,7 @@ describe('recent events', () => {
     event: 'test.event',
     payload,
     known: true,
+    audience: null,
     capturedAt: 0,
   });
   const at = (xmax: bigint, xip: bigint[] = []): Snapshot => ({ xmax, xip });

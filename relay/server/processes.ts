@@ -3,6 +3,7 @@
 // session, and the sticky library sees to that. Every worker is a whole relay and reads the outbox itself.
 import cluster, { type Worker } from 'node:cluster';
 import type { Server as HttpServer } from 'node:http';
+import type { Socket } from 'node:net';
 import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
@@ -75,6 +76,7 @@ export async function startProcesses(
   });
   cluster.on('exit', (worker, code, signal) => {
     states.delete(worker.id);
+    closeUndelivered(worker);
     if (closing) return;
     log.say('worker_ended', { pid: worker.process.pid ?? 0, how: signal ?? `exit code ${code}` });
     setTimeout(() => {
@@ -108,6 +110,22 @@ export async function startProcesses(
       clearTimeout(late);
     },
   };
+}
+
+/**
+ * Closes the connections that were on their way to a worker which has ended: the one it has not acknowledged, and those
+ * that waited behind it. Node keeps them open for ever, and nobody would answer.
+ */
+function closeUndelivered(worker: Worker): void {
+  const { _pendingMessage: sent, _handleQueue: queue } = worker.process as unknown as Undelivered;
+  sent?.handle.close();
+  for (const { handle } of queue ?? []) handle?.destroy();
+}
+
+/** Node's own record of them. */
+interface Undelivered {
+  _pendingMessage?: { handle: { close(): void } } | null;
+  _handleQueue?: { handle?: Socket | null }[] | null;
 }
 
 /** Until it has joined, every other worker has fewer connections. */

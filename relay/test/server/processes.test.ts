@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
+import { connect as openConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { packageRoot } from '../../package.ts';
 import {
@@ -101,6 +102,12 @@ async function connect(count: number): Promise<void> {
   await Promise.all(clients.map((client) => client.live()));
 }
 
+function send(text: string): Socket {
+  const socket = openConnection(port, '127.0.0.1', () => socket.write(text));
+  socket.on('error', () => undefined);
+  return socket.resume();
+}
+
 async function metric(name: string): Promise<number> {
   const { text } = await ask('/metrics');
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
@@ -195,6 +202,21 @@ test('readiness is that of all: it is refused while one process is missing', asy
   process.kill(before[0]!, 'SIGKILL');
   await until('it is refused', async () => (await ask('/readyz')).status === 503);
   await until('it is granted', async () => (await ask('/readyz')).status === 200, 60_000);
+});
+
+test('a connection on its way to a worker that ends is closed', async () => {
+  const pids = await workers();
+  // None of them takes what it is handed.
+  for (const pid of pids) process.kill(pid, 'SIGSTOP');
+  const requests = Array.from({ length: 2 * PROCESSES }, () =>
+    send('GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n'),
+  );
+  await until('all are sent', () => requests.every(({ bytesWritten }) => bytesWritten > 0));
+  // The first process refuses this one itself, after it has read the others.
+  const refused = send('GET /events HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n');
+  await until('they are handed over', () => refused.closed);
+  for (const pid of pids) process.kill(pid, 'SIGKILL');
+  await until('they are closed', () => requests.every(({ closed }) => closed));
 });
 
 test('SIGTERM ends the first process and its workers, with exit code 0', async () => {

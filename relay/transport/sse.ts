@@ -51,6 +51,7 @@ export class Streams {
     // The page that asks is of a known origin: admission has seen to that.
     if (origin !== undefined) {
       response.setHeader('access-control-allow-origin', origin);
+      response.setHeader('access-control-allow-credentials', 'true');
       response.setHeader('vary', 'Origin');
     }
     if (request.method === 'OPTIONS') {

@@ -8,14 +8,9 @@ import { lockHolders, MIGRATION_LOCK } from '../db/lock-holders.ts';
 import { errorText } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { commandLine } from '../package.ts';
+import { findDefaults } from './defaults.ts';
 import { findDatabase, findSecret } from './demo.ts';
-
-export interface Finding {
-  readonly what: string;
-  readonly state: 'ok' | 'warning' | 'broken';
-  /** What was found; for a warning or worse also what to do. */
-  readonly text: string;
-}
+import { broken, type Finding, ok, warning } from './finding.ts';
 
 type Check = (context: Examined) => Promise<Finding[]>;
 
@@ -24,10 +19,6 @@ interface Examined {
   url: string;
   session: pg.Client;
 }
-
-const ok = (what: string, text: string): Finding => ({ what, state: 'ok', text });
-const warning = (what: string, text: string): Finding => ({ what, state: 'warning', text });
-const broken = (what: string, text: string): Finding => ({ what, state: 'broken', text });
 
 /** A clock that is further off makes latencies nonsense and tokens expire early or late. */
 const CLOCK_MAY_DIFFER_MS = 2_000;
@@ -79,6 +70,7 @@ const checks: Check[] = [
   locks,
   contract,
   captureRights,
+  defaults,
 ];
 
 async function server({ session }: Examined): Promise<Finding[]> {
@@ -267,6 +259,10 @@ async function captureRights({ session }: Examined): Promise<Finding[]> {
       `those of ${tables} run as a superuser, with every function that their expressions call: let another role own the tables (alter table … owner to …), then select relay.republish(event).`,
     ),
   ];
+}
+
+async function defaults({ session }: Examined): Promise<Finding[]> {
+  return findDefaults(session);
 }
 
 async function checkKeys(settings: Settings): Promise<Finding> {

@@ -100,6 +100,14 @@ export function covers(snapshot: Snapshot, other: Snapshot): boolean {
   return true;
 }
 
+/** What either of two snapshots of one history sees. */
+export function union(a: Snapshot, b: Snapshot): Snapshot {
+  if (covers(a, b)) return a;
+  if (covers(b, a)) return b;
+  const [above, below] = a.xmax >= b.xmax ? [a, b] : [b, a];
+  return { ...above, xip: above.xip.filter((xid) => !sees(below, xid)) };
+}
+
 /** Whether a reader at `position` has had the event. */
 export function hasSeen(position: Position, event: { xid: bigint; id: bigint }): boolean {
   if (sees(position.seen, event.xid)) return true;
@@ -138,6 +146,7 @@ export function formatPosition({ epoch, seen, batch }: Position): string {
 // One spelling only: no leading zeros.
 const HEX = '[1-9a-f][0-9a-f]{0,15}';
 const SPELLED = `${HEX}(?:_[0-9a-f]{6})?(?:\\.${HEX})*`;
+const WORD = new RegExp(`^${SPELLED}$`);
 const POSITION = new RegExp(`^([0-9a-f]{12})-(${SPELLED})(?:~(${SPELLED})~(${HEX}))?$`);
 const LARGEST = 2n ** 63n - 1n;
 
@@ -158,8 +167,12 @@ export function parsePosition(text: string): Position | null {
 /** A batch of ten thousand events spells the same two snapshots for each of them. */
 const spelled = new WeakMap<Snapshot, string>();
 
-/** Distances instead of ids, largest id first: those in progress are near each other, so it stays short. */
-function spell(snapshot: Snapshot): string {
+/**
+ * A snapshot with its witness as one word, which unspell() reads.
+ *
+ * Distances instead of ids, largest id first: those in progress are near each other, so it stays short.
+ */
+export function spell(snapshot: Snapshot): string {
   let text = spelled.get(snapshot);
   if (text !== undefined) return text;
   const { xmax, xip, witness } = snapshot;
@@ -174,7 +187,9 @@ function spell(snapshot: Snapshot): string {
   return text;
 }
 
-function unspell(text: string): Snapshot | null {
+/** Reads what spell() wrote; null for anything else. */
+export function unspell(text: string): Snapshot | null {
+  if (text.length > MAX_LENGTH || !WORD.test(text)) return null;
   const [first, ...rest] = text.split('.');
   const [largest, witness] = first!.split('_');
   const distances = rest.map((hex) => BigInt(`0x${hex}`));

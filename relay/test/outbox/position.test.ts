@@ -14,6 +14,9 @@ import {
   type Snapshot,
   sees,
   snapshotText,
+  spell,
+  union,
+  unspell,
 } from '../../outbox/position.ts';
 import { type Database, freshDatabase } from '../world.ts';
 
@@ -152,6 +155,30 @@ describe('a snapshot', () => {
 
   test('covers itself, also a large one', () => {
     fc.assert(fc.property(fc.oneof(large, busy), (snapshot) => covers(snapshot, snapshot)));
+  });
+
+  test('the union of two sees what either sees, with the witness of the larger', () => {
+    fc.assert(
+      fc.property(small, small, (a, b) => {
+        const both = union(a, b);
+        expect(seenBy(both)).toEqual(WORLD.filter((xid) => sees(a, xid) || sees(b, xid)));
+        expect(covers(both, a) && covers(both, b)).toBe(true);
+        expect(both.xmax === a.xmax ? [a.witness, b.witness] : [b.witness]).toContain(both.witness);
+      }),
+      { numRuns: 5_000 },
+    );
+    fc.assert(fc.property(busy, large, (a, b) => covers(union(a, b), a) && covers(union(b, a), a)));
+  });
+
+  test('is one word, and read from nothing else', () => {
+    fc.assert(
+      fc.property(fc.oneof(small, large, busy), (snapshot) => {
+        expect(unspell(spell(snapshot))).toEqual(snapshot);
+      }),
+    );
+    for (const text of ['', '0', '0a', 'a_', 'a_12', 'a.a', 'a~b~1', 'a ', `a${'.1'.repeat(9_000)}`]) {
+      expect(unspell(text)).toBeNull();
+    }
   });
 
   test('cut sees the same up to the largest, and nothing above it', () => {

@@ -1,0 +1,111 @@
+// What travels from the process that reads the database to those that do not: one step from a position to the next,
+// with its events. The same bytes over Redis and between the processes of one machine.
+//
+// An entry is whole: what does not fit into it is named in `elsewhere` and read from the table. Entries of one hub are
+// chained: `seen` is the bound of the entry before. What an edge does with them stands in rule.ts.
+import { z } from 'zod';
+import { RecadoError } from '../errors.ts';
+import type { OutboxEvent } from '../outbox/events.ts';
+import { covers, type Snapshot, sees, spell, unspell } from '../outbox/position.ts';
+
+export interface Entry {
+  /** Of the database, as in positions. */
+  readonly epoch: string;
+  /** Which run of which Postgres server it was read from: see readServer(). */
+  readonly server: string;
+  /** The process that read it. */
+  readonly hub: string;
+  /** Counts the entries of one hub. */
+  readonly number: number;
+  /** The bound of what this hub appended before; never of what it only read. */
+  readonly seen: Snapshot;
+  /** What is seen after it, with its witness. */
+  readonly bound: Snapshot;
+  /** In the order of their ids. */
+  readonly events: readonly OutboxEvent[];
+  /** Accounts whose events are not in it, but for revocations and what is meant for every account. */
+  readonly elsewhere: readonly string[] | 'all';
+}
+
+/** The longest that is read. A hub makes them much smaller: see fit.ts. */
+export const LONGEST_ENTRY = 16 * 1024 * 1024;
+/** So many accounts are named; beyond that it is all. */
+export const MOST_ELSEWHERE = 1_000;
+
+/** @returns JSON, which parseEntry() reads */
+export function encodeEntry(entry: Entry): string {
+  return JSON.stringify({
+    ...entry,
+    seen: spell(entry.seen),
+    bound: spell(entry.bound),
+    events: entry.events.map((event) => ({ ...event, id: String(event.id), xid: String(event.xid) })),
+  });
+}
+
+const id = z
+  .string()
+  .regex(/^[1-9]\d{0,18}$/)
+  .transform(BigInt);
+const snapshot = z.string().transform((text, context): Snapshot => {
+  const read = unspell(text);
+  if (read) return read;
+  context.addIssue({ code: 'custom', message: 'expected a snapshot as the hub spells it' });
+  return z.NEVER;
+});
+const name = z.string().max(300);
+
+// Strict: a field that this version does not know may say who must not hear an event.
+const ENTRY = z
+  .strictObject({
+    epoch: z.string().regex(/^[0-9a-f]{12}$/),
+    server: z.string().min(1).max(100),
+    hub: z.string().min(1).max(100),
+    number: z.int().min(1),
+    seen: snapshot,
+    bound: snapshot,
+    events: z.array(
+      z.strictObject({
+        id,
+        xid: id,
+        account: name.nullable(),
+        event: name,
+        payload: z.string().nullable(),
+        audience: z.array(name).nullable(),
+        known: z.boolean(),
+        capturedAt: z.number(),
+      }),
+    ),
+    elsewhere: z.union([z.literal('all'), z.array(name).max(MOST_ELSEWHERE)]),
+  })
+  .refine(({ seen, bound }) => covers(bound, seen), 'expected a bound that sees what was seen before')
+  .refine(
+    ({ bound, events }) => events.every(({ xid }) => sees(bound, xid)),
+    'expected a bound that sees the events',
+  );
+
+/**
+ * @param received what encodeEntry() made
+ * @throws RecadoError `entry_unreadable`; nothing of the events is repeated
+ */
+export function parseEntry(received: unknown): Entry {
+  const text = Buffer.isBuffer(received) ? received.toString() : received;
+  if (typeof text !== 'string') throw unreadable(`${typeof text}`);
+  if (text.length > LONGEST_ENTRY) throw unreadable(`${text.length} characters`);
+  let content: unknown;
+  try {
+    content = JSON.parse(text);
+  } catch {
+    throw unreadable(`${text.length} characters that are no JSON`);
+  }
+  const parsed = ENTRY.safeParse(content);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw unreadable(`one whose ${issue?.path.join('.') || 'content'} is wrong (${issue?.message})`);
+}
+
+function unreadable(received: string): RecadoError {
+  return new RecadoError(
+    'entry_unreadable',
+    `Received a stream entry: ${received}; expected one as a hub of this version writes it. Update all nodes to one version, and let nothing else write to the stream.`,
+  );
+}

@@ -7,8 +7,8 @@ import { EvolutionError } from './api/request.ts';
 import { type EvolutionSocket, openSocket } from './api/socket.ts';
 import { type CatchUp, catchUp } from './ingest/catchup.ts';
 import { createGaps } from './ingest/gaps.ts';
-import { createIntake } from './ingest/intake.ts';
 import type { Instance, Status, Store } from './ingest/store.ts';
+import { createWriteQueue } from './ingest/write-queue.ts';
 import type { OutgoingStore } from './outgoing/outgoing.ts';
 import { createSender } from './outgoing/sender.ts';
 import { readAddress } from './payloads/jid.ts';
@@ -109,7 +109,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     pause: (failures) => pause(backoff(failures)),
     signal: hangUp.signal,
   });
-  const intake = createIntake({ instance, store, log, signal, overflowed: () => void readGap() });
+  const queue = createWriteQueue({ instance, store, log, signal, overflowed: () => void readGap() });
 
   /** Shows the status in the log and on the row. Written one after another, or an older one could come last. */
   function say(next: Status, reason: string | null = null): Promise<void> {
@@ -129,10 +129,10 @@ export function openConnection(options: ConnectionOptions): Connection {
   /** One catch-up at a time; whoever asks during one hears of that one, and of another if it began too early. */
   function read(allChats: boolean): Promise<CatchUp> {
     reading ??= (async () => {
-      const heard = intake.sessionsHeard;
+      const heard = queue.sessionsHeard;
       const session = await api.session();
       instance.ownJid = session.ownJid ?? instance.ownJid;
-      if (session.state !== null && heard === intake.sessionsHeard) {
+      if (session.state !== null && heard === queue.sessionsHeard) {
         await store.setSession(instance, {
           state: session.state,
           reason: null,
@@ -141,10 +141,10 @@ export function openConnection(options: ConnectionOptions): Connection {
         });
         // The event of the current code may have come before anybody listened.
         const qr = session.state === 'connecting' ? await api.qrCode() : null;
-        if (qr !== null && heard === intake.sessionsHeard)
+        if (qr !== null && heard === queue.sessionsHeard)
           await store.setQr(instance, { ...qr, problem: null });
       }
-      const own = readAddress(instance.ownJid) ?? intake.own;
+      const own = readAddress(instance.ownJid) ?? queue.own;
       // Since 2.3 a message that is taken back moves to the time of it; before, it stays where it was.
       const deletedIsRevoked = /^2\.[0-2]\./.test((await api.version()) ?? '');
       const done = await catchUp({
@@ -179,7 +179,7 @@ export function openConnection(options: ConnectionOptions): Connection {
   /** What is heard from now on waits for what was missed, for a while: a first reading may take minutes. */
   function readGap(): Promise<void> {
     const gap = nextReading();
-    intake.waitFor(gap);
+    queue.waitFor(gap);
     return gap;
   }
 
@@ -213,7 +213,7 @@ export function openConnection(options: ConnectionOptions): Connection {
         if (status !== 'connected') void say('waiting', WAITING);
       },
       heard(event, payload, namespace) {
-        const isOurs = intake.receive(event, payload, namespace);
+        const isOurs = queue.receive(event, payload, namespace);
         if (isOurs && namespace === 'root' && status !== 'connected') void say('connected');
       },
     });
@@ -232,7 +232,7 @@ export function openConnection(options: ConnectionOptions): Connection {
       log.say('evolution_subscribed_again', { instance: instance.name });
       // What is emitted from now on comes behind what was not.
       const gap = api.subscribe().then(readGap);
-      intake.waitFor(gap);
+      queue.waitFor(gap);
       await gap;
     } catch (error) {
       // Gone, or the key was changed: the next attempt to subscribe says so on the row.
@@ -308,10 +308,10 @@ export function openConnection(options: ConnectionOptions): Connection {
     async close() {
       hangUp.abort();
       // What was heard is written first; what cannot be within the time is read again at the next catch-up.
-      const done = Promise.all([intake.drained(), sender.idle()]);
+      const done = Promise.all([queue.drained(), sender.idle()]);
       await Promise.race([done, delay(3_000, undefined, { signal })]);
       abort.abort();
-      intake.close();
+      queue.close();
       await running;
       await said;
       await reading?.catch(() => undefined);

@@ -16,7 +16,7 @@ const LONGEST_WAIT_MS = 20_000;
 const MAX_BATCH = 2_000;
 const MAX_BATCH_BYTES = 2 * 1024 * 1024;
 
-export interface Intake {
+export interface WriteQueue {
   /** Takes an envelope as it came from the wire. Never throws. True: it was this instance's. */
   receive(event: string, payload: unknown, namespace: 'own' | 'root'): boolean;
   /** How often the phone's connection was heard of: what was asked before the last time is out of date. */
@@ -28,12 +28,12 @@ export interface Intake {
    * Nothing is lost if it takes longer; a client then hears the later message of a chat before the earlier.
    */
   waitFor(gap: Promise<unknown>): void;
-  /** Resolves when everything received so far is written, or the intake is closed. */
+  /** Resolves when everything received so far is written, or the queue is closed. */
   drained(): Promise<void>;
   close(): void;
 }
 
-export interface IntakeOptions {
+export interface WriteQueueOptions {
   instance: Instance;
   store: Store;
   log: Log;
@@ -46,7 +46,13 @@ type Work =
   | { unit: Unit; bytes: number }
   | { reject: { event: string; reason: string; item: Json }; bytes: number };
 
-export function createIntake({ instance, store, log, overflowed, signal }: IntakeOptions): Intake {
+export function createWriteQueue({
+  instance,
+  store,
+  log,
+  overflowed,
+  signal,
+}: WriteQueueOptions): WriteQueue {
   const skip = new Set(instance.skip);
   let own: Address | null = readAddress(instance.ownJid);
   let queue: Work[] = [];

@@ -4,7 +4,7 @@ import type { Api } from '../api/api.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { timeOf } from '../payloads/message.ts';
 import { type Reading, readChatPage, readMessagePage, readNames } from '../payloads/payloads.ts';
-import { readObject } from '../payloads/scrub.ts';
+import { readObject } from '../payloads/redact.ts';
 import type { Instance, Store } from './store.ts';
 
 export interface CatchUpOptions {

@@ -1,7 +1,7 @@
 // What the worker asks of the database: every statement it sends is here, beside the type of its answer.
 import type pg from 'pg';
 import { Facts, type QrFact, type SessionFact } from '../payloads/facts.ts';
-import type { Json } from '../payloads/scrub.ts';
+import type { Json } from '../payloads/redact.ts';
 
 /** An instance this worker holds. The key is a secret: it goes to Evolution and nowhere else. */
 export interface Instance {

@@ -5,7 +5,7 @@ import { errorText } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { openEnvelope, readEnvelope } from '../payloads/payloads.ts';
-import { type Json, scrub } from '../payloads/scrub.ts';
+import { type Json, redact } from '../payloads/redact.ts';
 import type { Instance, Store, Unit } from './store.ts';
 
 const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
@@ -158,7 +158,7 @@ export function createWriteQueue({
       } catch (error) {
         // A defect of ours, met by an envelope nobody foresaw: kept, so that it can be told again.
         enqueue({
-          reject: { event, reason: `could not be read: ${errorText(error)}`, item: scrub(payload) ?? null },
+          reject: { event, reason: `could not be read: ${errorText(error)}`, item: redact(payload) ?? null },
           bytes: 1_000,
         });
         return false;

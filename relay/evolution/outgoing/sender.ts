@@ -13,7 +13,7 @@ import { textOf } from '../payloads/content.ts';
 import { Facts } from '../payloads/facts.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { readMessage, type Telling } from '../payloads/message.ts';
-import { readObject, readText } from '../payloads/scrub.ts';
+import { readObject, readText } from '../payloads/redact.ts';
 import type { OutgoingRow, OutgoingStore } from './outgoing.ts';
 
 export interface SenderOptions {

@@ -1,6 +1,6 @@
 // What a WhatsApp message says: its kind, its text, its media. Derived from the message itself; `messageType`
 // keeps the name of wrappers and is sometimes missing.
-import { type Json, readLong, readObject, readText, storable } from './scrub.ts';
+import { type Json, readLong, readObject, readText, storable } from './redact.ts';
 
 type Fields = Record<string, unknown>;
 

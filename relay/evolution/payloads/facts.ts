@@ -3,7 +3,7 @@
 
 import type { Media } from './content.ts';
 import { type Address, type Pair, pairOf, readAddress } from './jid.ts';
-import type { JsonObject } from './scrub.ts';
+import type { JsonObject } from './redact.ts';
 
 /**
  * The application's words for WhatsApp's acknowledgements, in the order a message goes through them. FAILED is above

@@ -1,5 +1,5 @@
 // Fields of an item that came from outside, or the sentence that says why they cannot be read.
-import { readLong, readObject, readText } from './scrub.ts';
+import { readLong, readObject, readText } from './redact.ts';
 
 export type Fields = Record<string, unknown>;
 

@@ -3,7 +3,7 @@ import { isBetweenDevices, readContent, readProtocol, textOf, unwrap } from './c
 import { type Facts, STATUSES, type Status } from './facts.ts';
 import { type Fields, fieldsOf, idOf, readTime, typeName, Unreadable } from './field.ts';
 import { type Address, readAddress } from './jid.ts';
-import { type JsonObject, readLong, readObject, readText, scrub } from './scrub.ts';
+import { type JsonObject, readLong, readObject, readText, redact } from './redact.ts';
 
 /** Longest JSON of a message that is kept with it; text alone is at most 64 KiB in WhatsApp. */
 const MAX_FIELDS = 512 * 1024;
@@ -157,7 +157,7 @@ function clientFields(facts: Facts, fields: Fields, key: Fields): JsonObject {
     contextInfo: fields.contextInfo ?? fields.messageContextInfo ?? undefined,
     source: fields.source,
   };
-  const kept = scrub(picked) as JsonObject;
+  const kept = redact(picked) as JsonObject;
   const bytes = JSON.stringify(kept).length;
   facts.bytes += Math.min(bytes, MAX_FIELDS);
   return bytes > MAX_FIELDS ? { ...kept, message: null, contextInfo: null } : kept;

@@ -13,7 +13,7 @@ import {
   readUpdate,
   type Telling,
 } from './message.ts';
-import { type Json, readLong, readObject, readText, scrub } from './scrub.ts';
+import { type Json, readLong, readObject, readText, redact } from './redact.ts';
 
 export interface Problem {
   /** A sentence for the DBA who reads evolution.rejected. */
@@ -69,7 +69,7 @@ function readItems(items: readonly unknown[], read: (facts: Facts, item: unknown
       read(facts, item);
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error;
-      problems.push({ reason: error.message, item: scrub(item) ?? null });
+      problems.push({ reason: error.message, item: redact(item) ?? null });
     }
   }
   return { facts, problems };

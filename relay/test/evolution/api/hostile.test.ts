@@ -6,7 +6,7 @@ import { createVerifier } from '../../../auth/token.ts';
 import { readSettings } from '../../../config/settings.ts';
 import { createApi } from '../../../evolution/api/api.ts';
 import { type EvolutionServer, startEvolutionServer } from '../../../evolution/demo/server.ts';
-import { scrub } from '../../../evolution/payloads/scrub.ts';
+import { redact } from '../../../evolution/payloads/redact.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../../evolution/worker.ts';
 import { hearing } from '../../hearing.ts';
 import { until } from '../../world.ts';
@@ -153,7 +153,7 @@ describe('what a server emits', () => {
 
   test('an object with very many keys is not stored', () => {
     const many = Object.fromEntries(Array.from({ length: 2_001 }, (_, n) => [`k${n}`, 1]));
-    expect(scrub({ kept: 1, many })).toEqual({ kept: 1 });
+    expect(redact({ kept: 1, many })).toEqual({ kept: 1 });
   });
 
   test.each([

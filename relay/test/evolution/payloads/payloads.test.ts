@@ -9,7 +9,7 @@ import {
   readEnvelope,
   readMessagePage,
 } from '../../../evolution/payloads/payloads.ts';
-import { scrub } from '../../../evolution/payloads/scrub.ts';
+import { redact } from '../../../evolution/payloads/redact.ts';
 import { addInstance, captured, read, restAnswer, startWorld, stateOf } from '../world.ts';
 
 const context = { own: null, skip: new Set(['status', 'newsletter']) };
@@ -302,7 +302,7 @@ describe('envelopes', () => {
       expect(reading.facts.changes).toEqual([]);
     }
     expect(
-      JSON.stringify(scrub({ protocolMessage: shared, keys: shared.appStateSyncKeyShare.keys })),
+      JSON.stringify(redact({ protocolMessage: shared, keys: shared.appStateSyncKeyShare.keys })),
     ).not.toMatch(/U0VDUkVU/);
     // One that says it is an edit and names no message is kept for a look.
     const broken = readEnvelope(
@@ -365,7 +365,7 @@ describe('envelopes', () => {
   });
 
   test('binaries, keys and base64 bodies are not kept', () => {
-    const kept = scrub({
+    const kept = redact({
       apikey: 'K',
       url: 'https://x/y?z=1',
       jpegThumbnail: 'AAAA',

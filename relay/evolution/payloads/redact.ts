@@ -60,10 +60,10 @@ const WRITTEN_BY_PEOPLE = new Set([
 ]);
 
 /** A copy that can be stored; undefined where nothing of the value may be kept. */
-export function scrub(value: unknown, key = '', depth = 0): Json | undefined {
+export function redact(value: unknown, key = '', depth = 0): Json | undefined {
   switch (typeof value) {
     case 'string':
-      return scrubText(value, key);
+      return redactText(value, key);
     case 'number':
       return Number.isFinite(value) ? value : null;
     case 'boolean':
@@ -79,7 +79,7 @@ export function scrub(value: unknown, key = '', depth = 0): Json | undefined {
   if (depth >= MAX_DEPTH) return undefined;
   if (Array.isArray(value)) {
     if (value.length > 32 && value.every(isByte)) return undefined;
-    return value.map((item) => scrub(item, key, depth + 1)).filter((item) => item !== undefined);
+    return value.map((item) => redact(item, key, depth + 1)).filter((item) => item !== undefined);
   }
   if (isBinary(value)) return undefined;
   const long = readLong(value);
@@ -88,13 +88,13 @@ export function scrub(value: unknown, key = '', depth = 0): Json | undefined {
   const copy: JsonObject = {};
   for (const [name, item] of Object.entries(value)) {
     if (LEFT_OUT.has(name)) continue;
-    const kept = scrub(item, name, depth + 1);
+    const kept = redact(item, name, depth + 1);
     if (kept !== undefined) copy[storable(name)] = kept;
   }
   return copy;
 }
 
-function scrubText(text: string, key: string): string | undefined {
+function redactText(text: string, key: string): string | undefined {
   if (!WRITTEN_BY_PEOPLE.has(key)) {
     if (/^data:[^,]{0,200};base64,/.test(text)) return undefined;
     if (text.length >= 200 && /^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) return undefined;

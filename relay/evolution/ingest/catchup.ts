@@ -67,7 +67,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
 
   // A reading for each item: one that the database refuses is set aside alone.
   async function write(event: string, readings: readonly Reading[]): Promise<void> {
-    for (const { reason, item } of readings.flatMap(({ problems }) => problems))
+    for (const { reason, item } of readings.flatMap(({ rejections }) => rejections))
       await store.reject(instance, event, reason, item);
     const units = readings.map(({ facts }) => ({ event, facts }));
     const { created, updated, messages } = await store.ingest(instance, units, isFirst);

@@ -140,9 +140,9 @@ export function createWriteQueue({
     // At the root every instance of a global server is heard.
     if (envelope.instance === null ? namespace === 'root' : envelope.instance !== instance.name) return false;
     own = envelope.sender ?? own;
-    const { facts, problems } = readEnvelope(envelope, { own, skip });
+    const { facts, rejections } = readEnvelope(envelope, { own, skip });
     if (facts.session !== null) sessionsHeard++;
-    for (const reject of problems) {
+    for (const reject of rejections) {
       enqueue({ reject: { event: envelope.event, ...reject }, bytes: JSON.stringify(reject.item).length });
     }
     if (!facts.empty || facts.session !== null || facts.qr !== null) {

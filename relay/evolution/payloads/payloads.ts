@@ -1,5 +1,5 @@
 // From what an Evolution server of any version sends (unknown) to facts. Nothing here fails as a whole: an item
-// that cannot be read becomes a problem with its reason, and the items around it are read.
+// that cannot be read becomes a rejection with its reason, and the items around it are read.
 import { Facts } from './facts.ts';
 import { fieldsOf, idOf, readTime, typeName, Unreadable } from './field.ts';
 import { type Address, readAddress } from './jid.ts';
@@ -15,7 +15,7 @@ import {
 } from './message.ts';
 import { type Json, readLong, readObject, readText, redact } from './redact.ts';
 
-export interface Problem {
+export interface Rejection {
   /** A sentence for the DBA who reads evolution.rejected. */
   reason: string;
   /** The item, without binaries and secrets. */
@@ -24,7 +24,7 @@ export interface Problem {
 
 export interface Reading {
   facts: Facts;
-  problems: Problem[];
+  rejections: Rejection[];
 }
 
 export interface Envelope {
@@ -55,7 +55,7 @@ function eventName(name: string): string {
 
 export function readEnvelope({ event, data }: Envelope, context: Context): Reading {
   const reader = READERS[event];
-  if (reader === undefined) return { facts: new Facts(), problems: [] };
+  if (reader === undefined) return { facts: new Facts(), rejections: [] };
   return readItems(itemsOf(data, event), (facts, item) =>
     reader(facts, item, context, { isList: Array.isArray(data) }),
   );
@@ -63,16 +63,16 @@ export function readEnvelope({ event, data }: Envelope, context: Context): Readi
 
 function readItems(items: readonly unknown[], read: (facts: Facts, item: unknown) => void): Reading {
   const facts = new Facts();
-  const problems: Problem[] = [];
+  const rejections: Rejection[] = [];
   for (const item of items) {
     try {
       read(facts, item);
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error;
-      problems.push({ reason: error.message, item: redact(item) ?? null });
+      rejections.push({ reason: error.message, item: redact(item) ?? null });
     }
   }
-  return { facts, problems };
+  return { facts, rejections };
 }
 
 /** isList: the item came in a list. */
@@ -234,12 +234,12 @@ export function readChatPage(
 
 /** Reads what POST /chat/findContacts and GET /group/fetchAllGroups answer: names, old ones among them. */
 export function readNames(contacts: unknown[], groups: unknown[], context: Context): Reading {
-  const { facts, problems } = readItems(contacts, (into, item) =>
+  const { facts, rejections } = readItems(contacts, (into, item) =>
     readContact(into, item, context, { isList: false, news: false }),
   );
   const more = readItems(groups, (into, item) => readGroup(into, item, context, { news: false }));
   facts.add(more.facts);
-  return { facts, problems: [...problems, ...more.problems] };
+  return { facts, rejections: [...rejections, ...more.rejections] };
 }
 
 // A lastMessage that findMessages will bring is left to it: it comes in its place there, behind those that were missed

@@ -66,8 +66,8 @@ function revive(_: string, value: unknown): unknown {
 export function read(envelopes: readonly Captured[], skip: string[] = ['status', 'newsletter']): Unit[] {
   return envelopes.flatMap(({ event, envelope }) => {
     const opened = openEnvelope(event, envelope);
-    const { facts, problems } = readEnvelope(opened, { own: opened.sender, skip: new Set(skip) });
-    if (problems.length > 0) throw new Error(problems[0]!.reason);
+    const { facts, rejections } = readEnvelope(opened, { own: opened.sender, skip: new Set(skip) });
+    if (rejections.length > 0) throw new Error(rejections[0]!.reason);
     return [{ event, facts }];
   });
 }

@@ -298,7 +298,7 @@ describe('envelopes', () => {
       { message: { protocolMessage: shared } },
     ]) {
       const reading = readEnvelope({ event: 'messages.edited', instance: null, sender: null, data }, context);
-      expect(reading.problems).toEqual([]);
+      expect(reading.rejections).toEqual([]);
       expect(reading.facts.changes).toEqual([]);
     }
     expect(
@@ -309,7 +309,7 @@ describe('envelopes', () => {
       { event: 'messages.edited', instance: null, sender: null, data: { type: 'MESSAGE_EDIT' } },
       context,
     );
-    expect(broken.problems).toHaveLength(1);
+    expect(broken.rejections).toHaveLength(1);
   });
 
   test('an address is no name, and a contact without an address is nothing to learn', () => {
@@ -329,7 +329,7 @@ describe('envelopes', () => {
       { event: 'contacts.upsert', instance: null, sender: null, data: { pushName: 'Ana', instanceId: 'x' } },
       context,
     );
-    expect(reading.problems).toEqual([]);
+    expect(reading.rejections).toEqual([]);
   });
 
   test('2.2.3 says of a group only who wrote last, which is not its name', () => {
@@ -395,7 +395,7 @@ test('REST answers of 2.3.7, before and after its events: the same chats, LID an
     const records = (restAnswer('findMessages.json') as { messages: { records: unknown[] } }).messages
       .records;
     const messages = readMessagePage(records, context, telling);
-    expect([...chats.problems, ...messages.problems]).toEqual([]);
+    expect([...chats.rejections, ...messages.rejections]).toEqual([]);
     const rest = [
       { event: 'findChats', facts: chats.facts },
       { event: 'findMessages', facts: messages.facts },

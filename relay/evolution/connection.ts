@@ -7,7 +7,7 @@ import { EvolutionError } from './api/request.ts';
 import { type EvolutionSocket, openSocket } from './api/socket.ts';
 import { type CatchUp, catchUp } from './ingest/catchup.ts';
 import { createGaps } from './ingest/gaps.ts';
-import type { Instance, Status, Store } from './ingest/store.ts';
+import type { ConnectionStatus, Instance, Store } from './ingest/store.ts';
 import { createWriteQueue } from './ingest/write-queue.ts';
 import type { OutgoingStore } from './outgoing/outgoing.ts';
 import { createSender } from './outgoing/sender.ts';
@@ -83,7 +83,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     signal,
     timeoutMs: pace.requestMs,
   });
-  let status: Status | null = null;
+  let status: ConnectionStatus | null = null;
   let said: Promise<void> = Promise.resolve();
   let syncing: string | null = null;
   let reading: Promise<CatchUp> | null = null;
@@ -112,7 +112,7 @@ export function openConnection(options: ConnectionOptions): Connection {
   const queue = createWriteQueue({ instance, store, log, signal, overflowed: () => void readGap() });
 
   /** Shows the status in the log and on the row. Written one after another, or an older one could come last. */
-  function say(next: Status, reason: string | null = null): Promise<void> {
+  function say(next: ConnectionStatus, reason: string | null = null): Promise<void> {
     if (hangUp.signal.aborted) return said;
     if (next !== status)
       log.say('evolution_status', { instance: instance.name, status: next, reason: reason ?? '' });
@@ -330,7 +330,7 @@ async function every(ms: number, signal: AbortSignal, run: () => void | Promise<
 
 const WAITING = 'the namespace appears with the first event the server emits since its start';
 
-const STATUS_OF: Record<EvolutionError['code'], Status> = {
+const STATUS_OF: Record<EvolutionError['code'], ConnectionStatus> = {
   evolution_unauthorized: 'unauthorized',
   evolution_not_found: 'not_found',
   evolution_refused: 'refused',

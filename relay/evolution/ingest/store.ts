@@ -30,7 +30,7 @@ export interface Instance {
 }
 
 /** Our connection to an instance, as evolution.instances.status shows it. */
-export type Status =
+export type ConnectionStatus =
   | 'disconnected'
   | 'connecting'
   | 'waiting'
@@ -62,7 +62,7 @@ export interface Store {
    */
   ingest(instance: Instance, units: readonly Unit[], firstReading?: boolean): Promise<Ingested>;
   reject(instance: Instance, event: string, reason: string, item: Json): Promise<void>;
-  setStatus(instance: Instance, status: Status, reason: string | null): Promise<void>;
+  setStatus(instance: Instance, status: ConnectionStatus, reason: string | null): Promise<void>;
   /** Unless another connection, of this worker or another, has taken over. */
   setDisconnected(instance: Instance): Promise<void>;
   setSession(instance: Instance, session: SessionFact): Promise<void>;

@@ -9,8 +9,8 @@ import type { JsonObject } from './redact.ts';
  * The application's words for WhatsApp's acknowledgements, in the order a message goes through them. FAILED is above
  * SENT, since the Cloud API says it later, and below DELIVERED, which proves it wrong.
  */
-export const STATUSES = ['PENDING', 'SENT', 'FAILED', 'DELIVERED', 'READ', 'PLAYED'] as const;
-export type Status = (typeof STATUSES)[number];
+export const MESSAGE_STATUSES = ['PENDING', 'SENT', 'FAILED', 'DELIVERED', 'READ', 'PLAYED'] as const;
+export type MessageStatus = (typeof MESSAGE_STATUSES)[number];
 
 export interface MessageFact {
   /** Alias of the chat. */
@@ -20,7 +20,7 @@ export interface MessageFact {
   fromMe: boolean;
   kind: string;
   content: string;
-  status: Status;
+  status: MessageStatus;
   /** Milliseconds; null where the message carries no time. */
   sentAt: number | null;
   /** Told as it happened. History counts as unread only by what Evolution itself says of the chat. */
@@ -32,7 +32,7 @@ export interface MessageFact {
 
 /** Something that happened to a message, which may not have been seen yet. */
 export type ChangeFact =
-  | { id: string; kind: 'status'; status: Status }
+  | { id: string; kind: 'status'; status: MessageStatus }
   /** `at` null: the server gave no time; then any edit with a time wins. `seen`: read over REST, not heard. */
   | { id: string; kind: 'edit'; content: string; at: number | null; seen: boolean }
   | { id: string; kind: 'delete' };

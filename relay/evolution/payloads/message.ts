@@ -1,6 +1,6 @@
 // One message of Evolution, and what happens to it: status, edits, deletion. From unknown to facts.
 import { isBetweenDevices, readContent, readProtocol, textOf, unwrap } from './content.ts';
-import { type Facts, STATUSES, type Status } from './facts.ts';
+import { type Facts, MESSAGE_STATUSES, type MessageStatus } from './facts.ts';
 import { type Fields, fieldsOf, idOf, readTime, typeName, Unreadable } from './field.ts';
 import { type Address, readAddress } from './jid.ts';
 import { type JsonObject, readLong, readObject, readText, redact } from './redact.ts';
@@ -163,7 +163,7 @@ function clientFields(facts: Facts, fields: Fields, key: Fields): JsonObject {
   return bytes > MAX_FIELDS ? { ...kept, message: null, contextInfo: null } : kept;
 }
 
-const STATUS_WORDS: Record<string, Status> = {
+const STATUS_WORDS: Record<string, MessageStatus> = {
   ERROR: 'FAILED',
   PENDING: 'PENDING',
   SERVER_ACK: 'SENT',
@@ -175,20 +175,20 @@ const STATUS_WORDS: Record<string, Status> = {
   DELIVERED: 'DELIVERED',
   FAILED: 'FAILED',
 };
-const STATUS_NUMBERS: Status[] = ['FAILED', 'PENDING', 'SENT', 'DELIVERED', 'READ', 'PLAYED'];
+const STATUS_NUMBERS: MessageStatus[] = ['FAILED', 'PENDING', 'SENT', 'DELIVERED', 'READ', 'PLAYED'];
 
 // DELETED is not among them: Evolution writes it for every update without an acknowledgement (edits, votes), and
 // announces real deletions as messages.delete or messages.edited.
-function readStatus(value: unknown): Status | null {
+function readStatus(value: unknown): MessageStatus | null {
   if (typeof value === 'number' || (typeof value === 'string' && /^\d$/.test(value))) {
     return STATUS_NUMBERS[Number(value)] ?? null;
   }
   return typeof value === 'string' ? (STATUS_WORDS[value.toUpperCase()] ?? null) : null;
 }
 
-function furthest(statuses: (Status | null)[]): Status | null {
-  const ranks = statuses.map((status) => (status === null ? -1 : STATUSES.indexOf(status)));
-  return STATUSES[Math.max(...ranks)] ?? null;
+function furthest(statuses: (MessageStatus | null)[]): MessageStatus | null {
+  const ranks = statuses.map((status) => (status === null ? -1 : MESSAGE_STATUSES.indexOf(status)));
+  return MESSAGE_STATUSES[Math.max(...ranks)] ?? null;
 }
 
 export function readUpdate(facts: Facts, item: unknown, context: Context): void {

@@ -79,7 +79,7 @@ export interface Store {
   prune(): Promise<void>;
 }
 
-export interface Identity {
+export interface WorkerProcess {
   id: string;
   host: string;
   pid: number;
@@ -116,7 +116,7 @@ const CLAIM = `
          has_outgoing as "hasOutgoing", has_receipts as "hasReceipts", sync_request::text
     from evolution.claim($1, $2, $3)`;
 
-export function createStore(pool: pg.Pool, me: Identity): Store {
+export function createStore(pool: pg.Pool, me: WorkerProcess): Store {
   async function query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
     return (await pool.query<Row>(text, values)).rows;
   }

@@ -51,7 +51,7 @@ export const PACE: Pace = {
 /** WhatsApp lets people take a message back for two and a half days. */
 const MAY_BE_REVOKED_MS = 60 * 3_600_000;
 
-export interface Connection {
+export interface InstanceConnection {
   readonly instance: Instance;
   /** Reads everything over REST and writes the outcome to the request. */
   sync(request: string): void;
@@ -60,7 +60,7 @@ export interface Connection {
   close(): Promise<void>;
 }
 
-export interface ConnectionOptions {
+export interface ConnectInstanceOptions {
   instance: Instance;
   store: Store;
   outgoing: OutgoingStore;
@@ -68,7 +68,7 @@ export interface ConnectionOptions {
   pace?: Partial<Pace>;
 }
 
-export function openConnection(options: ConnectionOptions): Connection {
+export function connectInstance(options: ConnectInstanceOptions): InstanceConnection {
   const { instance: held, store, outgoing, log, pace: given } = options;
   const pace = { ...PACE, ...given };
   const instance = { ...held };

@@ -6,7 +6,7 @@ import type pg from 'pg';
 import { startListener } from '../db/listen.ts';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { type Connection, openConnection, type Pace } from './connection.ts';
+import { connectInstance, type InstanceConnection, type Pace } from './connection.ts';
 import { createStore, type Instance } from './ingest/store.ts';
 import { OutgoingStore } from './outgoing/outgoing.ts';
 
@@ -35,7 +35,7 @@ export async function startEvolutionWorker({
 }: EvolutionWorkerOptions): Promise<EvolutionWorker> {
   const store = createStore(pool, { id: randomUUID(), host: hostname(), pid: process.pid });
   const outgoing = new OutgoingStore(pool);
-  const connections = new Map<string, Connection>();
+  const connections = new Map<string, InstanceConnection>();
   let closed = false;
   let rung = false;
   let wake: () => void = () => undefined;
@@ -67,7 +67,7 @@ export async function startEvolutionWorker({
       let connection = connections.get(id);
       if (connection === undefined) {
         log.say('evolution_held', { instance: instance.name });
-        connection = openConnection({ instance, store, outgoing, log, ...(pace && { pace }) });
+        connection = connectInstance({ instance, store, outgoing, log, ...(pace && { pace }) });
         connections.set(id, connection);
       }
       if (instance.syncRequest !== null) connection.sync(instance.syncRequest);

@@ -28,18 +28,19 @@ begin
          and not exists (select from evolution.aliases as other where other.chat_id = c.id));
     update evolution.chats as c set "instanceName" = source.name from pg_temp.wanted_chats as w
      where c.id = w.chat_id and c."instanceName" is null;
-    with born as (
+    with latest as (
+      select a.person, to_timestamp(max(t.at) / 1000.0) as at
+        from (select m.chat as alias, m."sentAt" as at from jsonb_to_recordset(facts -> 'messages') as m(chat text, "sentAt" double precision)
+              union all
+              select c.alias, c."lastAt" from jsonb_to_recordset(facts -> 'chats') as c(alias text, "lastAt" double precision)) as t
+        join evolution.aliases as a on a.source_id = source.id and a.alias = t.alias
+       group by a.person
+    ), born as (
       insert into evolution.chats ("tenantId", "instanceName", "whatsappChatId", "contactName", "contactNumber", "lastMessageAt")
       select source."tenantId", source.name, w.jid, coalesce(evolution.best_name(source.id, w.person), 'Desconhecido'),
-             replace(w.jid, '@s.whatsapp.net', ''),
-             (select to_timestamp(max(t.at) / 1000.0)
-                from evolution.aliases as a
-                join (select m.chat as alias, m."sentAt" as at from jsonb_to_recordset(facts -> 'messages') as m(chat text, "sentAt" double precision)
-                      union all
-                      select c.alias, c."lastAt" from jsonb_to_recordset(facts -> 'chats') as c(alias text, "lastAt" double precision)) as t
-                  on t.alias = a.alias
-               where a.source_id = source.id and a.person = w.person)
-        from pg_temp.wanted_chats as w where w.chat_id is null
+             replace(w.jid, '@s.whatsapp.net', ''), latest.at
+        from pg_temp.wanted_chats as w left join latest on latest.person = w.person
+       where w.chat_id is null
        order by w.jid
       returning id, "whatsappChatId"
     ), linked as (

@@ -2,11 +2,14 @@
 // relay:revoke event is about to be handed on, so that no batch after it reaches a revoked token.
 import type { Session } from '../outbox/events.ts';
 import type { Identity } from './token.ts';
+import { topicsOf } from './topics.ts';
 
 interface Revocation {
   readonly account: string;
   readonly subject: string | null;
   readonly tokenId: string | null;
+  /** null: the token as a whole. */
+  readonly topic: string | null;
   /** Tokens issued before this, in ms since 1970, are refused. */
   readonly before: number;
 }
@@ -20,9 +23,10 @@ export class Revocations {
       account_id: string;
       subject: string | null;
       token_id: string | null;
+      topic: string | null;
       before: number;
     }>(
-      `select account_id, subject, token_id, date_part('epoch', before) * 1000 as before
+      `select account_id, subject, token_id, topic, date_part('epoch', before) * 1000 as before
          from relay.revocations where $1::text[] is null or account_id = any ($1) order by id`,
       [accounts],
     );
@@ -30,6 +34,7 @@ export class Revocations {
       account: row.account_id,
       subject: row.subject,
       tokenId: row.token_id,
+      topic: row.topic,
       before: row.before,
     }));
     if (accounts === null) this.#byAccount.clear();
@@ -48,10 +53,29 @@ export class Revocations {
   refuses(identity: Identity): boolean {
     const revocations = this.#byAccount.get(identity.accountId) ?? [];
     return revocations.some(
-      ({ subject, tokenId, before }) =>
+      ({ subject, tokenId, topic, before }) =>
+        topic === null &&
         (subject === null || subject === identity.subject) &&
         (tokenId === null || tokenId === identity.tokenId) &&
         (identity.issuedAt ?? 0) < (tokenId === null ? Math.floor(before / 1000) * 1000 : before),
     );
+  }
+
+  /**
+   * The identity without the topics that were taken away from it; itself where none was. A token of the same second
+   * loses the topic too.
+   */
+  narrow(identity: Identity): Identity {
+    const taken = new Set<string>();
+    for (const { subject, topic, before } of this.#byAccount.get(identity.accountId) ?? []) {
+      if (topic === null || (subject !== null && subject !== identity.subject)) continue;
+      if ((identity.issuedAt ?? 0) < before) taken.add(topic);
+    }
+    if (taken.size === 0) return identity;
+    const { topics, ownTopic } = identity;
+    const left = [...topics.names].filter((name) => !taken.has(name));
+    const losesOwn = ownTopic !== null && taken.has(ownTopic);
+    if (left.length === topics.names.size && !losesOwn) return identity;
+    return { ...identity, topics: topicsOf(left), ownTopic: losesOwn ? null : ownTopic };
   }
 }

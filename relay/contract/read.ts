@@ -78,6 +78,12 @@ export interface OwnEvent {
   readonly sample: unknown;
 }
 
+const HEARING: JsonSchema = {
+  type: 'string',
+  description:
+    'Stands for the topics and the choice of events. Another one than last time: fetch again what is shown.',
+};
+
 const reasons: Record<ResyncReason, string> = {
   capture_failed: 'the account or payload of an event could not be computed',
   truncated: 'a watched table was truncated',
@@ -85,6 +91,7 @@ const reasons: Record<ResyncReason, string> = {
   overtaken: 'the row was changed again before its event was recorded',
   forgotten: 'what was recorded was erased',
   event_too_large: 'an event is larger than may be sent',
+  topics: 'other topics are heard than before, or other events were chosen',
   retention: 'the position is older than the events that are kept',
   epoch: 'the position is of another database: restored, copied or failed over',
   future: 'the position is ahead of the database',
@@ -97,7 +104,7 @@ export const OWN_EVENTS: readonly OwnEvent[] = [
     description: 'The connection is live, from here on. Sent when the client did not resume.',
     payload: {
       type: 'object',
-      required: ['accountId', 'expiresAt'],
+      required: ['accountId', 'expiresAt', 'hearing'],
       properties: {
         accountId: { type: 'string', description: 'Account of the token.' },
         expiresAt: {
@@ -105,9 +112,10 @@ export const OWN_EVENTS: readonly OwnEvent[] = [
           format: 'date-time',
           description: 'When the token expires and the connection with it.',
         },
+        hearing: HEARING,
       },
     },
-    sample: { accountId: '1', expiresAt: '2025-01-23T10:15:00.000Z' },
+    sample: { accountId: '1', expiresAt: '2025-01-23T10:15:00.000Z', hearing: 'mXl0FkTuE3Pz' },
   },
   {
     event: 'relay:resync',
@@ -122,6 +130,7 @@ export const OWN_EVENTS: readonly OwnEvent[] = [
       properties: {
         reason: { enum: Object.keys(reasons) },
         event: { type: 'string', description: 'The event that could not be delivered, where it was one.' },
+        hearing: HEARING,
       },
     },
     sample: { reason: 'retention' },

@@ -7,15 +7,10 @@ import type { Metrics } from '../metrics.ts';
 import type { OutboxEvent } from '../outbox/events.ts';
 import { covers, formatPosition, horizon, type Position, sees } from '../outbox/position.ts';
 import type { ClientWriter } from './client-writer.ts';
-import {
-  type Delivery,
-  positionEvent,
-  type ResyncReason,
-  resyncPayload,
-  toDeliveries,
-} from './deliveries.ts';
+import { type Delivery, positionEvent, type ResyncReason, resyncOf, toDeliveries } from './deliveries.ts';
 import { Encoded } from './encode.ts';
 import { FairWorkQueue } from './fair-queue.ts';
+import { hearingOf, hears } from './hears.ts';
 import type { LiveAccounts } from './live-accounts.ts';
 import type { Replay, ReplayPage } from './replay.ts';
 import type { ClientConnection, Subscriber } from './subscriber.ts';
@@ -62,11 +57,11 @@ export class CatchUp {
 
   async #replayAndJoin(subscriber: Subscriber): Promise<void> {
     const { feed, replay, live, writer, metrics } = this.#options;
-    const { identity, resync, connection } = subscriber;
-    const account = identity.accountId;
-    let { position } = subscriber;
+    const { connection } = subscriber;
+    const account = subscriber.identity.accountId;
     let source = 'window';
     while (connection.open) {
+      const { position } = subscriber;
       if (position && position.epoch !== feed.epoch) {
         // The epoch has just changed. The client may already believe that it recovered: after a reconnect it
         // receives relay:resync.
@@ -75,7 +70,7 @@ export class CatchUp {
       }
       if (!position) {
         live.join(subscriber);
-        this.#writeReady(subscriber, resync);
+        this.#writeReady(subscriber, subscriber.resync);
         return;
       }
       if (position.seen === feed.seen && !position.batch) {
@@ -86,20 +81,21 @@ export class CatchUp {
         else writer.write(subscriber, new Encoded([positionEvent(formatPosition(position))]));
         return;
       }
-      const from = position;
-      let page = await this.#work.run(account, () => this.#pageFromMemory(account, from));
-      if (from.epoch !== feed.epoch) continue;
+      let page = await this.#work.run(account, () => this.#pageFromMemory(account, position));
+      if (position.epoch !== feed.epoch) continue;
       if (!page) {
         source = 'table';
         page = await replay.page(account, position, feed.seen, () => connection.open);
       }
+      // Its topics have changed: it refetches, and what it missed before is of no use any more.
+      if (subscriber.position !== position) continue;
       if (page.tooOld) {
         // Retention overtook a slow client. It reconnects for the same reason as above.
         connection.close(true);
         return;
       }
-      await this.#writePage(subscriber, page, position.epoch);
-      position = page.next;
+      await this.#writePage(subscriber, page, position);
+      if (subscriber.position === position) subscriber.position = page.next;
     }
   }
 
@@ -119,15 +115,19 @@ export class CatchUp {
   }
 
   /** Writes in chunks, each when the client has read most of what was written before. */
-  async #writePage(subscriber: Subscriber, page: ReplayPage, epoch: string): Promise<void> {
+  async #writePage(subscriber: Subscriber, page: ReplayPage, from: Position): Promise<void> {
     const { connection } = subscriber;
+    const { epoch } = from;
+    const isWanted = () => connection.open && subscriber.position === from;
     for (let rest = page.events; rest.length > 0; ) {
       const { events, bytes, complete } = takeChunk(rest);
-      while (connection.open && !this.#fits(connection, bytes)) await connection.drained();
-      if (!connection.open) return;
+      while (isWanted() && !this.#fits(connection, bytes)) await connection.drained();
+      if (!isWanted()) return;
       const run = { ...page, epoch, complete: complete && page.complete };
       await this.#work.run(subscriber.identity.accountId, () => {
-        if (connection.open) this.#writeReplayed(subscriber, toDeliveries(events, run));
+        if (!isWanted()) return;
+        const heard = events.filter((event) => hears(subscriber, event));
+        this.#writeReplayed(subscriber, toDeliveries(heard, run));
       });
       rest = rest.slice(events.length);
     }
@@ -153,10 +153,11 @@ export class CatchUp {
     const { feed, writer } = this.#options;
     const { accountId, expiresAt } = subscriber.identity;
     const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
-    const payload = JSON.stringify({ accountId, expiresAt: new Date(expiresAt).toISOString() });
+    const hearing = hearingOf(subscriber);
+    const ready = { accountId, expiresAt: new Date(expiresAt).toISOString(), hearing };
     const first = resync
-      ? { event: 'relay:resync', payload: resyncPayload(resync), position }
-      : { event: 'relay:ready', payload, position };
+      ? resyncOf(resync, hearing, position)
+      : { event: 'relay:ready', payload: JSON.stringify(ready), position };
     writer.countResyncs([first]);
     subscriber.needsReady = false;
     writer.write(subscriber, new Encoded([first]));

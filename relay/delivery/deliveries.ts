@@ -25,6 +25,8 @@ export type ResyncReason =
   | 'forgotten'
   /** An event larger than may be sent. */
   | 'event_too_large'
+  /** The client hears other topics than before, or has chosen other events. */
+  | 'topics'
   /** The position is older than the events that are kept. */
   | 'retention'
   /** The position is another database's: restored, copied or failed over. */
@@ -49,7 +51,7 @@ export interface Run {
  * @returns what is emitted; of several resyncs only the last, since it covers what came before
  */
 export function toDeliveries(events: readonly OutboxEvent[], run: Run): Delivery[] {
-  const audible = events.filter((event) => isResync(event) || isForAccount(event));
+  const audible = events.filter(isSent);
   const lastResync = audible.findLast(isResync);
   const kept = audible.filter((event) => !isResync(event) || event === lastResync);
   return kept.map((event, index) => ({
@@ -68,6 +70,11 @@ export function toDeliveries(events: readonly OutboxEvent[], run: Run): Delivery
 /** Events the relay itself writes or reads; not part of the contract. */
 export const REVOKE = 'relay:revoke';
 const RESYNC = 'relay:resync';
+
+/** Whether it is sent to anybody. */
+export function isSent(event: OutboxEvent): boolean {
+  return isResync(event) || isForAccount(event);
+}
 
 function isResync(event: OutboxEvent): boolean {
   return event.event === RESYNC || (isForAccount(event) && event.payload === null);
@@ -89,6 +96,11 @@ function toEmit(event: OutboxEvent): { event: string; payload: string } {
 /** @param cause the event that could not be delivered, where it was one */
 export function resyncPayload(reason: ResyncReason, cause?: string): string {
   return JSON.stringify(cause === undefined ? { reason } : { reason, event: cause });
+}
+
+/** For one client. @param hearing what it hears from here on; see hearingOf() */
+export function resyncOf(reason: ResyncReason, hearing: string, position: string): Delivery {
+  return { event: RESYNC, payload: JSON.stringify({ reason, hearing }), position };
 }
 
 /** The position as an event of its own: it tells a client where it is without an event of the contract. */

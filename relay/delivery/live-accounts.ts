@@ -1,13 +1,17 @@
 // Live delivery: each batch of the feed goes to the live clients of its accounts. A batch that is too large for
 // that is left to catch-up (catch-up.ts).
+import type { Identity } from '../auth/token.ts';
 import type { Backlog, Batch, Feed } from '../feed/feed.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { OutboxEvent } from '../outbox/events.ts';
 import { formatPosition } from '../outbox/position.ts';
+import type { Share } from './audible.ts';
 import type { ClientWriter } from './client-writer.ts';
-import { type Delivery, positionEvent, resyncPayload, toDeliveries } from './deliveries.ts';
+import { type Delivery, isSent, positionEvent, resyncOf, resyncPayload, toDeliveries } from './deliveries.ts';
 import { Encoded } from './encode.ts';
+import { hearingOf } from './hears.ts';
+import { Members } from './members.ts';
 import type { Trace } from './recent-emits.ts';
 import type { Subscriber } from './subscriber.ts';
 
@@ -31,7 +35,7 @@ const MOST_UNKNOWN_NAMES = 1_000;
 
 export class LiveAccounts {
   readonly #options: LiveAccountsOptions;
-  readonly #members = new Map<string, Set<Subscriber>>();
+  readonly #members = new Map<string, Members>();
   /** For each live account the newest batch when it last received a position; least recent first. */
   readonly #lastPositionAt = new Map<string, number>();
   /** The newest batch at the last refresh by the clock, and at the one before. */
@@ -53,8 +57,9 @@ export class LiveAccounts {
   join(subscriber: Subscriber): void {
     const { roomPrefix, feed } = this.#options;
     const { accountId } = subscriber.identity;
-    const members = this.#members.get(accountId) ?? new Set();
-    this.#members.set(accountId, members.add(subscriber));
+    const members = this.#members.get(accountId) ?? new Members();
+    this.#members.set(accountId, members);
+    members.add(subscriber);
     subscriber.connection.joinRoom(roomPrefix + accountId);
     // The new member's position is the feed's. Where the account has other members, theirs may be older: it counts.
     if (!this.#lastPositionAt.has(accountId)) this.#lastPositionAt.set(accountId, feed.recent.newest);
@@ -71,18 +76,23 @@ export class LiveAccounts {
   }
 
   onBatch(batch: Batch, toCatchUp: ToCatchUp): void {
-    const { metrics, trace, roomPrefix, bufferBytes } = this.#options;
+    const { metrics, trace, roomPrefix } = this.#options;
     const now = Date.now();
     for (const [account, events] of this.#byAccount(batch.events)) {
-      const sockets = this.#members.get(account)?.size ?? 0;
-      const emitted = { at: now, room: roomPrefix + account, sockets };
-      for (const { id } of events) trace.note(id, emitted);
-      if (!this.#lastPositionAt.has(account)) continue;
-      const deliveries = toDeliveries(events, { ...batch, complete: true });
-      if (deliveries.length === 0) continue;
-      if (bytesOf(deliveries) > bufferBytes / 2) this.#moveToCatchUp(account, batch, toCatchUp);
-      else this.#writeToAccount(account, deliveries);
-      metrics.eventsEmitted.inc(deliveries.length);
+      const members = this.#members.get(account);
+      const room = roomPrefix + account;
+      const shares = members?.share(events) ?? null;
+      const heardBy = shares && countListeners(shares);
+      for (const event of events) {
+        const sockets = heardBy ? (heardBy.get(event) ?? 0) : (members?.size ?? 0);
+        trace.note(event.id, { at: now, room, sockets });
+      }
+      if (!members) continue;
+      const emitted = shares
+        ? this.#emitShares(account, members, shares, batch, toCatchUp)
+        : this.#emitToAll(account, members, events, batch, toCatchUp);
+      if (emitted === 0) continue;
+      metrics.eventsEmitted.inc(emitted);
       for (const event of events) {
         metrics.commitToEmit.observe(Math.max(0, now - event.capturedAt) / 1000);
       }
@@ -90,9 +100,59 @@ export class LiveAccounts {
     this.#refreshQuietAccounts();
   }
 
+  /** @returns how many events */
+  #emitToAll(
+    account: string,
+    members: Members,
+    events: readonly OutboxEvent[],
+    batch: Batch,
+    toCatchUp: ToCatchUp,
+  ): number {
+    const deliveries = toDeliveries(events, { ...batch, complete: true });
+    if (deliveries.length === 0) return 0;
+    if (this.#areTooLarge(deliveries)) this.#moveToCatchUp([...members], batch, toCatchUp);
+    else this.#writeToAccount(account, deliveries);
+    return deliveries.length;
+  }
+
+  /** @returns how many events somebody heard */
+  #emitShares(
+    account: string,
+    members: Members,
+    shares: readonly Share[],
+    batch: Batch,
+    toCatchUp: ToCatchUp,
+  ): number {
+    let untold = members.size;
+    const emitted = new Set<OutboxEvent>();
+    for (const { events, members: listeners } of shares) {
+      const deliveries = toDeliveries(events, { ...batch, complete: true });
+      if (deliveries.length === 0) continue;
+      if (this.#areTooLarge(deliveries)) this.#moveToCatchUp(listeners, batch, toCatchUp);
+      else this.#write(listeners, listeners.length, deliveries);
+      untold -= listeners.length;
+      for (const event of events) if (isSent(event)) emitted.add(event);
+    }
+    // The positions of the others grow old.
+    if (untold === 0) this.#noteTold(account);
+    return emitted.size;
+  }
+
+  /** Puts a live client's new identity in the place of the one it had, and tells it what it is to refetch. */
+  changeTopics(subscriber: Subscriber, identity: Identity): void {
+    const { feed } = this.#options;
+    const members = this.#members.get(identity.accountId);
+    if (!members?.delete(subscriber)) return;
+    subscriber.identity = identity;
+    members.add(subscriber);
+    const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
+    this.#write([subscriber], 1, [resyncOf('topics', hearingOf(subscriber), position)]);
+  }
+
   onBacklog(backlog: Backlog, toCatchUp: ToCatchUp): void {
     for (const account of this.accounts()) {
-      if (backlog.touches(account)) this.#moveToCatchUp(account, backlog, toCatchUp);
+      const members = this.#members.get(account);
+      if (members && backlog.touches(account)) this.#moveToCatchUp([...members], backlog, toCatchUp);
     }
     this.#refreshQuietAccounts();
   }
@@ -134,25 +194,38 @@ export class LiveAccounts {
   }
 
   #writeToAccount(account: string, deliveries: readonly Delivery[]): void {
-    const { metrics, feed, writer } = this.#options;
     const members = this.#members.get(account);
     if (!members) return;
+    this.#write(members, members.size, deliveries);
+    this.#noteTold(account);
+  }
+
+  #write(to: Iterable<Subscriber>, count: number, deliveries: readonly Delivery[]): void {
+    const { metrics, writer } = this.#options;
     const encoded = new Encoded(deliveries);
-    for (const subscriber of members) writer.write(subscriber, encoded);
-    metrics.deliveries.inc(members.size * deliveries.length);
+    for (const subscriber of to) writer.write(subscriber, encoded);
+    metrics.deliveries.inc(count * deliveries.length);
     writer.countResyncs(deliveries);
+  }
+
+  /** Each member of the account has got a position. */
+  #noteTold(account: string): void {
     this.#lastPositionAt.delete(account);
     // The write may have disconnected the last member.
-    if (members.size > 0) this.#lastPositionAt.set(account, feed.recent.newest);
+    if (this.#members.has(account)) this.#lastPositionAt.set(account, this.#options.feed.recent.newest);
+  }
+
+  #areTooLarge(deliveries: readonly Delivery[]): boolean {
+    return bytesOf(deliveries) > this.#options.bufferBytes / 2;
   }
 
   /** Each member reads these events from where the batch began, at its own pace, as after a reconnect. */
   #moveToCatchUp(
-    account: string,
+    members: readonly Subscriber[],
     { epoch, seen }: Pick<Batch, 'epoch' | 'seen'>,
     toCatchUp: ToCatchUp,
   ): void {
-    for (const subscriber of [...(this.#members.get(account) ?? [])]) {
+    for (const subscriber of members) {
       this.leave(subscriber);
       subscriber.position = { epoch, seen };
       toCatchUp(subscriber);
@@ -186,6 +259,14 @@ export class LiveAccounts {
     this.#unknownNames.add(event);
     log.say('event_unknown', { name: event });
   }
+}
+
+function countListeners(shares: readonly Share[]): Map<OutboxEvent, number> {
+  const listeners = new Map<OutboxEvent, number>();
+  for (const { events, members } of shares) {
+    for (const event of events) listeners.set(event, (listeners.get(event) ?? 0) + members.length);
+  }
+  return listeners;
 }
 
 function bytesOf(deliveries: readonly Delivery[]): number {

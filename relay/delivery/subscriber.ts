@@ -4,6 +4,7 @@ import type { Identity } from '../auth/token.ts';
 import type { Position } from '../outbox/position.ts';
 import type { ResyncReason } from './deliveries.ts';
 import type { Encoded } from './encode.ts';
+import type { EventChoice } from './event-choice.ts';
 
 export interface ClientConnection {
   /** For the log. */
@@ -37,19 +38,24 @@ export interface Origin {
 export class Subscriber {
   readonly connection: ClientConnection;
   identity: Identity;
+  readonly choice: EventChoice | null;
+  /** Where its replay goes on. */
   position: Position | null;
-  readonly resync: ResyncReason | null;
+  /** Why there is no position. */
+  resync: ResyncReason | null;
   /** It still has to receive relay:ready or relay:resync. A client that resumed needs neither. */
   needsReady: boolean;
 
   constructor(
     connection: ClientConnection,
     identity: Identity,
+    choice: EventChoice | null,
     { position, resync }: Origin,
     resumed: boolean,
   ) {
     this.connection = connection;
     this.identity = identity;
+    this.choice = choice;
     this.position = position;
     this.resync = resync;
     this.needsReady = !resumed;

@@ -16,6 +16,7 @@ import { covers, horizon, parsePosition } from '../outbox/position.ts';
 import { CatchUp } from './catch-up.ts';
 import { ClientWriter } from './client-writer.ts';
 import { erase, isErasure, REVOKE } from './deliveries.ts';
+import { hearsTheSame } from './hears.ts';
 import { LiveAccounts, type ToCatchUp } from './live-accounts.ts';
 import type { Trace } from './recent-emits.ts';
 import type { Replay } from './replay.ts';
@@ -64,9 +65,11 @@ export class Subscribers implements FeedListener {
     if (revoked?.size === 0) return;
     // One query for all accounts: thirty thousand in a batch took nine seconds one by one.
     await this.#revocations.read(session, revoked && [...revoked]);
-    for (const { identity, connection } of this.#all) {
+    for (const subscriber of this.#all) {
+      const { identity, connection } = subscriber;
       if (revoked && !revoked.has(identity.accountId)) continue;
       if (this.#revocations.refuses(identity)) connection.close(true);
+      else this.#take(subscriber, this.#revocations.narrow(identity));
     }
   }
 
@@ -118,7 +121,7 @@ export class Subscribers implements FeedListener {
         'The token was revoked before it expired; sign in again for a new one.',
       );
     }
-    return identity;
+    return this.#revocations.narrow(identity);
   }
 
   /**
@@ -152,7 +155,8 @@ export class Subscribers implements FeedListener {
   async add(subscriber: Subscriber): Promise<void> {
     this.#all.add(subscriber);
     // Its token may have been revoked during the handshake, when beforeBatch() could not find it here.
-    if (this.#revocations.refuses(subscriber.identity)) {
+    const { identity } = subscriber;
+    if (this.#revocations.refuses(identity) || this.#revocations.narrow(identity) !== identity) {
       subscriber.connection.close(true);
       return;
     }
@@ -169,8 +173,22 @@ export class Subscribers implements FeedListener {
   /** Replaces a client's token with a fresh one of the same account. */
   renew(subscriber: Subscriber, identity: Identity): void {
     this.#expiry.remove(subscriber, subscriber.identity.refusedFrom);
-    subscriber.identity = identity;
+    this.#take(subscriber, identity);
     if (subscriber.connection.open) this.#expiry.add(subscriber, identity.refusedFrom);
+  }
+
+  /** From here on the client hears what the new identity may; where that is something else, it is told to refetch. */
+  #take(subscriber: Subscriber, identity: Identity): void {
+    const before = subscriber.identity;
+    if (hearsTheSame(before, identity)) {
+      subscriber.identity = identity;
+    } else if (this.#live.has(subscriber)) {
+      this.#live.changeTopics(subscriber, identity);
+    } else {
+      subscriber.identity = identity;
+      subscriber.position = null;
+      subscriber.resync = 'topics';
+    }
   }
 
   /** Stops the expiry timer. */

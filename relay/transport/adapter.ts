@@ -18,3 +18,20 @@ export class RelayAdapter extends Adapter {
     return { sid: newSessionId(), pid, rooms: [], data: {}, missedPackets: [] };
   }
 }
+
+/** What Socket.IO keeps of a session and declares private. */
+interface SessionState {
+  pid: string;
+  recovered: boolean;
+}
+
+/** The private session id, which the client sends back, says what was heard in the session: see hearingOf(). */
+export function beginSession(socket: object, hearing: string): void {
+  const session = socket as SessionState;
+  session.pid = `${newSessionId()}.${hearing}`;
+  session.recovered = false;
+}
+
+export function hearingIn(socket: object): string | undefined {
+  return (socket as SessionState).pid.split('.')[1];
+}

@@ -5,12 +5,14 @@ import { Server, type Socket } from 'socket.io';
 import { bearerFrom } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
 import type { Encoded } from '../delivery/encode.ts';
-import { type ClientConnection, Subscriber } from '../delivery/subscriber.ts';
+import { parseEventChoice } from '../delivery/event-choice.ts';
+import { hearingOf } from '../delivery/hears.ts';
+import { type ClientConnection, type Origin, Subscriber } from '../delivery/subscriber.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import { newSessionId, RelayAdapter } from './adapter.ts';
+import { beginSession, hearingIn, RelayAdapter } from './adapter.ts';
 import type { Admission, Place } from './admission.ts';
 import type { Arrivals } from './arrivals.ts';
 import { REFRESH_COST } from './budget.ts';
@@ -152,22 +154,28 @@ export class Sockets {
       }
       budgetOf(meterOf(socket.conn)).shareWith(budget);
       const auth: Record<string, unknown> = socket.handshake.auth;
+      const choice = parseEventChoice(auth.events);
+      const hearing = hearingOf({ identity, choice });
+      // What it hears now it did not hear then, or the other way round.
+      const changed = socket.recovered && hearingIn(socket) !== hearing;
       // The offset is the last position that the client received; auth.position may be where its page once began.
       const given = socket.recovered ? auth.offset : auth.position;
       const isThere = () => socket.conn.readyState === 'open';
-      const origin = await subscribers.findOrigin(identity.accountId, given, isThere);
+      const found = await subscribers.findOrigin(identity.accountId, given, isThere);
+      const origin: Origin = changed && found.resync === null ? { position: null, resync: 'topics' } : found;
       // The client sets "recovered" when it gets the same pid again, and an app that follows Socket.IO's documentation
       // does not refetch then.
-      if (socket.recovered && origin.resync !== null) forgetSession(socket);
+      if (!socket.recovered || origin.resync !== null) beginSession(socket, hearing);
       const connection = new SocketConnection(socket, auth.bare === true);
-      socket.data.subscriber = new Subscriber(connection, identity, origin, socket.recovered);
+      socket.data.subscriber = new Subscriber(connection, identity, choice, origin, socket.recovered);
       next();
     } catch (error) {
       const code = error instanceof RecadoError ? error.code : 'internal_error';
-      if (error instanceof TokenError && error.permanent) {
+      if (code === 'events_invalid' || (error instanceof TokenError && error.permanent)) {
         refusals.note(code, { address });
         state.subscribed = false;
-        next(Object.assign(new Error(error.message), { data: { code, message: error.message } }));
+        const message = errorText(error);
+        next(Object.assign(new Error(message), { data: { code, message } }));
         return;
       }
       // A stock client does not retry after a middleware error. It does when its transport closes.
@@ -279,10 +287,4 @@ function forgetHandshake(socket: Client): void {
   handshake.auth = {};
   handshake.headers = {};
   (socket.conn as { request: IncomingMessage | null }).request = null;
-}
-
-function forgetSession(socket: Client): void {
-  const session = socket as unknown as { pid: string; recovered: boolean };
-  session.pid = newSessionId();
-  session.recovered = false;
 }

@@ -6,6 +6,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { bearerFrom } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
+import { type EventChoice, parseEventChoice } from '../delivery/event-choice.ts';
 import { type ClientConnection, Subscriber } from '../delivery/subscriber.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { errorText, RecadoError } from '../errors.ts';
@@ -81,6 +82,7 @@ export class Streams {
     const id = `stream ${this.#count}`;
     try {
       const { headers } = request;
+      const choice = chosenEvents(request);
       const identity = await subscribers.identify(bearerFrom({ auth: {}, headers }));
       if (!place.moveTo(identity.accountId)) {
         throw new RecadoError('too_many_of_account', 'The account has as many connections as it may have.');
@@ -90,7 +92,8 @@ export class Streams {
       if (response.destroyed) return;
       this.#begin(response);
       const connection = connectionOf(response, id);
-      const subscriber = new Subscriber(connection, identity, origin, origin.position !== null);
+      // No session tells whether its topics are those of last time: relay:ready does, on every connection.
+      const subscriber = new Subscriber(connection, identity, choice, origin, false);
       response.once('close', () => subscribers.remove(subscriber));
       await subscribers.add(subscriber);
     } catch (error) {
@@ -99,6 +102,11 @@ export class Streams {
         refusals.note(code, { address: place.address });
         response.setHeader('www-authenticate', 'Bearer');
         refuse(response, 401, code, error.message);
+        return;
+      }
+      if (error instanceof RecadoError && error.code === 'events_invalid') {
+        refusals.note(code, { address: place.address });
+        refuse(response, 400, code, error.message);
         return;
       }
       refusals.note(code, { address: place.address, error: errorText(error) });
@@ -130,9 +138,19 @@ export class Streams {
   }
 }
 
+/** `?events=appointments.*,doctors.deleted` */
+function chosenEvents({ url = '' }: IncomingMessage): EventChoice | null {
+  const given = queryOf(url).getAll('events');
+  return given.length === 0 ? null : parseEventChoice(given.flatMap((names) => names.split(',')));
+}
+
+function queryOf(url: string): URLSearchParams {
+  return new URLSearchParams(url.split('?', 2)[1]);
+}
+
 /** Polyfills of EventSource send it in the query, so as to need no permission for a header. */
 function lastEventId({ headers, url = '' }: IncomingMessage): string | null {
-  const given = new URLSearchParams(url.split('?', 2)[1]).get('lastEventId');
+  const given = queryOf(url).get('lastEventId');
   return (headers['last-event-id'] as string | undefined) || given || null;
 }
 

@@ -388,7 +388,11 @@ describe('a position', () => {
       });
       await until('relay:resync', () => c.heard.length);
       expect(c.heard).toEqual([
-        { event: 'relay:resync', payload: { reason }, position: expect.stringMatching(/^[0-9a-f]{12}-/) },
+        {
+          event: 'relay:resync',
+          payload: { reason, hearing: expect.any(String) },
+          position: expect.stringMatching(/^[0-9a-f]{12}-/),
+        },
       ]);
       expect(c.connects[0]).toMatchObject({ recovered: false });
       expect(c.connects[0]!.pid).not.toBe('mine');
@@ -488,7 +492,8 @@ describe('a position', () => {
     expect(await a.hears(2)).toEqual(['for a', 'a again']);
     expect(await b.hears(2)).toEqual(['for b', 'b again']);
 
-    const forger = client(relay, { token: await token(`${account}-b`), pid: 'forged', offset });
+    const forged = `forged.${pid.split('.')[1]}`;
+    const forger = client(relay, { token: await token(`${account}-b`), pid: forged, offset });
     expect(await forger.hears(2)).toEqual(['for b', 'b again']);
   });
 

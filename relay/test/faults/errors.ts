@@ -42,8 +42,8 @@ export const ERRORS: readonly PlantedError[] = [
     edits: [
       {
         file: 'delivery/catch-up.js',
-        find: 'let { position } = subscriber;',
-        put: 'let { position } = subscriber;\n        live.join(subscriber);',
+        find: "let source = 'window';",
+        put: "let source = 'window';\n        live.join(subscriber);",
       },
     ],
   },
@@ -104,7 +104,8 @@ export class RelayAdapter extends Adapter {`,
       {
         file: 'delivery/live-accounts.js',
         find: 'const encoded = new Encoded(deliveries);',
-        put: 'const encoded = new Encoded(deliveries);\n        remember(account, deliveries);',
+        put: `const encoded = new Encoded(deliveries);
+        for (const { identity } of to) { remember(identity.accountId, deliveries); break; }`,
       },
       {
         file: 'delivery/live-accounts.js',
@@ -118,8 +119,8 @@ export class RelayAdapter extends Adapter {`,
       },
       {
         file: 'transport/socketio.js',
-        find: 'import { newSessionId,',
-        put: 'import { newSessionId, rememberSession,',
+        find: 'import { beginSession,',
+        put: 'import { beginSession, rememberSession,',
       },
     ],
   },
@@ -128,7 +129,13 @@ export class RelayAdapter extends Adapter {`,
     name: 'same pid on a resync',
     run: ['--scenario', 'faults', '--seconds', '5', '--faults', '2', '--only', 'client links cut'],
     noticedAs: ['complaints'],
-    edits: [{ file: 'transport/socketio.js', find: 'forgetSession(socket);\n', put: ';\n' }],
+    edits: [
+      {
+        file: 'transport/socketio.js',
+        find: 'if (!socket.recovered || origin.resync !== null)',
+        put: 'if (!socket.recovered)',
+      },
+    ],
   },
   {
     // xmax is the latest completed transaction + 1, and says nothing of those in progress below it.
@@ -148,7 +155,13 @@ export class RelayAdapter extends Adapter {`,
     name: 'large transaction not replayed',
     run: ['--scenario', 'faults', '--only', 'large transaction', '--seconds', '15', '--faults', '4'],
     noticedAs: ['missing'],
-    edits: [{ file: 'delivery/live-accounts.js', find: 'if (backlog.touches(account))', put: 'if (false)' }],
+    edits: [
+      {
+        file: 'delivery/live-accounts.js',
+        find: 'if (members && backlog.touches(account))',
+        put: 'if (false)',
+      },
+    ],
   },
   {
     // Clients hear of commits that a crash undoes.

@@ -1,0 +1,51 @@
+// A client's choice among the events that it may hear: fewer, never more. It is no authorisation.
+import { Interned } from '../auth/interned.ts';
+import { RecadoError } from '../errors.ts';
+
+const MOST_NAMES = 100;
+const LONGEST_NAME = 256;
+
+/** Equal choices are the same object. */
+export interface EventChoice {
+  /** Two choices are equal when this is. */
+  readonly key: string;
+  includes(event: string): boolean;
+}
+
+const interned = new Interned<EventChoice>();
+
+/**
+ * @param given `auth.events` of a handshake: names, or beginnings of names with a * behind them; nothing: every event
+ * @throws RecadoError `events_invalid`
+ */
+export function parseEventChoice(given: unknown): EventChoice | null {
+  if (given === undefined || given === null) return null;
+  if (!Array.isArray(given)) {
+    throw invalid(`of type ${typeof given}, but a list of names such as ["appointments.*"]`);
+  }
+  if (given.length > MOST_NAMES) throw invalid(`a list of ${given.length}, but at most ${MOST_NAMES} names`);
+  const names = new Set<string>();
+  for (const name of given as unknown[]) {
+    if (typeof name !== 'string') throw invalid(`a list with an item of type ${typeof name}, but names only`);
+    if (name === '' || name.length > LONGEST_NAME) {
+      throw invalid(`a list with a name of ${name.length} characters, but 1 to ${LONGEST_NAME}`);
+    }
+    if (/\*./.test(name))
+      throw invalid('a list with a * that is not the last character of its name, but there');
+    names.add(name);
+  }
+  const key = JSON.stringify([...names].sort());
+  return interned.of(key, () => choiceOf(key, names));
+}
+
+function invalid(receivedAndExpected: string): RecadoError {
+  return new RecadoError('events_invalid', `The choice of events is ${receivedAndExpected} is expected.`);
+}
+
+function choiceOf(key: string, names: ReadonlySet<string>): EventChoice {
+  const beginnings = [...names].filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
+  return {
+    key,
+    includes: (event) => names.has(event) || beginnings.some((beginning) => event.startsWith(beginning)),
+  };
+}

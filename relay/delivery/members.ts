@@ -1,0 +1,48 @@
+// The live clients of one account.
+import type { OutboxEvent } from '../outbox/events.ts';
+import { AudienceIndex, type Share } from './audible.ts';
+import type { Subscriber } from './subscriber.ts';
+
+export class Members implements Iterable<Subscriber> {
+  readonly #all = new Set<Subscriber>();
+  /** Those who chose among the events. */
+  #choosing = 0;
+  /** Made when it is first needed: most accounts have no audiences. */
+  #index: AudienceIndex | null = null;
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  [Symbol.iterator](): Iterator<Subscriber> {
+    return this.#all[Symbol.iterator]();
+  }
+
+  has(subscriber: Subscriber): boolean {
+    return this.#all.has(subscriber);
+  }
+
+  add(subscriber: Subscriber): void {
+    this.#all.add(subscriber);
+    if (subscriber.choice !== null) this.#choosing += 1;
+    this.#index?.add(subscriber);
+  }
+
+  /** @returns whether it was one */
+  delete(subscriber: Subscriber): boolean {
+    if (!this.#all.delete(subscriber)) return false;
+    if (subscriber.choice !== null) this.#choosing -= 1;
+    this.#index?.delete(subscriber);
+    return true;
+  }
+
+  /** Who hears which of these events; null: everybody hears all of them. */
+  share(events: readonly OutboxEvent[]): Share[] | null {
+    if (this.#choosing === 0 && events.every(({ audience }) => audience === null)) return null;
+    if (!this.#index) {
+      this.#index = new AudienceIndex();
+      for (const subscriber of this.#all) this.#index.add(subscriber);
+    }
+    return this.#index.share(events);
+  }
+}

@@ -113,6 +113,11 @@ function isOrigin(text: string): boolean {
   return URL.canParse(text) && new URL(text).origin === text;
 }
 
+export const path = z
+  .string()
+  .regex(/^\/[\w.~/-]*$/, 'a path that begins with / is expected, such as /realtime')
+  .transform((text) => text.replace(/\/+$/, ''));
+
 export const jwksUrl = z.string().superRefine((text, context) => {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol)) {

@@ -12,6 +12,7 @@ import {
   MIB,
   onOffAuto,
   origins,
+  path,
   postgresUrl,
   secret,
   showSize,
@@ -68,6 +69,12 @@ export const table = {
       default: '3000',
       help: 'Port to listen on; 0 lets the system choose.',
       schema: wholeNumber(0, 65_535),
+    }),
+    basePath: setting('BASE_PATH', {
+      unset: '',
+      absent: 'none',
+      help: 'Path below which a proxy shows the relay, such as /realtime; the proxy may take it off or not.',
+      schema: path,
     }),
     corsOrigin: setting('CORS_ORIGIN', {
       unset: [] as readonly string[],

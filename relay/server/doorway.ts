@@ -78,7 +78,7 @@ function boundKept(socket: Socket, headers: string, address: string, refusals: R
     socket.destroy();
   };
   // What lasts would come through here for as long, with nobody to see whether it is read.
-  if (/^get \/events[? ]|\nupgrade:/.test(headers)) {
+  if (/^get [^? ]*\/events[? ]|\nupgrade:/.test(headers)) {
     refuse();
     return;
   }

@@ -22,6 +22,7 @@ import { startRetention } from '../feed/retention.ts';
 import { watchTableSwaps } from '../feed/table-swaps.ts';
 import { startWakeup } from '../feed/wakeup.ts';
 import { Witnesses } from '../feed/witnesses.ts';
+import { serveBelow } from '../http/base-path.ts';
 import { listen } from '../http/listen.ts';
 import { gaugeProcess } from '../http/probes.ts';
 import { answer } from '../http/router.ts';
@@ -159,6 +160,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     log,
     metrics,
   });
+  serveBelow(server, settings.http.basePath);
   const streams = new Streams({ subscribers, admission, refusals, log, metrics });
   // A worker is handed its connections.
   const { url, port } = isWorker ? { url: '', port: 0 } : await listen(server, settings.http);

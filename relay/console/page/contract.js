@@ -10,8 +10,8 @@ export class Contract {
     this.#session = session;
     const download = (id, path, name) =>
       document.querySelector(id).addEventListener('click', () => this.#download(path, name));
-    download('#download-asyncapi', '/console/contract.asyncapi.json', 'recado.asyncapi.json');
-    download('#download-typescript', '/console/contract.d.ts', 'recado.d.ts');
+    download('#download-asyncapi', 'console/contract.asyncapi.json', 'recado.asyncapi.json');
+    download('#download-typescript', 'console/contract.d.ts', 'recado.d.ts');
   }
 
   shown(shown) {
@@ -20,7 +20,7 @@ export class Contract {
 
   async #load() {
     try {
-      const { events } = await this.#session.ask('GET', '/console/contract');
+      const { events } = await this.#session.ask('GET', 'console/contract');
       this.#root.replaceChildren(...events.map(card));
       setText(this.#problem, '');
     } catch (error) {

@@ -47,7 +47,7 @@ export class Journey {
     this.#asking += 1;
     const account = this.#session.account;
     try {
-      const done = await this.#session.ask('POST', '/demo/act', { action, id });
+      const done = await this.#session.ask('POST', 'demo/act', { action, id });
       if (account === this.#session.account) this.#begin({ key, title, ...done });
     } catch (error) {
       const text = error.code

@@ -93,7 +93,7 @@ function showBeside() {
   const other = session.accounts.find(({ id }) => id !== session.account);
   const link = find('#beside');
   link.hidden = !other;
-  link.href = `/?conta=${other?.id}`;
+  link.href = `?conta=${other?.id}`;
   link.target = '_blank';
   setText(link, `Abrir a ${other?.name} ao lado`);
 }

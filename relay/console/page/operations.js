@@ -38,7 +38,7 @@ export class Operations {
     let again = true;
     try {
       const headers = this.#token === null ? {} : { authorization: `Bearer ${this.#token}` };
-      const response = await fetch('/console/operations', { headers });
+      const response = await fetch('console/operations', { headers });
       again = response.status !== 403;
       if (response.ok) this.#show(await response.json());
       else this.#refuse(response.status);

@@ -3,7 +3,7 @@
 //   state     the connection changed; see `state`
 //   clinic    the lists of the demonstration were loaded, from which events go on
 //   arrival   an event: {event, payload, position, recovered, at}
-import { io } from '/console/socket.io.js';
+import { io } from './socket.io.js';
 
 const TOKEN_IN_TAB = 'recado-token';
 /** Tokens of the demonstration are good for an hour. */
@@ -35,7 +35,7 @@ export class Session extends EventTarget {
 
   /** @param {string | null} wanted account of the demonstration */
   async begin(wanted) {
-    const { demo } = await (await fetch('/console/session')).json();
+    const { demo } = await (await fetch('console/session')).json();
     this.demo = demo;
     if (demo) await this.#renewTokens();
     // With a key set there are no tokens to hand out.
@@ -73,7 +73,7 @@ export class Session extends EventTarget {
     this.#openedAt = Date.now();
     const turn = this.#turn;
     try {
-      const clinic = await this.ask('GET', '/demo/clinic');
+      const clinic = await this.ask('GET', 'demo/clinic');
       // The account may have been changed since.
       if (turn !== this.#turn) return;
       this.#tell('clinic', clinic);
@@ -128,6 +128,8 @@ export class Session extends EventTarget {
     this.refusal = null;
     this.#become('connecting');
     const socket = io({
+      // The page may be below a path of another site.
+      path: new URL('socket.io/', document.baseURI).pathname,
       transports: ['websocket', 'polling'],
       tryAllTransports: true,
       multiplex: false,
@@ -189,7 +191,7 @@ export class Session extends EventTarget {
   }
 
   async #renewTokens() {
-    const response = await fetch('/demo/tokens', {
+    const response = await fetch('demo/tokens', {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: '{}',

@@ -29,6 +29,7 @@ describe('the settings of an empty environment', () => {
       http: {
         host: '127.0.0.1',
         port: 3000,
+        basePath: '',
         corsOrigin: [],
         connectionsPerAddress: 1_000,
         connectionsPerAccount: 10_000,
@@ -136,6 +137,7 @@ describe('each variable', () => {
     ['PORT', '65536', 'from 0 to 65535'],
     ['PORT', '-1', 'a whole number'],
     ['PORT', '3e3', 'a whole number'],
+    ['BASE_PATH', 'realtime', 'begins with /'],
     ['PORT', '0x10', 'a whole number'],
     ['PORT', '80.5', 'a whole number'],
     ['JWT_JWKS_URL', 'issuer.example/keys', 'http or https'],
@@ -289,7 +291,7 @@ describe('the printed table', () => {
   const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(30);
+    expect(names).toHaveLength(31);
     for (const name of names) expect(settingsAsText()).toContain(`  ${name}  (`);
     expect(settingsAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(settingsAsMarkdown().split('\n')).toHaveLength(names.length + 2);

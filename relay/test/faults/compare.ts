@@ -9,7 +9,7 @@ export interface Committed {
   readonly row: number;
   readonly account: string;
   readonly version: number;
-  /** Its event left the contract during the run: who read at that moment need not hear it. */
+  /** Its event left the contract during the run, or was suspended: it need not be heard. */
   readonly optional: boolean;
 }
 
@@ -21,7 +21,7 @@ export interface Undone {
 
 /**
  * Every event that committed, as the journal has it that the writers keep. Of a table whose event is suspended from
- * time to time: what the outbox has.
+ * time to time, only what the outbox still has must be heard.
  */
 export async function readCommitted(server: Server): Promise<Map<EventKey, Committed>> {
   const rows = await server.query<{ account: string; row: number; stamp: number; version: number }>(
@@ -35,8 +35,8 @@ export async function readCommitted(server: Server): Promise<Map<EventKey, Commi
   const committed = new Map<EventKey, Committed>();
   for (const { account, row, stamp, version } of rows) {
     const key = eventKey(row, stamp);
-    if (isVisit(row) && !visits.has(key)) continue;
-    committed.set(key, { account, row, version, optional: isFlicker(row) });
+    const optional = isFlicker(row) || (isVisit(row) && !visits.has(key));
+    committed.set(key, { account, row, version, optional });
   }
   return committed;
 }

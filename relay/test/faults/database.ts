@@ -75,6 +75,7 @@ const PAYLOAD = "jsonb_build_object('row', new.id, 'version', new.version, 'stam
 
 // One event per row, one INSERT per statement, one deferred to the commit, some without a table.
 const CONTRACT = `
+  select relay.set_retention('1 minute');
   select relay.publish(event => 'items.changed', on_table => 'shop.items', operation => 'UPDATE',
     condition => 'old.version is distinct from new.version', account => 'new.account',
     payload => $$${PAYLOAD} || jsonb_build_object('filler', new.filler, 'size', length(new.filler))$$);

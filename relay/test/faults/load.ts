@@ -2,7 +2,6 @@
 // contract, a new version that is migrated. Nothing here excuses a late event.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ACCOUNTS, BOOKS } from './database.ts';
-import type { Server } from './server.ts';
 import type { FaultKind } from './world.ts';
 
 const LARGE_MS = 15_000;
@@ -50,7 +49,7 @@ export const LOAD: readonly FaultKind[] = [
     happen: async ({ server }, chance) => {
       await server.query("select relay.suspend('visits.changed')");
       await sleep(chance.between(100, 2_000));
-      await insist(server, "select relay.resume('visits.changed')");
+      await server.insist("select relay.resume('visits.changed')");
     },
   },
   {
@@ -59,7 +58,7 @@ export const LOAD: readonly FaultKind[] = [
     happen: async ({ server }, chance) => {
       await server.query("select relay.unpublish('app.flickered')");
       await sleep(chance.between(100, 2_000));
-      await insist(server, "select relay.publish(event => 'app.flickered')");
+      await server.insist("select relay.publish(event => 'app.flickered')");
     },
   },
   {
@@ -93,16 +92,3 @@ export const LOAD: readonly FaultKind[] = [
       }),
   },
 ];
-
-/** Until it is done: Postgres may be down, or a lock taken. */
-async function insist(server: Server, statement: string): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await server.query(statement);
-      return;
-    } catch (error) {
-      if (attempt === 100) throw error;
-      await sleep(200);
-    }
-  }
-}

@@ -50,7 +50,7 @@ const figures: Figure[] = [
 print(`seed ${seed}`);
 const stage = await Stage.set(options.error === undefined ? [] : errorNamed(options.error).edits);
 if (scenario === 'all' || scenario === 'faults') {
-  const count = Number(options.faults ?? Math.max(34, Math.ceil(seconds * 0.6)));
+  const count = Number(options.faults ?? Math.max(38, Math.ceil(seconds * 0.6)));
   const schedule = makeSchedule({ seed, count, milliseconds: seconds * 1_000, only: options.only });
   const oracle = await runOracle(stage, { seed, seconds, schedule, say }, verdict);
   figures.push(...oracle.figures);

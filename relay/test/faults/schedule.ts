@@ -5,6 +5,7 @@ import { Chance } from './chance.ts';
 import { LOAD } from './load.ts';
 import { NETWORK_FAULTS } from './network-faults.ts';
 import { PROCESS_FAULTS } from './process-faults.ts';
+import { REFETCH_FAULTS } from './refetch-faults.ts';
 import type { FaultKind, World } from './world.ts';
 
 export interface Fault {
@@ -13,7 +14,7 @@ export interface Fault {
   readonly kind: string;
 }
 
-const FAULTS: readonly FaultKind[] = [...PROCESS_FAULTS, ...NETWORK_FAULTS];
+const FAULTS: readonly FaultKind[] = [...PROCESS_FAULTS, ...NETWORK_FAULTS, ...REFETCH_FAULTS];
 const KINDS: readonly FaultKind[] = [...FAULTS, ...LOAD];
 
 /** The last part of each minute, or of a shorter run, knows only load: there every late event is seen. */

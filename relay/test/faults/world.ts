@@ -1,7 +1,9 @@
 // What faults happen to, and how a kind of fault is described.
 import type { Chance } from './chance.ts';
 import type { Client } from './clients.ts';
+import type { Undone } from './compare.ts';
 import type { Disturbances } from './disturbances.ts';
+import type { Ledger } from './ledger.ts';
 import type { RelayNode } from './nodes.ts';
 import type { OtherProcess } from './other-process.ts';
 import type { Server } from './server.ts';
@@ -17,6 +19,11 @@ export interface World {
   readonly others: readonly { readonly process: OtherProcess; readonly node: RelayNode }[];
   readonly writers: Writers;
   readonly disturbances: Disturbances;
+  readonly ledger: Ledger;
+  /** What the database has forgotten, since it went back in time. */
+  readonly undone: Undone[];
+  /** How often a client may be told to refetch at most, by reason. */
+  readonly mayRefetch: Map<string, number>;
 }
 
 export interface FaultKind {

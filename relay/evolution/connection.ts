@@ -5,51 +5,13 @@ import type { Log } from '../log.ts';
 import { createApi } from './api/api.ts';
 import { EvolutionError } from './api/request.ts';
 import { type EvolutionSocket, openSocket } from './api/socket.ts';
-import { type CatchUp, catchUp } from './ingest/catchup.ts';
 import { createGaps } from './ingest/gaps.ts';
 import type { ConnectionStatus, Instance, Store } from './ingest/store.ts';
 import { createWriteQueue } from './ingest/write-queue.ts';
 import type { OutgoingStore } from './outgoing/outgoing.ts';
 import { createSender } from './outgoing/sender.ts';
-import { readAddress } from './payloads/jid.ts';
-
-export interface Pace {
-  /** First wait after a lost connection; doubles up to `slowest`. */
-  retryMs: number;
-  slowestMs: number;
-  /** Between attempts with a key or a name that the server refused. */
-  refusedMs: number;
-  /** Between attempts at a namespace that does not exist yet; it appears with the server's first event. */
-  namespaceMs: number;
-  /** Catch-up while connected, since some versions drop events. */
-  safetyMs: number;
-  /** Between looks whether the server still emits to us: an instance made anew, or its manager, changes that. */
-  lookMs: number;
-  /** Catch-up where the server has no websocket. */
-  pollMs: number;
-  overlapMs: number;
-  pageSize: number;
-  requestMs: number;
-  /** After this the server's history decides whether a message was sent whose request broke off. */
-  unsureMs: number;
-}
-
-export const PACE: Pace = {
-  retryMs: 250,
-  slowestMs: 30_000,
-  refusedMs: 60_000,
-  namespaceMs: 250,
-  safetyMs: 600_000,
-  lookMs: 30_000,
-  pollMs: 15_000,
-  overlapMs: 3_600_000,
-  pageSize: 1000,
-  requestMs: 30_000,
-  unsureMs: 60_000,
-};
-
-/** WhatsApp lets people take a message back for two and a half days. */
-const MAY_BE_REVOKED_MS = 60 * 3_600_000;
+import { PACE, type Pace } from './pace.ts';
+import { createReader } from './reader.ts';
 
 export interface InstanceConnection {
   readonly instance: Instance;
@@ -86,7 +48,6 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   let status: ConnectionStatus | null = null;
   let said: Promise<void> = Promise.resolve();
   let syncing: string | null = null;
-  let reading: Promise<CatchUp> | null = null;
 
   const sender = createSender({
     instance,
@@ -98,10 +59,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
     signal: hangUp.signal,
   });
   const nextReading = createGaps({
-    async read() {
-      while (reading !== null) await reading.catch(() => undefined);
-      await read(false);
-    },
+    read: () => reader.readNext(),
     isRefused(error) {
       log.say('evolution_catch_up_failed', { instance: instance.name, error: errorText(error) });
       return error instanceof EvolutionError && error.code !== 'evolution_unreachable';
@@ -110,6 +68,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
     signal: hangUp.signal,
   });
   const queue = createWriteQueue({ instance, store, log, signal, overflowed: () => void readGap() });
+  const reader = createReader({ instance, api, store, queue, log, pace, signal });
 
   /** Shows the status in the log and on the row. Written one after another, or an older one could come last. */
   function say(next: ConnectionStatus, reason: string | null = null): Promise<void> {
@@ -124,56 +83,6 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   function failedToWrite(error: unknown): void {
     if (!signal.aborted)
       log.say('evolution_write_failed', { instance: instance.name, error: errorText(error), failures: 1 });
-  }
-
-  /** One catch-up at a time; whoever asks during one hears of that one, and of another if it began too early. */
-  function read(allChats: boolean): Promise<CatchUp> {
-    reading ??= (async () => {
-      const heard = queue.sessionsHeard;
-      const session = await api.session();
-      instance.ownJid = session.ownJid ?? instance.ownJid;
-      if (session.state !== null && heard === queue.sessionsHeard) {
-        await store.setSession(instance, {
-          state: session.state,
-          reason: null,
-          ownJid: session.ownJid,
-          profileName: session.profileName,
-        });
-        // The event of the current code may have come before anybody listened.
-        const qr = session.state === 'connecting' ? await api.qrCode() : null;
-        if (qr !== null && heard === queue.sessionsHeard)
-          await store.setQr(instance, { ...qr, problem: null });
-      }
-      const own = readAddress(instance.ownJid) ?? queue.own;
-      // Since 2.3 a message that is taken back moves to the time of it; before, it stays where it was.
-      const deletedIsRevoked = /^2\.[0-2]\./.test((await api.version()) ?? '');
-      const done = await catchUp({
-        api,
-        store,
-        instance,
-        own,
-        serverId: session.serverId,
-        deletedIsRevoked,
-        signal,
-        allChats,
-        overlapMs: Math.max(pace.overlapMs, deletedIsRevoked ? MAY_BE_REVOKED_MS : 0),
-        pageSize: pace.pageSize,
-      });
-      instance.caughtUpTo = done.caughtUpTo;
-      instance.older = done.older;
-      instance.serverId = done.serverId;
-      instance.synced = true;
-      log.say('evolution_caught_up', {
-        instance: instance.name,
-        created: done.created.size,
-        updated: done.updated.size,
-        messages: done.messages,
-      });
-      return done;
-    })().finally(() => {
-      reading = null;
-    });
-    return reading;
   }
 
   /** What is heard from now on waits for what was missed, for a while: a first reading may take minutes. */
@@ -274,15 +183,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   async function sync(request: string): Promise<void> {
     if (!(await store.startSync(request))) return;
     try {
-      // One that is under way reads only what changed.
-      let joined: CatchUp | null = null;
-      while (reading !== null) joined = await reading.catch(() => null);
-      const { created, updated } = await read(true);
-      for (const chat of joined?.updated ?? []) updated.add(chat);
-      for (const chat of joined?.created ?? []) {
-        created.add(chat);
-        updated.delete(chat);
-      }
+      const { created, updated } = await reader.readAll();
       await store.finishSync(request, { created: created.size, updated: updated.size });
     } catch (error) {
       if (signal.aborted) return;
@@ -314,7 +215,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
       queue.close();
       await running;
       await said;
-      await reading?.catch(() => undefined);
+      await reader.idle();
       await store.setDisconnected(instance).catch(() => undefined);
     },
   };

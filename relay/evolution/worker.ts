@@ -6,9 +6,10 @@ import type pg from 'pg';
 import { startListener } from '../db/listen.ts';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { connectInstance, type InstanceConnection, type Pace } from './connection.ts';
+import { connectInstance, type InstanceConnection } from './connection.ts';
 import { createStore, type Instance } from './ingest/store.ts';
 import { OutgoingStore } from './outgoing/outgoing.ts';
+import type { Pace } from './pace.ts';
 
 export interface EvolutionWorkerOptions {
   pool: pg.Pool;

@@ -58,7 +58,7 @@ test.each([
   [
     'an import of what holds the rooms together',
     'evolution/ingest',
-    "import { openConnection } from '../connection.ts';\nexport const planted = openConnection;\n",
+    "import { connectInstance } from '../connection.ts';\nexport const planted = connectInstance;\n",
   ],
 ])('%s from a room above %s is refused', async (_kind, room, text) => {
   const { red, output } = await lint(room, text);

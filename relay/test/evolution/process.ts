@@ -1,6 +1,6 @@
 // A worker in a process of its own, for the tests that kill it: process.ts <database> [pace as JSON].
 import pg from 'pg';
-import type { Pace } from '../../evolution/connection.ts';
+import type { Pace } from '../../evolution/pace.ts';
 import { startEvolutionWorker } from '../../evolution/worker.ts';
 import { createLog } from '../../log.ts';
 import { WORKER } from './world.ts';

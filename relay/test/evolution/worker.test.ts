@@ -1,8 +1,8 @@
 // The worker against a server that speaks the real protocol, traps included.
 
-import type { Pace } from '../../evolution/connection.ts';
 import type { FakeInstance } from '../../evolution/demo/instance.ts';
 import { type EvolutionServer, startEvolutionServer } from '../../evolution/demo/server.ts';
+import type { Pace } from '../../evolution/pace.ts';
 import { requestSync } from '../../evolution/sync.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../evolution/worker.ts';
 import type { Log } from '../../log.ts';

@@ -1,7 +1,8 @@
 // Replies: rows of evolution.outgoing are sent once as far as the server allows, and say what became of them.
-import type { Pace } from '../../../evolution/connection.ts';
+
 import type { FakeInstance } from '../../../evolution/demo/instance.ts';
 import { type EvolutionServer, startEvolutionServer } from '../../../evolution/demo/server.ts';
+import type { Pace } from '../../../evolution/pace.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../../evolution/worker.ts';
 import { hearing } from '../../hearing.ts';
 import { until } from '../../world.ts';

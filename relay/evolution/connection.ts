@@ -14,6 +14,7 @@ import { PACE, type Pace } from './pace.ts';
 import { createReader } from './reader.ts';
 
 export interface InstanceConnection {
+  /** As it was when the connection was made. */
   readonly instance: Instance;
   /** Reads everything over REST and writes the outcome to the request. */
   sync(request: string): void;
@@ -31,9 +32,9 @@ export interface ConnectInstanceOptions {
 }
 
 export function connectInstance(options: ConnectInstanceOptions): InstanceConnection {
-  const { instance: held, store, outgoing, log, pace: given } = options;
+  const { instance: row, store, outgoing, log, pace: given } = options;
   const pace = { ...PACE, ...given };
-  const instance = { ...held };
+  const instance = { ...row };
   // Two ways to end: hang up (hear no more), then abort (write no more).
   const hangUp = new AbortController();
   const abort = new AbortController();
@@ -195,7 +196,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   const running = run().catch(failedToWrite);
 
   return {
-    instance: held,
+    instance: row,
     sync(request) {
       if (syncing === request) return;
       syncing = request;

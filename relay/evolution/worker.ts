@@ -1,5 +1,5 @@
-// The rows of evolution.instances decide: each turn the worker asks the database what it holds and opens, reopens
-// or closes connections accordingly. A turn is about a second, or at once when the doorbell rings.
+// The rows of evolution.instances decide: the worker asks the database which instances are its own, and opens, reopens
+// or closes connections accordingly. It polls about once a second, and at once after a NOTIFY.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
@@ -13,7 +13,7 @@ import type { Pace } from './pace.ts';
 
 export interface EvolutionWorkerOptions {
   pool: pg.Pool;
-  /** A direct connection: LISTEN is deaf behind a transaction pooler. */
+  /** A direct connection: LISTEN hears nothing behind a transaction pooler. */
   connectionString: string;
   log: Log;
   pace?: Partial<Pace>;
@@ -25,7 +25,7 @@ export interface EvolutionWorker {
 }
 
 const CHANNEL = 'evolution';
-const TURN_MS = 1_000;
+const POLL_MS = 1_000;
 const PRUNE_MS = 3_600_000;
 
 export async function startEvolutionWorker({
@@ -38,33 +38,33 @@ export async function startEvolutionWorker({
   const outgoing = new OutgoingStore(pool);
   const connections = new Map<string, InstanceConnection>();
   let closed = false;
-  let rung = false;
+  let isDue = false;
   let wake: () => void = () => undefined;
 
-  const ring = () => {
-    rung = true;
+  const pollNow = () => {
+    isDue = true;
     wake();
   };
   const listener = startListener({
     databaseUrl: connectionString,
-    name: 'recado evolution doorbell',
+    name: 'recado evolution listen',
     channel: CHANNEL,
-    onNotify: ring,
-    onListening: ring,
+    onNotify: pollNow,
+    onListening: pollNow,
     log,
   });
 
-  async function turn(): Promise<void> {
-    const held = new Map((await store.claim()).map((instance) => [instance.id, instance]));
+  async function poll(): Promise<void> {
+    const claimed = new Map((await store.claim()).map((instance) => [instance.id, instance]));
     for (const [id, connection] of connections) {
-      const now = held.get(id);
+      const now = claimed.get(id);
       if (now !== undefined && isSame(now, connection.instance)) continue;
       connections.delete(id);
       log.say('evolution_released', { instance: connection.instance.name });
       // Not waited for: another instance must not wait for this one to end.
       void connection.close().catch(() => undefined);
     }
-    for (const [id, instance] of held) {
+    for (const [id, instance] of claimed) {
       let connection = connections.get(id);
       if (connection === undefined) {
         log.say('evolution_held', { instance: instance.name });
@@ -80,9 +80,9 @@ export async function startEvolutionWorker({
     let failures = 0;
     let prunedAt = 0;
     while (!closed) {
-      rung = false;
+      isDue = false;
       try {
-        await turn();
+        await poll();
         if (Date.now() - prunedAt > PRUNE_MS) {
           prunedAt = Date.now();
           await store.prune();
@@ -94,9 +94,9 @@ export async function startEvolutionWorker({
         if (!closed && (failures === 1 || failures % 60 === 0))
           log.say('evolution_turn_failed', { error: errorText(error), failures });
       }
-      if (closed || rung) continue;
+      if (closed || isDue) continue;
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, TURN_MS);
+        const timer = setTimeout(resolve, POLL_MS);
         wake = () => {
           clearTimeout(timer);
           resolve();

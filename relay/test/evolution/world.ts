@@ -32,7 +32,7 @@ export async function endSessionsOfTheKilled({ rows }: World): Promise<void> {
   await rows(
     `select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and backend_type = 'client backend' and application_name = any ($1)`,
-    [[WORKER, 'recado evolution doorbell']],
+    [[WORKER, 'recado evolution listen']],
   );
 }
 

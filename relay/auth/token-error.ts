@@ -19,6 +19,7 @@ const PERMANENT = {
   token_claim: true,
   token_expired: true,
   token_revoked: true,
+  ticket_unknown: true,
   token_not_yet_valid: false,
   jwks_unavailable: false,
 } as const;

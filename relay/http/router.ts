@@ -33,6 +33,10 @@ export function answer(request: IncomingMessage, response: ServerResponse, conte
     context.streams.answer(request, response);
     return;
   }
+  if (path === '/events/ticket') {
+    context.streams.answerTicket(request, response);
+    return;
+  }
   void find(
     request.method ?? 'GET',
     path,

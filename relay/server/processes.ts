@@ -13,17 +13,21 @@ import type { AllProcesses, WorkerState } from '../http/reply.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
 import { Refusals } from '../transport/refusals.ts';
+import { TicketBox, type Tickets } from '../transport/tickets.ts';
 import { createDoorway, watchDoorway } from './doorway.ts';
 
 interface Question {
   recado: 'question';
   id: number;
-  about: 'metrics' | 'workers';
+  about: 'metrics' | 'workers' | 'keep ticket' | 'take ticket';
+  /** A token with its account; or a ticket. */
+  details: string[];
 }
 
 interface Answer {
   recado: 'answer';
   id: number;
+  /** Empty: there is nothing to say. */
   text: string;
 }
 
@@ -85,11 +89,23 @@ export async function startProcesses(
   });
   for (let i = 0; i < relay.processes; i += 1) startWorker();
 
-  async function reply(worker: Worker, { id, about }: Question): Promise<void> {
-    const text =
-      about === 'metrics'
-        ? await aggregator.clusterMetrics().catch((error: unknown) => `# ${String(error)}\n`)
-        : JSON.stringify({ expected: relay.processes, workers: [...states.values()] });
+  const tickets = new TicketBox();
+  async function find({ about, details: [first = '', second = ''] }: Question): Promise<string> {
+    switch (about) {
+      case 'metrics':
+        return aggregator.clusterMetrics().catch((error: unknown) => `# ${String(error)}\n`);
+      case 'workers':
+        return JSON.stringify({ expected: relay.processes, workers: [...states.values()] });
+      case 'keep ticket':
+        return (await tickets.keep(first, second)) ?? '';
+      case 'take ticket':
+        return (await tickets.take(first)) ?? '';
+    }
+  }
+
+  async function reply(worker: Worker, question: Question): Promise<void> {
+    const { id } = question;
+    const text = await find(question);
     if (worker.isConnected()) worker.send({ recado: 'answer', id, text } satisfies Answer);
   }
 
@@ -151,7 +167,7 @@ export function joinAsWorker({
   io,
   metrics,
   state,
-}: WorkerOptions): AllProcesses & { close(): void; leave(): void } {
+}: WorkerOptions): AllProcesses & { readonly tickets: Tickets; close(): void; leave(): void } {
   // A browser would send the requests of another session down a connection that is kept alive.
   server.maxRequestsPerSocket = 1;
   // What Node arms when a server listens, which this one never does: the time-outs of headers and requests.
@@ -174,7 +190,7 @@ export function joinAsWorker({
   const reporting = setInterval(report, REPORT_EVERY_MS);
   report();
 
-  async function ask(about: Question['about']): Promise<string> {
+  async function ask(about: Question['about'], ...details: string[]): Promise<string> {
     asked += 1;
     const id = asked;
     let timer: NodeJS.Timeout | undefined;
@@ -182,7 +198,7 @@ export function joinAsWorker({
       return await new Promise<string>((resolve, reject) => {
         waiting.set(id, resolve);
         timer = setTimeout(() => reject(new Error('the first process did not answer')), ANSWER_WITHIN_MS);
-        process.send?.({ recado: 'question', id, about } satisfies Question);
+        process.send?.({ recado: 'question', id, about, details } satisfies Question);
       });
     } finally {
       clearTimeout(timer);
@@ -192,6 +208,11 @@ export function joinAsWorker({
 
   return {
     metrics: () => ask('metrics'),
+    // A ticket is used in whichever process the next connection leads to.
+    tickets: {
+      keep: async (token, account) => (await ask('keep ticket', token, account)) || null,
+      take: async (ticket) => (await ask('take ticket', ticket)) || null,
+    },
     async workers() {
       return JSON.parse(await ask('workers')) as Awaited<ReturnType<AllProcesses['workers']>>;
     },

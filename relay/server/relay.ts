@@ -34,6 +34,7 @@ import { TIMEOUTS, watchArrivals } from '../transport/arrivals.ts';
 import { Refusals } from '../transport/refusals.ts';
 import { Sockets } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
+import { TicketBox } from '../transport/tickets.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
 
 export interface RelayOptions {
@@ -161,7 +162,6 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     metrics,
   });
   serveBelow(server, settings.http.basePath);
-  const streams = new Streams({ subscribers, admission, refusals, log, metrics });
   // A worker is handed its connections.
   const { url, port } = isWorker ? { url: '', port: 0 } : await listen(server, settings.http);
 
@@ -187,6 +187,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
         },
       })
     : null;
+  const tickets = link?.tickets ?? new TicketBox();
+  const streams = new Streams({ subscribers, admission, refusals, tickets, log, metrics });
   feed.start(subscribers);
   server.on('request', (request, response) => {
     answer(request, response, {

@@ -1,5 +1,5 @@
 // Clients over Server-Sent Events, for programs without Socket.IO: GET /events with a bearer token, and the position
-// as Last-Event-ID. They get the same events as sockets, through the same
+// as Last-Event-ID. A browser's own EventSource sends no header: it brings a ticket (tickets.ts). They get the same events as sockets, through the same
 // code (delivery/subscribers.ts).
 //
 //   curl -N -H "Authorization: Bearer $TOKEN" http://localhost:3000/events
@@ -12,13 +12,15 @@ import type { Subscribers } from '../delivery/subscribers.ts';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Admission } from './admission.ts';
+import type { Admission, Place } from './admission.ts';
 import type { Refusals } from './refusals.ts';
+import { TICKET_SECONDS, type Tickets } from './tickets.ts';
 
 export interface StreamsOptions {
   subscribers: Subscribers;
   admission: Admission;
   refusals: Refusals;
+  tickets: Tickets;
   log: Log;
   metrics: Metrics;
 }
@@ -41,13 +43,23 @@ export class Streams {
 
   /** Answers a request for /events, whatever its method. */
   answer(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#isAdmitted('GET', request, response)) void this.#stream(request, response);
+  }
+
+  /** Answers a request for /events/ticket, whatever its method. */
+  answerTicket(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#isAdmitted('POST', request, response)) void this.#issueTicket(request, response);
+  }
+
+  /** Answers what is not. */
+  #isAdmitted(method: string, request: IncomingMessage, response: ServerResponse): boolean {
     const { admission, refusals } = this.#options;
     const { origin } = request.headers;
     const code = admission.refuses(request);
     if (code) {
       refusals.note(code, { address: admission.addressOf(request), origin: origin ?? '' });
       refuse(response, code === 'origin_refused' ? 403 : 429, code, 'This connection is not accepted.');
-      return;
+      return false;
     }
     // The page that asks is of a known origin: admission has seen to that.
     if (origin !== undefined) {
@@ -57,33 +69,47 @@ export class Streams {
     }
     if (request.method === 'OPTIONS') {
       response.writeHead(204, {
-        'access-control-allow-methods': 'GET',
+        'access-control-allow-methods': method,
         'access-control-allow-headers': 'authorization, last-event-id',
         'access-control-max-age': '86400',
       });
       response.end();
-    } else if (request.method === 'GET') void this.#stream(request, response);
-    else {
-      response.setHeader('allow', 'GET');
-      refuse(
-        response,
-        405,
-        'method_not_allowed',
-        `${request.method} was received, but only GET is answered here.`,
-      );
+      return false;
+    }
+    if (request.method === method) return true;
+    response.setHeader('allow', method);
+    const sentence = `${request.method} was received, but only ${method} is answered here.`;
+    refuse(response, 405, 'method_not_allowed', sentence);
+    return false;
+  }
+
+  async #issueTicket(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { subscribers, admission, tickets } = this.#options;
+    const place = admission.enter(request);
+    response.once('close', () => place.leave());
+    try {
+      const token = bearerFrom({ auth: {}, headers: request.headers });
+      const { accountId } = await subscribers.identify(token);
+      const ticket = await tickets.keep(token, accountId);
+      if (ticket === null) {
+        throw new RecadoError('too_many_tickets', 'The account has as many unused tickets as it may have.');
+      }
+      response.writeHead(201, JSON_HEADERS);
+      response.end(`${JSON.stringify({ ticket, expiresIn: TICKET_SECONDS })}\n`);
+    } catch (error) {
+      this.#refuse(error, place, response);
     }
   }
 
   async #stream(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { subscribers, admission, refusals } = this.#options;
+    const { subscribers, admission } = this.#options;
     const place = admission.enter(request);
     response.once('close', () => place.leave());
     this.#count += 1;
     const id = `stream ${this.#count}`;
     try {
-      const { headers } = request;
       const choice = chosenEvents(request);
-      const identity = await subscribers.identify(bearerFrom({ auth: {}, headers }));
+      const identity = await subscribers.identify(await this.#tokenOf(request));
       if (!place.moveTo(identity.accountId)) {
         throw new RecadoError('too_many_of_account', 'The account has as many connections as it may have.');
       }
@@ -97,22 +123,38 @@ export class Streams {
       response.once('close', () => subscribers.remove(subscriber));
       await subscribers.add(subscriber);
     } catch (error) {
-      const code = error instanceof RecadoError ? error.code : 'internal_error';
-      if (error instanceof TokenError && error.permanent) {
-        refusals.note(code, { address: place.address });
-        response.setHeader('www-authenticate', 'Bearer');
-        refuse(response, 401, code, error.message);
-        return;
-      }
-      if (error instanceof RecadoError && error.code === 'events_invalid') {
-        refusals.note(code, { address: place.address });
-        refuse(response, 400, code, error.message);
-        return;
-      }
-      refusals.note(code, { address: place.address, error: errorText(error) });
-      response.setHeader('retry-after', '1');
-      refuse(response, 503, code, 'Events cannot be read at the moment; try again.');
+      this.#refuse(error, place, response);
     }
+  }
+
+  async #tokenOf({ headers, url = '' }: IncomingMessage): Promise<string> {
+    const ticket = queryOf(url).get('ticket');
+    if (ticket === null) return bearerFrom({ auth: {}, headers });
+    const token = await this.#options.tickets.take(ticket);
+    if (token !== null) return token;
+    throw new TokenError(
+      'ticket_unknown',
+      `The ticket is unknown here, was used, or is older than ${TICKET_SECONDS} seconds. Ask for another one: POST /events/ticket.`,
+    );
+  }
+
+  #refuse(error: unknown, { address }: Place, response: ServerResponse): void {
+    const { refusals } = this.#options;
+    const code = error instanceof RecadoError ? error.code : 'internal_error';
+    if (error instanceof TokenError && error.permanent) {
+      refusals.note(code, { address });
+      response.setHeader('www-authenticate', 'Bearer');
+      refuse(response, 401, code, error.message);
+      return;
+    }
+    if (error instanceof RecadoError && error.code === 'events_invalid') {
+      refusals.note(code, { address });
+      refuse(response, 400, code, error.message);
+      return;
+    }
+    refusals.note(code, { address, error: errorText(error) });
+    response.setHeader('retry-after', '1');
+    refuse(response, 503, code, 'Events cannot be read at the moment; try again.');
   }
 
   #begin(response: ServerResponse): void {
@@ -184,14 +226,13 @@ function connectionOf(response: ServerResponse, id: string): ClientConnection {
   };
 }
 
+const JSON_HEADERS = { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' };
+
 function refuse(response: ServerResponse, status: number, code: string, message: string): void {
   if (response.headersSent) {
     response.destroy();
     return;
   }
-  response.writeHead(status, {
-    'content-type': 'application/json; charset=utf-8',
-    'cache-control': 'no-store',
-  });
+  response.writeHead(status, JSON_HEADERS);
   response.end(`${JSON.stringify({ error: { code, message } })}\n`);
 }

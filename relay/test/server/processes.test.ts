@@ -27,6 +27,7 @@ let gone: Promise<unknown[]>;
 let port: number;
 let clients: Client[];
 let told: number;
+let stopping: AbortController[];
 
 // One set of processes for all tests; the last one ends it.
 beforeAll(async () => {
@@ -55,11 +56,13 @@ function start(): void {
 beforeEach(async () => {
   clients = [];
   told = 0;
+  stopping = [];
   await until('all processes are ready', async () => (await ask('/readyz')).status === 200, 60_000);
 }, 70_000);
 
 afterEach(() => {
   for (const client of clients) client.close();
+  for (const stop of stopping) stop.abort();
 });
 
 afterAll(async () => {
@@ -145,6 +148,21 @@ test('a client that stays with polling reaches its process with every request', 
   for (let n = 0; n < 20; n += 1) await tell();
   expect(await clients[0]!.hears(told)).toEqual(everything());
   expect(clients[0]!.disconnects).toEqual([]);
+});
+
+test('a ticket of one process is good in all of them, once', async () => {
+  const authorization = `Bearer ${await token()}`;
+  for (let n = 0; n < 2 * PROCESSES; n += 1) {
+    const events = `http://127.0.0.1:${port}/events`;
+    const given = await fetch(`${events}/ticket`, { method: 'POST', headers: { authorization } });
+    const { ticket } = (await given.json()) as { ticket: string };
+    const stop = new AbortController();
+    // Held open, so that the next connection leads to another process.
+    const stream = await fetch(`${events}?ticket=${ticket}`, { signal: stop.signal });
+    const again = await fetch(`${events}?ticket=${ticket}`);
+    expect([given.status, stream.status, again.status]).toEqual([201, 200, 401]);
+    stopping.push(stop);
+  }
 });
 
 test('metrics are those of all processes together, whoever answers', async () => {

@@ -12,6 +12,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
+import { audiences } from './audiences.ts';
 import { bulk } from './bulk.ts';
 import { Calm } from './calm.ts';
 import { drawChart } from './chart.ts';
@@ -35,6 +36,7 @@ const SECTIONS: Record<string, Section> = {
   bulk,
   latency,
   fanout,
+  audiences,
   retention,
 };
 /** Ten minutes by itself. */

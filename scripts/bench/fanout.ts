@@ -7,9 +7,9 @@ import { type Figure, median, medianRatio } from './figures.ts';
 import { EVENT, peers } from './peers.ts';
 import { authOf, type Bench, inOrder, type Served, serve } from './run.ts';
 
-const CLIENTS = 1_000;
-const ACCOUNT = 1;
-const TOGETHER = 10;
+export const CLIENTS = 1_000;
+export const ACCOUNT = 1;
+export const TOGETHER = 10;
 const NAMES = ['recado', 'textbook', 'ws', 'wire'] as const;
 type Fanning = (typeof NAMES)[number];
 
@@ -21,7 +21,7 @@ const LABELS: Record<Fanning, string> = {
 };
 
 /** About 300 bytes of JSON. */
-const PAYLOAD = {
+export const PAYLOAD = {
   id: 123,
   accountId: ACCOUNT,
   name: 'Dra. Beatriz Nogueira de Albuquerque',
@@ -32,7 +32,7 @@ const PAYLOAD = {
   notes: 'Atende às segundas e quartas pela manhã; sala 4, segundo andar. Retornos só com hora marcada.',
 };
 
-interface Rate {
+export interface Rate {
   readonly deliveriesPerSecond: number;
   /** Microseconds of the server's CPU. */
   readonly cpuPerDelivery: number;
@@ -40,7 +40,8 @@ interface Rate {
 
 type Emit = (times: number) => Promise<unknown>;
 
-async function measure(served: Served, emit: Emit, times: number, seconds: number): Promise<Rate> {
+/** @param emit sends so many events to every client */
+export async function measure(served: Served, emit: Emit, times: number, seconds: number): Promise<Rate> {
   let { events: total } = await served.clients.ask<{ events: number }>('count');
   // Two batches are on their way at any moment: one being sent, and the next one behind it.
   let before: Promise<boolean> = Promise.resolve(true);
@@ -98,7 +99,7 @@ async function measurePeer(bench: Bench, name: Fanning): Promise<{ single: Rate;
   }
 }
 
-async function commit(session: pg.Client, times: number): Promise<void> {
+export async function commit(session: pg.Client, times: number): Promise<void> {
   await session.query({
     name: 'commit',
     text: `insert into relay.events (account_id, event, payload)

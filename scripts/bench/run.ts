@@ -54,13 +54,18 @@ export async function serve(
 }
 
 /** What a client of the account says in its handshake. */
-export async function authOf(name: PeerName, account: number): Promise<Record<string, unknown>> {
+export async function authOf(
+  name: PeerName,
+  account: number,
+  who: { subject?: string; topics?: readonly string[] } = {},
+): Promise<Record<string, unknown>> {
   if (name !== 'recado') return { account };
   const token = await signToken({
     secret: SECRET,
     accountId: String(account),
     expiresIn: 3_600,
     claim: 'accountId',
+    ...who,
   });
   return { token };
 }

@@ -2,9 +2,10 @@
 //
 // The stock client does without it and resumes by itself. What this adds: typed events, lists that are loaded and then
 // kept up to date, state that is loaded again after relay:resync, and a token that is renewed before it expires.
-import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
-import { EventedList, type FedList, type Feed, type LiveList, type LiveListOptions } from './live-list.ts';
-import { Listeners, type Store } from './store.ts';
+import { io, type ManagerOptions, type SocketOptions } from 'socket.io-client';
+import { EventedList, type FedList, type Feed, type LiveListOptions } from './live-list.ts';
+import type { AnyEvents, Client, ConnectOptions, Status } from './options.ts';
+import { Listeners } from './store.ts';
 
 export {
   type LiveList,
@@ -16,61 +17,8 @@ export {
   remove,
   upsert,
 } from './live-list.ts';
+export type { AnyEvents, Client, ClientError, ConnectOptions, Status } from './options.ts';
 export type { Store } from './store.ts';
-
-/** A handler per event, as `recado contract --format typescript` prints them. */
-export type AnyEvents = Record<string, (payload: unknown, position: string) => void>;
-
-export interface ConnectOptions {
-  /** Of the relay; the page's own origin by default. */
-  url?: string;
-  /** Asked before every connection, and before the token of a live one expires. May fail: it is asked again. */
-  token: () => string | Promise<string>;
-  /**
-   * Loads what is shown and returns its position: what `relay.position()` said in the transaction that selected it.
-   * Called before the first connection, and again after a relay:resync. Events from that position on follow, none of
-   * them twice. For one request that loads the whole page; liveList() is for lists with requests of their own.
-   */
-  getState?: () => Promise<string>;
-  /** Something was missed that cannot be told event by event. getState and live lists load again by themselves. */
-  onResync?: (reason: string) => void;
-  /**
-   * The relay refuses the token (token_expired, token_revoked, …), or code of the application failed:
-   * token_unavailable, state_unavailable, load_failed, reducer_failed, handler_failed.
-   */
-  onError?: (error: ClientError) => void;
-  /** For socket.io-client, besides what is set here. */
-  socket?: Partial<ManagerOptions & SocketOptions>;
-}
-
-export interface ClientError {
-  readonly code: string;
-  readonly message: string;
-  /** What was thrown. */
-  readonly cause?: unknown;
-}
-
-/**
- * connecting: not live yet; what is shown may be loading. live: events arrive as they commit.
- * reconnecting: cut off; what is missed arrives later. refused: no connection until `socket.connect()`.
- */
-export type Status = 'connecting' | 'live' | 'reconnecting' | 'refused' | 'closed';
-
-export interface Client<Events extends object = AnyEvents> {
-  /**
-   * A handler that throws is reported as handler_failed and not given its event again.
-   * @returns how to take the handler off
-   */
-  on<E extends keyof Events & string>(event: E, handler: Events[E]): () => void;
-  /** Loads rows and keeps them up to date with events. It works until it or the client is closed. */
-  liveList<Row>(options: LiveListOptions<Row, Events>): LiveList<Row>;
-  readonly status: Store<Status>;
-  /** Every event up to it has been handed to its handlers. null: nothing yet. */
-  readonly position: string | null;
-  /** The socket beneath, for what is not here. */
-  readonly socket: Socket;
-  close(): void;
-}
 
 type Handler = (...args: unknown[]) => void;
 
@@ -83,13 +31,15 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Connects in a microtask: handlers and lists that are added in the same tick miss nothing. */
 export function connect<Events extends object = AnyEvents>(options: ConnectOptions): Client<Events> {
-  const { url, token, getState, onResync, onError } = options;
+  const { url, token, events, getState, onResync, onError } = options;
   const handlers = new Map<string, Set<Handler>>();
   const lists = new Set<FedList>();
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const statusListeners = new Listeners();
   let status: Status = 'connecting';
   let position: string | null = null;
+  /** What the relay said last of our topics and choice. */
+  let hearing: string | undefined;
   let failures = 0;
   let cancelRetry = () => {};
   let cancelRenewal = () => {};
@@ -104,8 +54,16 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
   socket.onAny((event: string, ...args: unknown[]) => {
     const last = args.at(-1);
     const seen = typeof last === 'string' ? last : null;
+    const before = hearing;
+    if (event === 'relay:ready' || event === 'relay:resync') hearing = textOf(args[0], 'hearing') ?? before;
     if (event === 'relay:resync') {
       missed(args[0], seen);
+      return;
+    }
+    // Our topics have changed while we were away.
+    if (event === 'relay:ready' && before !== undefined && before !== hearing) {
+      renewAt(args[0]);
+      missed({ reason: 'topics' }, seen);
       return;
     }
     if (seen !== null) position = seen;
@@ -157,7 +115,8 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
     try {
       const given = await token();
       if (!isCurrent()) return;
-      send({ token: given, ...(position !== null && { position }), pid: undefined, offset: undefined });
+      const wishes = { ...(events && { events }), ...(position !== null && { position }) };
+      send({ token: given, ...wishes, pid: undefined, offset: undefined });
     } catch (error) {
       failed('token_unavailable', error);
       if (!isCurrent()) return;

@@ -323,3 +323,36 @@ test('a token that arrives after its connection was lost is not sent on the next
   await live();
   expect(errors).toEqual([]);
 });
+
+test('a choice of events narrows what arrives', async () => {
+  const { shown, live, client } = open({ events: ['note.removed'] });
+  const all = open();
+  await Promise.all([live(), all.live()]);
+  await add('not chosen');
+  await until('the other client hears it', () => all.shown.length);
+  const ended = client.position;
+  client.socket.io.engine.close();
+  await live(2);
+  expect([shown, client.position === ended]).toEqual([[], false]);
+});
+
+test('topics that changed while it was away: everything is loaded again, once', async () => {
+  let topics = ['a'];
+  let loads = 0;
+  const { client, resyncs } = open({
+    token: () => token('acc-1', { topics }),
+    getState: async () => {
+      loads += 1;
+      return load([]);
+    },
+  });
+  await until('it is live', () => client.status.get() === 'live');
+  topics = ['b'];
+  client.socket.io.engine.close();
+  await until('it has loaded again', () => loads === 2 && client.status.get() === 'live');
+  expect(resyncs).toEqual(['topics']);
+  client.socket.io.engine.close();
+  await until('it is away', () => client.status.get() === 'reconnecting');
+  await until('it is back', () => client.status.get() === 'live');
+  expect([resyncs, loads]).toEqual([['topics'], 2]);
+});

@@ -113,7 +113,7 @@ async function describeContract({ pool }: TestDatabase): Promise<unknown[]> {
 describe('fresh equals upgraded', () => {
   test('from an older release, with other functions, privileges, triggers and a contract that grew', async () => {
     const root = await release({
-      'sql/relay/03_capture.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
+      'sql/relay/03_body_of_row.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
       'sql/relay/02_position.sql': (text) => text.replace("'Whose transaction ids these are", "'Once:"),
       'sql/relay/90_privileges.sql': (text) => text.replace('{position, iso,', '{position, revoke, iso,'),
       'sql/clinic/01_rules.sql': () => '',
@@ -190,7 +190,7 @@ describe('what of sql/ is applied', () => {
              relay.publish('doctors.busy', 'public.doctors', account => 'new."accountId"', payload => 'to_jsonb(new.id)')`);
     const before = await describeContract(database);
     const root = await release({
-      'sql/relay/03_capture.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
+      'sql/relay/03_body_of_row.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
     });
     const { sql } = await run(database, { root });
     expect(sql).toContain('republished: doctors.busy');
@@ -523,7 +523,7 @@ describe('as a role that is no superuser', () => {
     expect(await owners(database)).toEqual(['relay_owner']);
     await check(database);
     const root = await release({
-      'sql/relay/03_capture.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
+      'sql/relay/03_body_of_row.sql': (text) => text.replaceAll('captured_payload', 'the_payload'),
       'sql/relay/05_views.sql': (text) =>
         `${text}\ncreate function relay.extra() returns int language sql as 'select 1';`,
     });

@@ -1,0 +1,113 @@
+-- The source of a trigger function that records an event per row.
+--
+--   relay.row_body(catalogue)
+--
+-- use_column: an expression may name a column like one of our variables.
+-- A path of no steps: pg_column_size() of a value as it is stored elsewhere tells of it as it was compressed.
+-- A database of encoding SQL_ASCII takes any bytes; what is no UTF-8 cannot be sent.
+-- An account of more than 256 bytes is nobody's, and its first 257 characters are so too: nobody refetches for it.
+--
+-- Overtaken: where a trigger of the application has changed the row again before this one fired, the later event is
+-- recorded already, and this one would be the last word. xmax tells of the few rows to look at.
+-- Retyped: a session that has fired the trigger before a column was retyped keeps plans with the old type, and each of
+-- them fails for good. EXECUTE plans anew.
+-- Unheard: the account of a deleted row is looked up in a row that a cascade has deleted before. Recorded for the
+-- account '', which is nobody's.
+create or replace function relay.row_body(published relay.catalogue) returns text
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
+as $body$
+declare
+  condition text := coalesce(published.condition, 'true');
+  pair text := case published.operation
+    when 'INSERT' then 'unnest(array[$1]) as new'
+    when 'DELETE' then 'unnest(array[$1]) as old'
+    else 'unnest(array[$1]) as new cross join unnest(array[$2]) as old' end;
+begin
+  return format($f$
+#variable_conflict use_column
+declare
+  captured_account text;
+  captured_payload jsonb;
+  matches boolean;
+  outcome text;
+  failure text;
+  state text;
+begin
+  begin%1$s
+    captured_account := (%3$s)::text;
+    if captured_account is null then
+      %4$s
+    else
+      captured_payload := coalesce((%5$s)::jsonb, 'null');%6$s%2$s
+    end if;
+  exception
+    when datatype_mismatch then
+      begin
+        execute %7$L into matches, captured_account, captured_payload using %8$s;
+        if matches is not true or captured_account is null then
+          return null;
+        end if;%6$s%2$s
+      exception when others then
+        get stacked diagnostics failure = message_text, state = returned_sqlstate;
+        outcome := 'capture_failed';
+        begin
+          execute %11$L into captured_account using %8$s;
+          if captured_account is null then
+            return null;
+          end if;
+        exception when others then
+          captured_account := null; -- everybody
+        end;
+      end;
+    when others then
+      get stacked diagnostics failure = message_text, state = returned_sqlstate;
+      outcome := 'capture_failed';
+      begin
+        captured_account := coalesce(captured_account, (%3$s)::text);
+        if captured_account is null then
+          return null;
+        end if;
+      exception when others then
+        captured_account := null; -- everybody
+      end;
+  end;
+  if outcome is null then
+    insert into relay.events (account_id, event, payload) values (captured_account, %9$L, captured_payload);
+  else
+    insert into relay.events (account_id, event, payload)
+    values (case outcome when 'unheard' then '' else left(captured_account, 257) end, case outcome when 'unheard' then 'relay:unheard' else 'relay:resync' end,
+            jsonb_strip_nulls(jsonb_build_object('event', %9$L, 'table', %10$L, 'reason', outcome, 'sqlstate', state, 'error', failure)));
+  end if;
+  return null;
+end
+$f$,
+    case when published.condition is not null and published.condition_in is distinct from 'trigger' then format($f$
+    if (%s) is not true then
+      return null;
+    end if;$f$, published.condition) end,
+    case when published.operation <> 'DELETE' and published.fires_at = 'statement' then format($f$
+      if new.xmax <> '0' then
+        if not exists (select from %s where ctid = new.ctid and tableoid = new.tableoid) then
+          outcome := 'overtaken';
+        end if;
+      end if;$f$, published.on_table) end,
+    published.account,
+    case when relay.looks_up(published) then $f$outcome := 'unheard';$f$ else 'return null;' end,
+    published.payload,
+    $f$
+      if octet_length(captured_account) > 256 or pg_column_size(captured_payload #> '{}') > 4194304 then
+        raise exception 'the %', case when octet_length(captured_account) > 256 then 'account has more than 256 bytes' else 'payload has more than 4 MiB' end;
+      end if;$f$ || case when current_setting('server_encoding') = 'SQL_ASCII' then $f$
+      perform convert_from(convert_to(concat(captured_account, captured_payload), 'SQL_ASCII'), 'UTF8');$f$ else '' end,
+    format('select matched.by, chosen.account, case when matched.by and chosen.account is not null then coalesce((%s)::jsonb, ''null'') end from %s '
+           'cross join lateral (select (%s) as by offset 0) as matched cross join lateral (select case when matched.by then (%s)::text end as account offset 0) as chosen',
+      published.payload, pair,
+      condition, published.account),
+    case published.operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new, old' end,
+    published.event,
+    published.on_table,
+    format('select (%s)::text from %s', published.account, pair));
+end
+$body$;
+comment on function relay.row_body(relay.catalogue) is 'Part of relay.capture_body(): an event per row.';

@@ -23,12 +23,20 @@ declare
     when 'INSERT' then 'unnest(array[$1]) as new'
     when 'DELETE' then 'unnest(array[$1]) as old'
     else 'unnest(array[$1]) as new cross join unnest(array[$2]) as old' end;
+  given text := case published.operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new, old' end;
+  narrowed boolean := published.audience is not null;
+  -- What fails after this is told to the audience alone.
+  unless_nobody text := case when narrowed then relay.topics_guard() || $f$
+      captured_audience := topics;
+      if captured_audience = '{}' then
+        outcome := 'nobody';
+      else$f$ end;
 begin
   return format($f$
 #variable_conflict use_column
 declare
   captured_account text;
-  captured_payload jsonb;
+  captured_payload jsonb;%12$s
   matches boolean;
   outcome text;
   failure text;
@@ -38,16 +46,16 @@ begin
     captured_account := (%3$s)::text;
     if captured_account is null then
       %4$s
-    else
-      captured_payload := coalesce((%5$s)::jsonb, 'null');%6$s%2$s
+    else%13$s
+      captured_payload := coalesce((%5$s)::jsonb, 'null');%6$s%2$s%15$s
     end if;
   exception
     when datatype_mismatch then
       begin
-        execute %7$L into matches, captured_account, captured_payload using %8$s;
+        execute %7$L into matches, captured_account, %16$scaptured_payload using %8$s;
         if matches is not true or captured_account is null then
           return null;
-        end if;%6$s%2$s
+        end if;%14$s%6$s%2$s%15$s
       exception when others then
         get stacked diagnostics failure = message_text, state = returned_sqlstate;
         outcome := 'capture_failed';
@@ -55,7 +63,7 @@ begin
           execute %11$L into captured_account using %8$s;
           if captured_account is null then
             return null;
-          end if;
+          end if;%17$s
         exception when others then
           captured_account := null; -- everybody
         end;
@@ -73,11 +81,11 @@ begin
       end;
   end;
   if outcome is null then
-    insert into relay.events (account_id, event, payload) values (captured_account, %9$L, captured_payload);
+    insert into relay.events (account_id, event, payload%18$s) values (captured_account, %9$L, captured_payload%19$s);
   else
-    insert into relay.events (account_id, event, payload)
-    values (case outcome when 'unheard' then '' else left(captured_account, 257) end, case outcome when 'unheard' then 'relay:unheard' else 'relay:resync' end,
-            jsonb_strip_nulls(jsonb_build_object('event', %9$L, 'table', %10$L, 'reason', outcome, 'sqlstate', state, 'error', failure)));
+    insert into relay.events (account_id, event, payload%18$s)
+    values (case %20$s then '' else left(captured_account, 257) end, case %20$s then 'relay:unheard' else 'relay:resync' end,
+            jsonb_strip_nulls(jsonb_build_object('event', %9$L, 'table', %10$L, 'reason', outcome, 'sqlstate', state, 'error', failure))%21$s);
   end if;
   return null;
 end
@@ -100,14 +108,37 @@ $f$,
         raise exception 'the %', case when octet_length(captured_account) > 256 then 'account has more than 256 bytes' else 'payload has more than 4 MiB' end;
       end if;$f$ || case when current_setting('server_encoding') = 'SQL_ASCII' then $f$
       perform convert_from(convert_to(concat(captured_account, captured_payload), 'SQL_ASCII'), 'UTF8');$f$ else '' end,
-    format('select matched.by, chosen.account, case when matched.by and chosen.account is not null then coalesce((%s)::jsonb, ''null'') end from %s '
-           'cross join lateral (select (%s) as by offset 0) as matched cross join lateral (select case when matched.by then (%s)::text end as account offset 0) as chosen',
-      published.payload, pair,
-      condition, published.account),
-    case published.operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new, old' end,
+    format('select matched.by, chosen.account, %scase when matched.by and chosen.account is not null%s then coalesce((%s)::jsonb, ''null'') end from %s '
+           'cross join lateral (select (%s) as by offset 0) as matched cross join lateral (select case when matched.by then (%s)::text end as account offset 0) as chosen%s',
+      case when narrowed then 'heard.topics, ' end, case when narrowed then $f$ and heard.topics is distinct from '{}'$f$ end,
+      published.payload, pair, condition, published.account,
+      case when narrowed then format(' cross join lateral (select case when chosen.account is not null then %s end as topics offset 0) as heard', relay.topics_of(published.audience)) end),
+    given,
     published.event,
     published.on_table,
-    format('select (%s)::text from %s', published.account, pair));
+    format('select (%s)::text from %s', published.account, pair),
+    case when narrowed then $f$
+  captured_audience text[];
+  topics text[];$f$ end,
+    case when narrowed then format($f$
+      topics := %s;$f$, relay.topics_of(published.audience)) || unless_nobody end,
+    unless_nobody,
+    case when narrowed then $f$
+      end if;$f$ end,
+    case when narrowed then 'topics, ' end,
+    case when narrowed then format($f$
+          begin
+            execute %L into topics using %s;%s
+            captured_audience := nullif(topics, '{}');
+          exception when others then
+            captured_audience := null; -- everybody of the account
+          end;$f$, format('select %s from %s', relay.topics_of(published.audience), pair),
+      given, relay.topics_guard()) end,
+    case when narrowed then ', audience' end,
+    case when narrowed then ', captured_audience' end,
+    case when narrowed then $f$when outcome in ('unheard', 'nobody')$f$ else $f$outcome when 'unheard'$f$ end,
+    case when narrowed then $f$,
+            case when outcome not in ('unheard', 'nobody') and captured_account is not null then captured_audience end$f$ end);
 end
 $body$;
 comment on function relay.row_body(relay.catalogue) is 'Part of relay.capture_body(): an event per row.';

@@ -20,8 +20,9 @@ begin
   open parsed for execute format('explain select from %s where %s', concat_ws(' cross join ',
     case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
     case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end),
-    -- A trigger's WHEN casts nothing.
-    format(case target when 'boolean' then '(%s)' else '(%s)::%s is not null' end, expression, target));
+    -- A trigger's WHEN casts nothing. A text would be cast to an array, too, and fail when it is none.
+    format(case target when 'boolean' then '(%s)' when 'text[]' then 'array_ndims((%s)) is not null and (%1$s)::text[] is not null' else '(%s)::%s is not null' end,
+      expression, target));
   close parsed;
   return null;
 exception when others then
@@ -43,8 +44,9 @@ begin
     raise exception 'relay.publish(% => ...): %', argument, failure
       using errcode = 'invalid_parameter_value',
             detail = format('Received: %s', expression),
-            hint = format('Expected an SQL expression over %s of %s that can be cast to %s. Qualify tables and functions with their schema; camelCase columns need double quotes.',
-              case operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new and old' end, on_table, target);
+            hint = format('Expected an SQL expression over %s of %s that %s. Qualify tables and functions with their schema; camelCase columns need double quotes.',
+              case operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new and old' end, on_table,
+              case target when 'text[]' then 'gives an array of topics, such as array[''user:'' || new."assignedTo"]' else format('can be cast to %s', target) end);
   end if;
 end
 $$;

@@ -13,8 +13,9 @@
 -- An entry for each event, operation and table, with a trigger and a function of its own; both carry their names, so that
 -- \d of the table reads as a list of its events.
 
--- Of version 0.1, with an argument less.
+-- Of earlier versions, with fewer arguments.
 drop function if exists relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text);
+drop function if exists relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text, text);
 
 create or replace function relay.publish(
   event text,
@@ -28,7 +29,8 @@ create or replace function relay.publish(
   level text default 'row',
   at text default 'statement',
   key text default null,
-  condition_in text default 'function'
+  condition_in text default 'function',
+  audience text default null
 ) returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -118,9 +120,9 @@ begin
   wanted.payload_schema := nullif(wanted.payload_schema, '{}');
 
   if wanted.operation = 'EMIT' then
-    if coalesce(condition, account, payload, key) is not null then
-      raise exception 'relay.publish(on_table => null): condition, account, payload and key belong to a trigger, and there is none without a table'
-        using errcode = 'invalid_parameter_value';
+    if coalesce(condition, account, payload, key, audience) is not null then
+      raise exception 'relay.publish(on_table => null): condition, account, payload, audience and key belong to a trigger, and there is none without a table'
+        using errcode = 'invalid_parameter_value', hint = 'relay.emit() takes the account, the payload and the audience.';
     end if;
     if current.event is not null
        and (current.description, current.payload_schema) is not distinct from (wanted.description, wanted.payload_schema) then
@@ -144,6 +146,7 @@ begin
     end if;
     wanted.account := account;
     wanted.payload := coalesce(payload, format('to_jsonb(%s)', case when wanted.operation = 'DELETE' then 'old' else 'new' end));
+    wanted.audience := audience;
     wanted.condition := condition;
   end if;
   if wanted.level = 'statement' and wanted.operation = 'UPDATE' then
@@ -172,8 +175,15 @@ begin
   if current.event is null and exists (select from relay.catalogue as c where c.event = wanted.event and c.on_table <> wanted.on_table) then
     raise notice 'relay.publish(%): the event is of several tables now; relay.unpublish(event, on_table) takes it from one of them', quote_literal(event);
   end if;
+  if wanted.audience is null and wanted.operation <> 'TRUNCATE'
+     and exists (select from relay.catalogue as c
+                  where c.event = wanted.event and c.audience is not null and (c.operation, c.number) <> (wanted.operation, wanted.number)) then
+    raise warning 'relay.publish(%): %, everybody of the account hears the event, elsewhere it has an audience', quote_literal(event),
+      format('after %s of a row of %s', wanted.operation, wanted.on_table)
+      using hint = 'Give each call of relay.publish() for it an audience; array[''*''] is everybody.';
+  end if;
   return relay.install(wanted);
 end
 $$;
-comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text, text) is
-  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event. Several operations are several calls, of which one gives description and payload_schema; a later call without them leaves them as they are, '''' and ''{}'' remove them. One event may be of several tables. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';
+comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text, text, text) is
+  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event. audience is a list of topics: whoever''s token has one of them hears it, null is nobody, array[''*''] and no audience are everybody of the account. Several operations are several calls, of which one gives description and payload_schema; a later call without them leaves them as they are, '''' and ''{}'' remove them. One event may be of several tables. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';

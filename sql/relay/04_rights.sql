@@ -28,10 +28,10 @@ as $$
 begin
   perform relay.admit(role_name);
   execute format('grant usage, create on schema relay_capture to %I', role_name);
-  execute format('grant insert (account_id, event, payload) on relay.events to %I', role_name);
+  execute format('grant insert (account_id, event, payload, audience) on relay.events to %I', role_name);
 end
 $$;
-comment on function relay.admit_capture(name) is 'Lets a role own capture functions, which insert into relay.events (account_id, event, payload only). relay.publish() calls it for the owners of its tables.';
+comment on function relay.admit_capture(name) is 'Lets a role own capture functions, which insert into relay.events (account_id, event, payload and audience only). relay.publish() calls it for the owners of its tables.';
 
 -- Runs as whoever writes the row: a function with other rights could not tell who called it.
 create or replace function relay.sign() returns trigger
@@ -43,9 +43,9 @@ begin
     perform relay.refuse_name(new.event);
   end if;
   if tg_op = 'UPDATE'
-     and (old.event, old.operation, old.number, old.on_table, old.table_name, old.level, old.fires_at, old.condition, old.condition_in, old.account, old.payload, old.key, old.published_by)
+     and (old.event, old.operation, old.number, old.on_table, old.table_name, old.level, old.fires_at, old.condition, old.condition_in, old.account, old.payload, old.audience, old.key, old.published_by)
          is not distinct from
-         (new.event, new.operation, new.number, new.on_table, new.table_name, new.level, new.fires_at, new.condition, new.condition_in, new.account, new.payload, new.key, new.published_by)
+         (new.event, new.operation, new.number, new.on_table, new.table_name, new.level, new.fires_at, new.condition, new.condition_in, new.account, new.payload, new.audience, new.key, new.published_by)
      -- By these a table is found again; relay.notice_swaps() writes them as their owner.
      and ((old.told_of, old.known_as) is not distinct from (new.told_of, new.known_as)
           or pg_has_role(current_user, (select c.relowner from pg_class as c where c.oid = tg_relid), 'USAGE')) then

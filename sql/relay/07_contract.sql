@@ -178,8 +178,9 @@ as $$
       (8, 'condition_in', quote_literal(published.condition_in)),
       (9, 'account', relay.quote_text(published.account)),
       (10, 'payload', relay.quote_text(published.payload)),
-      (11, 'description', relay.quote_text(published.description)),
-      (12, 'payload_schema', relay.quote_text(published.payload_schema::text))
+      (11, 'audience', relay.quote_text(published.audience)),
+      (12, 'description', relay.quote_text(published.description)),
+      (13, 'payload_schema', relay.quote_text(published.payload_schema::text))
     ) as argument(place, name, value)
    where value is not null
 $$;
@@ -205,7 +206,8 @@ select c.event,
        c.suspended,
        c.published_by,
        c.published_at,
-       relay.publish_call(c) as call
+       relay.publish_call(c) as call,
+       c.audience
   from relay.catalogue as c
   left join pg_catalog.pg_trigger as t
     on t.tgrelid = c.on_table and t.tgname = relay.trigger_name(c)::name
@@ -218,6 +220,7 @@ drop function if exists relay.capture_name(text, text);
 comment on view relay.contract is 'Every event clients may hear: its room, what makes it, and what it carries. relay.check() says what is off.';
 comment on column relay.contract.room is 'Who hears it: {...} is the column that holds the account, or {account} where it takes an expression (see account).';
 comment on column relay.contract.trigger is 'Trigger on on_table of this name, and function in relay_capture of the same without the !; null: relay.emit().';
+comment on column relay.contract.audience is 'Whose topics hear it, as SQL over the row; null: everybody of the account.';
 comment on column relay.contract.call is 'The call of relay.publish() that makes this event, to be kept in a file or changed.';
 comment on column relay.contract.enabled is 'Whether it is recorded now: the trigger exists and is not switched off, the event is not suspended.';
 comment on column relay.contract.payload_schema is 'JSON Schema of what clients receive; {} is anything. Where none was published it comes from the table''s columns.';
@@ -226,6 +229,15 @@ comment on column relay.contract.payload is 'What clients receive, as SQL over t
 
 -- Runs the event's expressions with the rights of who calls, so call it as a role that trusts who published it.
 -- unnest() instead of a subquery: new and old stay rows of their table, and can be given to its functions.
+-- Of earlier versions, which did not tell the audience.
+do $$
+begin
+  if exists (select from pg_proc as p
+              where p.oid = to_regprocedure('relay.preview(text, anyelement, anyelement)') and 'audience' <> all (p.proargnames)) then
+    drop function relay.preview(text, anyelement, anyelement);
+  end if;
+end
+$$;
 create or replace function relay.preview(
   event text,
   new anyelement,
@@ -233,7 +245,8 @@ create or replace function relay.preview(
   out operation text,
   out fires boolean,
   out account text,
-  out payload jsonb
+  out payload jsonb,
+  out audience text[]
 ) returns setof record
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp set timezone = 'UTC'
@@ -264,24 +277,25 @@ begin
      order by c.operation, c.number
   loop
     for part in
-      select * from (values ('condition', published.condition, 'boolean'), ('account', published.account, 'text'), ('payload', published.payload, 'jsonb')) as p(name, text, type)
+      select * from (values ('condition', published.condition, 'boolean'), ('account', published.account, 'text'), ('payload', published.payload, 'jsonb'), ('audience', published.audience, 'text[]')) as p(name, text, type)
        where text is not null
     loop
       perform relay.try_expression(part.name, part.text, part.type, published.on_table, published.operation);
     end loop;
     execute format(
-      'select %1$L, coalesce((%2$s)::boolean, false), (%3$s)::text, coalesce((%4$s)::jsonb, ''null'')
+      'select %1$L, coalesce((%2$s)::boolean, false), (%3$s)::text, coalesce((%4$s)::jsonb, ''null''), %5$s
          from unnest(array[$1]) as new cross join unnest(array[$2]) as old',
-      published.operation, coalesce(published.condition, 'true'), published.account, published.payload)
-      into operation, fires, account, payload
+      published.operation, coalesce(published.condition, 'true'), published.account, published.payload,
+      coalesce(relay.topics_of(published.audience), 'null::text[]'))
+      into operation, fires, account, payload, audience
       -- A deleted row is old; it may be given as either.
       using coalesce(preview.new, preview.old),
             case when published.operation = 'DELETE' then coalesce(preview.new, preview.old) else coalesce(preview.old, preview.new) end;
     -- Nobody knows what an UPDATE has changed of which only one row is given.
     fires := case when published.operation = 'UPDATE' and published.condition is not null and (preview.new is null or preview.old is null) then null
-                  else fires and account is not null end;
+                  else fires and account is not null and audience is distinct from '{}' end;
     return next;
   end loop;
 end
 $$;
-comment on function relay.preview(text, anyelement, anyelement) is 'What would be sent for a row, one line per operation that makes the event: select * from relay.preview(''doctors.created'', (select d from public.doctors as d where id = 123)). For an UPDATE give the new and the old row; without the old one, fires is null. Runs the event''s expressions with your rights.';
+comment on function relay.preview(text, anyelement, anyelement) is 'What would be sent for a row, one line per operation that makes the event: select * from relay.preview(''doctors.created'', (select d from public.doctors as d where id = 123)). For an UPDATE give the new and the old row; without the old one, fires is null. audience: whose topics hear it; null is everybody of the account, {} nobody. Runs the event''s expressions with your rights.';

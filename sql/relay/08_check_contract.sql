@@ -100,7 +100,8 @@ begin
         case when not has_schema_privilege(function_at.proowner, 'relay', 'usage') then 'usage on schema relay' end,
         case when not (has_column_privilege(function_at.proowner, 'relay.events', 'account_id', 'insert')
                    and has_column_privilege(function_at.proowner, 'relay.events', 'event', 'insert')
-                   and has_column_privilege(function_at.proowner, 'relay.events', 'payload', 'insert')) then 'insert on relay.events' end);
+                   and has_column_privilege(function_at.proowner, 'relay.events', 'payload', 'insert')
+                   and (published.audience is null or has_column_privilege(function_at.proowner, 'relay.events', 'audience', 'insert'))) then 'insert on relay.events' end);
       if other <> '' then
         problem := 'capture_privileges';
         detail := format('%I, to whom the trigger function belongs, lacks %s: every write to %s fails.', pg_get_userbyid(function_at.proowner), other, published.on_table);
@@ -113,7 +114,7 @@ begin
         select string_agg(c.oid::regclass::text, ', ') into other
           from pg_class as c
          where c.relrowsecurity and (c.relforcerowsecurity or not pg_has_role(function_at.proowner, c.relowner, 'USAGE'))
-           and concat_ws(' ', published.account, published.payload)
+           and concat_ws(' ', published.account, published.payload, published.audience)
                ~* format('\m(from|join)\s+(only\s+)?("?%s"?\s*\.\s*)?"?%s\M', regexp_replace((c.relnamespace::regnamespace)::text, '\W', '.', 'g'), regexp_replace(c.relname, '\W', '.', 'g'));
         if other is not null then
           problem := 'row_security';
@@ -246,7 +247,7 @@ begin
   for expression in
     select c.event, c.operation, c.on_table, part.name, part.text, part.type
       from relay.catalogue as c,
-           lateral (values ('condition', c.condition, 'boolean'), ('account', c.account, 'text'), ('payload', c.payload, 'jsonb')) as part(name, text, type)
+           lateral (values ('condition', c.condition, 'boolean'), ('account', c.account, 'text'), ('payload', c.payload, 'jsonb'), ('audience', c.audience, 'text[]')) as part(name, text, type)
      where part.text is not null and exists (select from pg_class as t where t.oid = c.on_table)
      order by c.event, c.operation, c.number, part.name
   loop
@@ -260,4 +261,4 @@ begin
   end loop;
 end
 $$;
-comment on function relay.check_expressions() is 'Part of relay.check(): conditions, accounts and payloads that no longer fit their tables, for example after a column was renamed.';
+comment on function relay.check_expressions() is 'Part of relay.check(): conditions, accounts, payloads and audiences that no longer fit their tables, for example after a column was renamed.';

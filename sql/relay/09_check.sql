@@ -57,7 +57,8 @@ begin
 
   for found in
     select e.payload ->> 'event' as event, e.payload ->> 'table' as on_table,
-           case when e.event = 'relay:unheard' then 'account_unknown' else 'event_overtaken' end as problem, count(*) as times
+           case when e.event <> 'relay:unheard' then 'event_overtaken' when e.payload ->> 'reason' = 'nobody' then 'audience_empty' else 'account_unknown' end as problem,
+           sum(coalesce((e.payload ->> 'rows')::bigint, 1)) as times
       from (select n.event, n.payload, n.created_at from relay.events as n order by n.xid desc limit 100000) as e
      where (e.event = 'relay:unheard' or e.event = 'relay:resync' and e.payload ->> 'reason' = 'overtaken')
        and e.created_at > relay.cured_at(e.payload ->> 'event', e.payload ->> 'table')
@@ -65,8 +66,11 @@ begin
   loop
     problem := found.problem;
     event := found.event;
-    object := found.on_table;
-    if problem = 'account_unknown' then
+    object := coalesce(found.on_table, 'relay.emit()');
+    if problem = 'audience_empty' then
+      detail := format('%s times the audience was nobody: null, or no topic. Nobody was told.', found.times);
+      remedy := 'Where that is meant, say so in the condition of the event, which costs less. Everybody of the account is array[''*''].';
+    elsif problem = 'account_unknown' then
       detail := format('%s rows were deleted whose account could not be found, probably because a cascade had deleted the row it is looked up in: nobody was told.', found.times);
       remedy := 'Keep the account in a column of the table, and publish the event again with it.';
     else

@@ -211,7 +211,7 @@ describe('publish() refuses, names the argument, and leaves nothing half-install
     [
       'an account without table',
       `'x', account => '1'`,
-      'on_table => null): condition, account, payload and key',
+      'on_table => null): condition, account, payload, audience and key',
     ],
   ])('%s', async (_, args, message, code = '22023') => {
     const before = await inventory();

@@ -140,6 +140,7 @@ test('preview() knows the table by the row', async () => {
       fires: true,
       account: 'south',
       payload: { id: 7, code: 'c', paid: true },
+      audience: null,
     },
   ]);
   await expect(run(`select relay.preview('order.placed', d) from public.doctors as d`)).rejects.toThrow(

@@ -4,7 +4,7 @@
 --   relay.ringing_xid()           default of relay.events.xid: rings the doorbell once per transaction
 --   relay.restore_defaults()      for a DBA: sets it again
 --   relay.refuse_name(text)       names no client could survive
---   relay.emit(account, event, payload)   an event without a trigger
+--   relay.emit(account, event, payload, audience)   an event without a trigger
 --
 -- Capture functions and applications insert into relay.events directly; relay.emit() only checks more.
 
@@ -80,10 +80,12 @@ end
 $$;
 comment on function relay.refuse_name(text) is 'Raises where a name cannot be an event: reserved by Socket.IO or by the relay, or not a plain name.';
 
-create or replace function relay.emit(account text, event text, payload jsonb default 'null') returns void
+create or replace function relay.emit(account text, event text, payload jsonb, audience text[]) returns void
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  topics text[];
 begin
   perform relay.refuse_name(emit.event);
   if emit.account is null then
@@ -102,8 +104,25 @@ begin
     raise warning 'relay.emit(%): the event is not in the contract, so nobody hears it', quote_literal(emit.event)
       using hint = format('select relay.publish(event => %L)', emit.event);
   end if;
-  insert into relay.events (account_id, event, payload)
-  values (emit.account, emit.event, coalesce(emit.payload, 'null'));
+  topics := array(select distinct t collate "C" from unnest(emit.audience) as t where t is not null order by 1);
+  if cardinality(topics) > 100 or exists (select from unnest(topics) as t where octet_length(t) > 128) then
+    raise exception 'audience: received % topics, the longest of % bytes, expected at most 100, of at most 128 bytes each',
+      cardinality(topics), (select max(octet_length(t)) from unnest(topics) as t)
+      using errcode = 'program_limit_exceeded', hint = 'Name a topic that they share, such as a role.';
+  end if;
+  if topics = '{}' then
+    insert into relay.events (account_id, event, payload)
+    values ('', 'relay:unheard', jsonb_build_object('event', emit.event, 'reason', 'nobody'));
+    return;
+  end if;
+  insert into relay.events (account_id, event, payload, audience)
+  values (emit.account, emit.event, coalesce(emit.payload, 'null'), case when not '*' = any (topics) then topics end);
 end
 $$;
-comment on function relay.emit(text, text, jsonb) is 'Records an event for an account, in the transaction of the caller. The event must be in the contract to be sent: select relay.publish(event => ...).';
+comment on function relay.emit(text, text, jsonb, text[]) is 'Records an event for those of an account whose token has one of the topics, in the transaction of the caller. Null and an empty array are nobody, array[''*''] is everybody of the account.';
+
+create or replace function relay.emit(account text, event text, payload jsonb default 'null') returns void
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$ select relay.emit(emit.account, emit.event, emit.payload, array['*']) $$;
+comment on function relay.emit(text, text, jsonb) is 'Records an event for everybody of an account, in the transaction of the caller. The event must be in the contract to be sent: select relay.publish(event => ...).';

@@ -15,7 +15,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('grant usage on schema relay to %I', role_name);
-  execute format('grant execute on function relay.emit(text, text, jsonb) to %I', role_name);
+  execute format('grant execute on function relay.emit(text, text, jsonb), relay.emit(text, text, jsonb, text[]) to %I', role_name);
 end
 $$;
 comment on function relay.admit(name) is 'Lets a role call relay.emit(): events of any account, but none of those that only Recado writes (relay:...).';

@@ -114,6 +114,16 @@ begin
     execute format('grant %s on %s to %I', found.privilege, found.object, found.role);
   end loop;
 
+  -- Who was let in before relay.emit() took an audience.
+  for found in
+    select pg_get_userbyid(acl.grantee) as role
+      from pg_proc as p, aclexplode(p.proacl) as acl
+     where p.oid = 'relay.emit(text, text, jsonb)'::regprocedure and acl.privilege_type = 'EXECUTE' and acl.grantee not in (0, p.proowner)
+       and not has_function_privilege(acl.grantee, 'relay.emit(text, text, jsonb, text[])', 'execute')
+  loop
+    perform relay.admit(found.role);
+  end loop;
+
   if by_hand <> '{}' then
     raise warning 'Recado works, but % owns the schema relay instead of a role that cannot log in. Have a superuser run: % select relay.secure();',
       me, array_to_string(by_hand, ' ');

@@ -332,6 +332,56 @@ test('a published audience is signed, and what captures may write it', async () 
   expect((await problems()).map(({ problem }) => problem)).toContain('capture_privileges');
 });
 
+describe('relay.emit()', () => {
+  const emit = (args: string) => `select relay.emit('a', 'chat.said', '"x"'${args})`;
+
+  beforeEach(() => publish(`'chat.said'`));
+
+  test('has an audience, or none', async () => {
+    expect(
+      await recorded(
+        emit(''),
+        emit(`, array['desk', null, 'ana', 'desk']`),
+        emit(`, array['*']`),
+        `select relay.emit('a', 'chat.said')`,
+      ),
+    ).toEqual([said(null), said(['ana', 'desk']), said(null), said(null, null)]);
+  });
+
+  test('for nobody is counted', async () => {
+    const nobody = unheard();
+    delete (nobody.payload as { table?: string }).table;
+    expect(await recorded(emit(', null'), emit(`, '{}'`))).toEqual([nobody, nobody]);
+    expect(await problems()).toEqual([
+      { problem: 'audience_empty', detail: expect.stringContaining('2 times') },
+    ]);
+  });
+
+  test('refuses a larger audience', async () => {
+    await expect(
+      clinic.writer.query(emit(', array(select n::text from generate_series(1, 101) as n)')),
+    ).rejects.toThrow('received 101 topics');
+    await expect(clinic.writer.query(emit(", array[repeat('x', 129)]"))).rejects.toThrow('of 129 bytes');
+  });
+
+  test('may be called with one by whom was let in before there were any', async () => {
+    const role = await clinic.writeAs(
+      (r) =>
+        `grant usage on schema relay to ${r}; grant execute on function relay.emit(text, text, jsonb) to ${r}`,
+    );
+    await expect(clinic.writer.query(emit(`, array['x']`))).rejects.toThrow('permission denied');
+    await clinic.database.pool.query('select relay.secure()');
+    expect(await recorded(emit(`, array['x']`))).toEqual([said(['x'])]);
+    expect(role).toBeTruthy();
+  });
+
+  test('of an event that is published without a table takes no expression', async () => {
+    await expect(publish(`'chat.other', audience => $$array['x']$$`)).rejects.toThrow(
+      'condition, account, payload, audience and key belong to a trigger',
+    );
+  });
+});
+
 describe('relay.revoke_topic()', () => {
   const revoke = (args: string) => clinic.database.pool.query(`select relay.revoke_topic(${args})`);
 

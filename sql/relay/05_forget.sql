@@ -17,7 +17,7 @@ begin
     raise exception 'account: received null, expected the account whose events shall be forgotten'
       using errcode = 'null_value_not_allowed';
   end if;
-  update relay.events as e set event = 'relay:resync', payload = jsonb_build_object('reason', 'forgotten')
+  update relay.events as e set event = 'relay:resync', payload = jsonb_build_object('reason', 'forgotten'), audience = null
    where e.account_id = forget.account and e.event <> 'relay:revoke'
      and (forget.payload is null or e.payload @> forget.payload or e.payload -> 'error' is not null)
      and e.payload is distinct from jsonb_build_object('reason', 'forgotten');

@@ -382,6 +382,13 @@ describe('relay.emit()', () => {
   });
 });
 
+test('relay.forget() forgets who heard it, too', async () => {
+  await publish(`'chat.said'`);
+  await clinic.writer.query(`select relay.emit('a', 'chat.said', '"x"', array['user:ana'])`);
+  await clinic.database.pool.query(`select relay.forget('a')`);
+  expect(await rows(`select from relay.events where audience is not null`)).toEqual([]);
+});
+
 describe('relay.revoke_topic()', () => {
   const revoke = (args: string) => clinic.database.pool.query(`select relay.revoke_topic(${args})`);
 

@@ -1,5 +1,6 @@
--- Whom an event is for, inside its account.
+-- Whom an event is for: its accounts, and who hears it inside them.
 --
+--   relay.accounts_of(catalogue)    SQL that gives the account of a row, or its accounts as an array
 --   relay.topics_of(expression)     SQL that gives the topics of a row
 --   relay.topics_guard(indent)      PL/pgSQL that raises where they are too many or too long
 --
@@ -7,6 +8,17 @@
 -- the account hears it. With one, null and a list without topics are nobody: an expression that finds no row must not
 -- make a private event public. What nobody hears is not recorded but counted: a row relay:unheard for the account '',
 -- which is nobody's.
+
+-- Null: the row has none.
+create or replace function relay.accounts_of(published relay.catalogue) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select format(case when published.several_accounts
+    then $f$nullif(array(select distinct a from unnest((%s)::text[]) as a where a is not null order by a), '{}')$f$
+    else '(%s)::text' end, published.account)
+$$;
+comment on function relay.accounts_of(relay.catalogue) is 'Part of relay.capture_body(): SQL that gives the account of a row, or the accounts as an array.';
 
 -- Null: everybody, by the topic *; an empty array: nobody. Sorted and distinct, so that equal audiences are equal arrays.
 create or replace function relay.topics_of(expression text) returns text

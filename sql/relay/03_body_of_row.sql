@@ -24,6 +24,9 @@ declare
     when 'DELETE' then 'unnest(array[$1]) as old'
     else 'unnest(array[$1]) as new cross join unnest(array[$2]) as old' end;
   given text := case published.operation when 'INSERT' then 'new' when 'DELETE' then 'old' else 'new, old' end;
+  account text := relay.accounts_of(published);
+  too_long text := case when published.several_accounts then 'exists (select from unnest(captured_account) as a where octet_length(a) > 256)'
+    else 'octet_length(captured_account) > 256' end;
   narrowed boolean := published.audience is not null;
   -- What fails after this is told to the audience alone.
   unless_nobody text := case when narrowed then relay.topics_guard() || $f$
@@ -35,7 +38,7 @@ begin
   return format($f$
 #variable_conflict use_column
 declare
-  captured_account text;
+  captured_account text%21$s;
   captured_payload jsonb;%12$s
   matches boolean;
   outcome text;
@@ -43,7 +46,7 @@ declare
   state text;
 begin
   begin%1$s
-    captured_account := (%3$s)::text;
+    captured_account := %3$s;
     if captured_account is null then
       %4$s
     else%13$s
@@ -72,7 +75,7 @@ begin
       get stacked diagnostics failure = message_text, state = returned_sqlstate;
       outcome := 'capture_failed';
       begin
-        captured_account := coalesce(captured_account, (%3$s)::text);
+        captured_account := coalesce(captured_account, %3$s);
         if captured_account is null then
           return null;
         end if;
@@ -81,11 +84,11 @@ begin
       end;
   end;
   if outcome is null then
-    insert into relay.events (account_id, event, payload%18$s) values (captured_account, %9$L, captured_payload%19$s);
+    insert into relay.events (account_id, event, payload%18$s) %22$s;
   else
     insert into relay.events (account_id, event, payload%18$s)
-    values (case %20$s then '' else left(captured_account, 257) end, case %20$s then 'relay:unheard' else 'relay:resync' end,
-            jsonb_strip_nulls(jsonb_build_object('event', %9$L, 'table', %10$L, 'reason', outcome, 'sqlstate', state, 'error', failure))%21$s);
+    %23$s(case %19$s then '' else left(%24$s, 257) end, case %19$s then 'relay:unheard' else 'relay:resync' end,
+            jsonb_strip_nulls(jsonb_build_object('event', %9$L, 'table', %10$L, 'reason', outcome, 'sqlstate', state, 'error', failure))%20$s)%25$s;
   end if;
   return null;
 end
@@ -100,23 +103,23 @@ $f$,
           outcome := 'overtaken';
         end if;
       end if;$f$, published.on_table) end,
-    published.account,
+    account,
     case when relay.looks_up(published) then $f$outcome := 'unheard';$f$ else 'return null;' end,
     published.payload,
-    $f$
-      if octet_length(captured_account) > 256 or pg_column_size(captured_payload #> '{}') > 4194304 then
-        raise exception 'the %', case when octet_length(captured_account) > 256 then 'account has more than 256 bytes' else 'payload has more than 4 MiB' end;
-      end if;$f$ || case when current_setting('server_encoding') = 'SQL_ASCII' then $f$
+    format($f$
+      if %1$s or pg_column_size(captured_payload #> '{}') > 4194304 then
+        raise exception 'the %%', case when %1$s then 'account has more than 256 bytes' else 'payload has more than 4 MiB' end;
+      end if;$f$, too_long) || case when current_setting('server_encoding') = 'SQL_ASCII' then $f$
       perform convert_from(convert_to(concat(captured_account, captured_payload), 'SQL_ASCII'), 'UTF8');$f$ else '' end,
     format('select matched.by, chosen.account, %scase when matched.by and chosen.account is not null%s then coalesce((%s)::jsonb, ''null'') end from %s '
-           'cross join lateral (select (%s) as by offset 0) as matched cross join lateral (select case when matched.by then (%s)::text end as account offset 0) as chosen%s',
+           'cross join lateral (select (%s) as by offset 0) as matched cross join lateral (select case when matched.by then %s end as account offset 0) as chosen%s',
       case when narrowed then 'heard.topics, ' end, case when narrowed then $f$ and heard.topics is distinct from '{}'$f$ end,
-      published.payload, pair, condition, published.account,
+      published.payload, pair, condition, account,
       case when narrowed then format(' cross join lateral (select case when chosen.account is not null then %s end as topics offset 0) as heard', relay.topics_of(published.audience)) end),
     given,
     published.event,
     published.on_table,
-    format('select (%s)::text from %s', published.account, pair),
+    format('select %s from %s', account, pair),
     case when narrowed then $f$
   captured_audience text[];
   topics text[];$f$ end,
@@ -135,10 +138,15 @@ $f$,
           end;$f$, format('select %s from %s', relay.topics_of(published.audience), pair),
       given, relay.topics_guard()) end,
     case when narrowed then ', audience' end,
-    case when narrowed then ', captured_audience' end,
     case when narrowed then $f$when outcome in ('unheard', 'nobody')$f$ else $f$outcome when 'unheard'$f$ end,
     case when narrowed then $f$,
-            case when outcome not in ('unheard', 'nobody') and captured_account is not null then captured_audience end$f$ end);
+            case when outcome not in ('unheard', 'nobody') and captured_account is not null then captured_audience end$f$ end,
+    case when published.several_accounts then '[]' end,
+    format(case when published.several_accounts then 'select a, %L, captured_payload%s from unnest(captured_account) as a' else 'values (captured_account, %L, captured_payload%s)' end,
+      published.event, case when narrowed then ', captured_audience' end),
+    case when published.several_accounts then 'select recorded.* from unnest(coalesce(captured_account, array[null])) as a, lateral (values ' else 'values ' end,
+    case when published.several_accounts then 'a' else 'captured_account' end,
+    case when published.several_accounts then ') as recorded' end);
 end
 $body$;
 comment on function relay.row_body(relay.catalogue) is 'Part of relay.capture_body(): an event per row.';

@@ -13,6 +13,10 @@ declare
     else format('relay_new as new join relay_old as old using (%s)', published.key)
   end;
   refuse_unpaired text := '';
+  chosen text := format(case when published.several_accounts then 'select distinct a as account from unnest((%s)::text[]) as a'
+    else 'select (%s)::text as account offset 0' end, published.account);
+  accounts text := format(case when published.several_accounts then 'select distinct left(chosen.account, 257) from %2$s cross join lateral (%3$s) as chosen where chosen.account is not null'
+    else 'select distinct left((%1$s)::text, 257) from %2$s where (%1$s)::text is not null' end, published.account, rows_changed, chosen);
   narrowed boolean := published.audience is not null;
   -- A list of lists must be of one length each, so audiences are listed as literals.
   heard text := case when narrowed then format(
@@ -37,7 +41,7 @@ begin
     select array_agg(captured.account), array_agg(captured.payload)%10$s
       into captured_accounts, captured_payloads%11$s
       from (select chosen.account, %12$s as payload%13$s
-              from %5$s cross join lateral (select (%3$s)::text as account offset 0) as chosen%14$s
+              from %5$s cross join lateral (%3$s) as chosen%14$s
              where chosen.account is not null and (%6$s)) as captured;
     if exists (select from unnest(captured_accounts) as a where octet_length(a) > 256) then
       raise exception 'an account has more than 256 bytes';
@@ -51,9 +55,9 @@ begin
     begin
       %7$s
       begin%16$s
-        captured_accounts := array(select distinct left((%3$s)::text, 257) from %5$s where (%3$s)::text is not null and (%6$s));%17$s
+        captured_accounts := array(%4$s and (%6$s));%17$s
       exception when others then
-        captured_accounts := array(select distinct left((%3$s)::text, 257) from %5$s where (%3$s)::text is not null);
+        captured_accounts := array(%4$s);
       end;
     exception when others then
       captured_accounts := array[null];
@@ -70,7 +74,7 @@ begin
   end if;
   return null;
 end
-$f$, published.event, published.on_table, published.account, null, rows_changed,
+$f$, published.event, published.on_table, chosen, accounts, rows_changed,
      coalesce(published.condition, 'true'), refuse_unpaired,
      case when current_setting('server_encoding') = 'SQL_ASCII' then $f$
     perform convert_from(convert_to(concat(c.account, c.payload), 'SQL_ASCII'), 'UTF8')
@@ -90,11 +94,11 @@ $f$, published.event, published.on_table, published.account, null, rows_changed,
        begin
         select array_agg(c.account), array_agg(case when not coalesce(%s, false) then c.topics end) into strict captured_accounts, captured_audiences
           from (select distinct left(chosen.account, 257), heard.topics::text
-                  from %s cross join lateral (select (%s)::text as account offset 0) as chosen%s
+                  from %s cross join lateral (%s) as chosen%s
                  where chosen.account is not null and heard.topics is distinct from '{}' and (%s)) as c(account, topics)
         having count(*) > 0;
        exception when others then
-        captured_audiences := null;$f$, too_much, rows_changed, published.account, heard, coalesce(published.condition, 'true')) end,
+        captured_audiences := null;$f$, too_much, rows_changed, chosen, heard, coalesce(published.condition, 'true')) end,
      case when narrowed then $f$
        end;$f$ end,
      case when narrowed then ', audience' end,

@@ -2,6 +2,7 @@
 --
 --   relay.expression_failure(text, target, table, operation)   why one cannot work on its table
 --   relay.try_expression(argument, ...)                        raises it
+--   relay.gives_array(text, table, operation)                  whether one gives an array
 
 -- Parses the expression with old and new as rows of the table, under the search_path the trigger function will have,
 -- so that what passes here passes there. In a WHERE: there, an expression is of one row; an aggregate would be of all
@@ -51,3 +52,12 @@ begin
 end
 $$;
 comment on function relay.try_expression(text, text, text, regclass, text) is 'Raises, naming the argument, where an expression given to relay.publish() cannot work.';
+
+-- Asked of the parser: as text, an array would be something like {a,b}.
+create or replace function relay.gives_array(expression text, on_table regclass, operation text) returns boolean
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select relay.expression_failure(format('array_ndims((%s)) is not null', expression), 'boolean', on_table, operation) is null
+$$;
+comment on function relay.gives_array(text, regclass, text) is 'Whether an expression of the contract gives an array. Parses it, and runs none of it.';

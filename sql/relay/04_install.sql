@@ -32,7 +32,8 @@ begin
   end if;
   -- Triggers and functions are made of text: this makes sure that each is one expression, and fits the table.
   if wanted.operation <> 'TRUNCATE' then
-    perform relay.try_expression('account', wanted.account, 'text', wanted.on_table, wanted.operation);
+    wanted.several_accounts := relay.gives_array(wanted.account, wanted.on_table, wanted.operation);
+    perform relay.try_expression('account', wanted.account, case when wanted.several_accounts then 'text[]' else 'text' end, wanted.on_table, wanted.operation);
     perform relay.try_expression('payload', wanted.payload, 'jsonb', wanted.on_table, wanted.operation);
     if wanted.audience is not null then
       perform relay.try_expression('audience', wanted.audience, 'text[]', wanted.on_table, wanted.operation);
@@ -112,8 +113,8 @@ begin
      where t.tgrelid = wanted.on_table and t.tgname = relay.trigger_name(wanted)::name);
 
   if not function_changes and not trigger_changes
-     and (current.account, current.payload, current.audience, current.condition, current.description, current.payload_schema, current.table_name)
-         is not distinct from (wanted.account, wanted.payload, wanted.audience, wanted.condition, wanted.description, wanted.payload_schema, wanted.table_name) then
+     and (current.account, current.several_accounts, current.payload, current.audience, current.condition, current.description, current.payload_schema, current.table_name)
+         is not distinct from (wanted.account, wanted.several_accounts, wanted.payload, wanted.audience, wanted.condition, wanted.description, wanted.payload_schema, wanted.table_name) then
     return 'unchanged';
   end if;
   if current.on_table is distinct from wanted.on_table and current.event is not null then
@@ -128,7 +129,7 @@ begin
   update relay.catalogue as c
      set on_table = wanted.on_table, table_name = wanted.table_name, told_of = null, known_as = null,
          level = wanted.level, fires_at = wanted.fires_at, condition = wanted.condition, condition_in = wanted.condition_in,
-         account = wanted.account, payload = wanted.payload, audience = wanted.audience, key = wanted.key,
+         account = wanted.account, several_accounts = wanted.several_accounts, payload = wanted.payload, audience = wanted.audience, key = wanted.key,
          description = wanted.description, payload_schema = wanted.payload_schema,
          suspended = wanted.suspended, suspended_at = wanted.suspended_at, trigger_definition = wanted.trigger_definition,
          published_by = wanted.published_by, published_at = wanted.published_at

@@ -48,6 +48,7 @@ begin
   wanted.description := description;
   wanted.payload_schema := payload_schema;
   wanted.suspended := false;
+  wanted.several_accounts := false;
   wanted.published_by := current_user;
   wanted.published_at := clock_timestamp();
   wanted.level := lower(level);
@@ -186,4 +187,4 @@ begin
 end
 $$;
 comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text, text, text) is
-  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event. audience is a list of topics: whoever''s token has one of them hears it, null is nobody, array[''*''] and no audience are everybody of the account. Several operations are several calls, of which one gives description and payload_schema; a later call without them leaves them as they are, '''' and ''{}'' remove them. One event may be of several tables. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';
+  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event, an array of accounts an event for each. audience is a list of topics: whoever''s token has one of them hears it, null is nobody, array[''*''] and no audience are everybody of the account. Several operations are several calls, of which one gives description and payload_schema; a later call without them leaves them as they are, '''' and ''{}'' remove them. One event may be of several tables. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';

@@ -277,24 +277,26 @@ begin
      order by c.operation, c.number
   loop
     for part in
-      select * from (values ('condition', published.condition, 'boolean'), ('account', published.account, 'text'), ('payload', published.payload, 'jsonb'), ('audience', published.audience, 'text[]')) as p(name, text, type)
+      select * from (values ('condition', published.condition, 'boolean'), ('account', published.account, case when published.several_accounts then 'text[]' else 'text' end), ('payload', published.payload, 'jsonb'), ('audience', published.audience, 'text[]')) as p(name, text, type)
        where text is not null
     loop
       perform relay.try_expression(part.name, part.text, part.type, published.on_table, published.operation);
     end loop;
-    execute format(
-      'select %1$L, coalesce((%2$s)::boolean, false), (%3$s)::text, coalesce((%4$s)::jsonb, ''null''), %5$s
-         from unnest(array[$1]) as new cross join unnest(array[$2]) as old',
-      published.operation, coalesce(published.condition, 'true'), published.account, published.payload,
+    for operation, fires, account, payload, audience in execute format(
+      'select %1$L, coalesce((%2$s)::boolean, false), chosen.account, coalesce((%4$s)::jsonb, ''null''), %5$s
+         from unnest(array[$1]) as new cross join unnest(array[$2]) as old cross join unnest(%3$s) as chosen(account)',
+      published.operation, coalesce(published.condition, 'true'),
+      format(case when published.several_accounts then 'coalesce(%s, array[null])' else 'array[%s]' end, relay.accounts_of(published)), published.payload,
       coalesce(relay.topics_of(published.audience), 'null::text[]'))
-      into operation, fires, account, payload, audience
       -- A deleted row is old; it may be given as either.
       using coalesce(preview.new, preview.old),
-            case when published.operation = 'DELETE' then coalesce(preview.new, preview.old) else coalesce(preview.old, preview.new) end;
-    -- Nobody knows what an UPDATE has changed of which only one row is given.
-    fires := case when published.operation = 'UPDATE' and published.condition is not null and (preview.new is null or preview.old is null) then null
-                  else fires and account is not null and audience is distinct from '{}' end;
-    return next;
+            case when published.operation = 'DELETE' then coalesce(preview.new, preview.old) else coalesce(preview.old, preview.new) end
+    loop
+      -- Nobody knows what an UPDATE has changed of which only one row is given.
+      fires := case when published.operation = 'UPDATE' and published.condition is not null and (preview.new is null or preview.old is null) then null
+                    else fires and account is not null and audience is distinct from '{}' end;
+      return next;
+    end loop;
   end loop;
 end
 $$;

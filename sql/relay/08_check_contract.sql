@@ -245,13 +245,17 @@ declare
 begin
   problem := 'expression_broken';
   for expression in
-    select c.event, c.operation, c.on_table, part.name, part.text, part.type
+    select c.event, c.operation, c.on_table, part.name, part.text, part.type,
+           part.name = 'account' and not c.several_accounts as one_account
       from relay.catalogue as c,
-           lateral (values ('condition', c.condition, 'boolean'), ('account', c.account, 'text'), ('payload', c.payload, 'jsonb'), ('audience', c.audience, 'text[]')) as part(name, text, type)
+           lateral (values ('condition', c.condition, 'boolean'), ('account', c.account, case when c.several_accounts then 'text[]' else 'text' end), ('payload', c.payload, 'jsonb'), ('audience', c.audience, 'text[]')) as part(name, text, type)
      where part.text is not null and exists (select from pg_class as t where t.oid = c.on_table)
      order by c.event, c.operation, c.number, part.name
   loop
     detail := relay.expression_failure(expression.text, expression.type, expression.on_table, expression.operation);
+    if detail is null and expression.one_account and relay.gives_array(expression.text, expression.on_table, expression.operation) then
+      detail := 'it gives an array now';
+    end if;
     continue when detail is null or detail like 'permission denied for %';
     event := expression.event;
     object := format('%s of %s on %s', expression.name, expression.operation, expression.on_table);

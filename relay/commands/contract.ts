@@ -67,16 +67,17 @@ export async function findBreaks(pool: pg.Pool, file: string): Promise<string[]>
 
 function toTable(events: readonly ContractEvent[]): string {
   const rows = events.flatMap(({ event, recorded, room, description }) =>
-    recorded.map(({ table, when, enabled }, index) => [
+    recorded.map(({ table, when, audience, enabled }, index) => [
       index === 0 ? event : '',
       table ?? '',
       shortened(when),
       enabled ? 'yes' : 'NO',
       index === 0 ? room : '',
+      shortened(audience ?? ''),
       index === 0 ? shortened(description ?? '') : '',
     ]),
   );
-  return renderTable(['event', 'table', 'recorded', 'enabled', 'room', 'description'], rows);
+  return renderTable(['event', 'table', 'recorded', 'enabled', 'room', 'audience', 'description'], rows);
 }
 
 function shortened(text: string): string {

@@ -69,7 +69,7 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
 
 function withoutSql(event: ContractEvent, roomPrefix: string): ContractEvent {
   const enabled = event.recorded.every((recording) => recording.enabled);
-  const recorded = [{ table: null, trigger: null, when: '', enabled }];
+  const recorded = [{ table: null, trigger: null, when: '', audience: null, enabled }];
   return { ...event, room: `${roomPrefix}{account}`, recorded };
 }
 

@@ -19,7 +19,8 @@ export function toAsyncApi(contract: readonly ContractEvent[], roomPrefix: strin
       account: {
         address: `${roomPrefix}{account}`,
         title: 'The events of an account',
-        description: 'A Socket.IO room. Clients are put into that of their token.',
+        description:
+          "A Socket.IO room. Clients are put into that of their token. A message with the x-audience topics is sent to those whose token has one of the event's topics.",
         parameters: { account: { description: "The account, as the token's claim names it." } },
         messages: Object.fromEntries(
           events.map(({ event }) => [key(event), { $ref: `#/components/messages/${key(event)}` }]),
@@ -48,6 +49,7 @@ function toMessage(event: ContractEvent | OwnEvent): Record<string, unknown> {
     ...(event.description !== null && { description: event.description }),
     payload: rebased(event.payload, event.event),
     examples: [{ name: 'sample', payload: event.sample }].filter(({ payload }) => isExample(payload)),
+    ...('audience' in event && event.audience === 'topics' && { 'x-audience': event.audience }),
     ...('recorded' in event && { 'x-recorded': event.recorded }),
   };
 }

@@ -1,4 +1,5 @@
-// What would break a client: an event or a field that is gone, may be missing, or may be of another type.
+// What would break a client: an event or a field that is gone, may be missing, or may be of another type; an event that
+// no longer everybody of the account hears.
 import { RecadoError } from '../errors.ts';
 import type { ContractEvent } from './read.ts';
 import {
@@ -14,14 +15,20 @@ import {
 } from './schema.ts';
 
 /** An event as far as clients depend on it. */
-type Promised = Pick<ContractEvent, 'event' | 'payload'>;
+type Promised = Pick<ContractEvent, 'event' | 'payload' | 'audience'>;
 
 /** A sentence per break; new events and new fields are none. */
 export function breaksOf(before: readonly Promised[], now: readonly Promised[]): string[] {
   return before.flatMap((was) => {
     const is = now.find(({ event }) => event === was.event);
     if (!is) return [`${was.event} is gone.`];
-    return compare(new Shape(was.payload), new Shape(is.payload), was.event, 'payload');
+    const narrowed = was.audience === 'account' && is.audience === 'topics';
+    return [
+      ...(narrowed
+        ? [`${was.event}: everybody of the account heard it, now only whose token has one of its topics.`]
+        : []),
+      ...compare(new Shape(was.payload), new Shape(is.payload), was.event, 'payload'),
+    ];
   });
 }
 
@@ -45,7 +52,8 @@ export function parseContract(text: string, file: string): Promised[] {
   if (!Array.isArray(events)) throw refuse('it has no list of events');
   return events.map((event: unknown) => {
     if (!isSchema(event) || typeof event.event !== 'string') throw refuse('an event has no name');
-    return { event: event.event, payload: schemaFrom(event.payload) };
+    const audience = event.audience === 'topics' ? 'topics' : 'account';
+    return { event: event.event, payload: schemaFrom(event.payload), audience };
   });
 }
 

@@ -9,12 +9,18 @@ export function toMarkdown(contract: readonly ContractEvent[]): string {
       ({ table, when, enabled }) =>
         `- ${table === null ? when : `\`${table}\`: ${code(when)}`}${enabled ? '' : ' (switched off)'}`,
     );
-    return `${heading(event.event, event.description)}Room: \`${event.room}\`. Recorded:\n\n${recorded.join('\n')}\n\n${payload(event.payload, event.sample)}`;
+    return `${heading(event.event, event.description)}Room: \`${event.room}\`${audienceOf(event)}. Recorded:\n\n${recorded.join('\n')}\n\n${payload(event.payload, event.sample)}`;
   });
   const own = OWN_EVENTS.map(
     (event) => heading(event.event, event.description) + payload(event.payload, event.sample),
   );
   return `# Events\n\n${sections.join('\n')}\n# Events of the relay itself\n\n${own.join('\n')}`;
+}
+
+function audienceOf({ audience, recorded }: ContractEvent): string {
+  if (audience === 'account') return '';
+  const topics = new Set(recorded.flatMap((recording) => recording.audience ?? []));
+  return `, for those whose token has one of the event's topics (${[...topics].map(code).join(' or ')})`;
 }
 
 function heading(event: string, description: string | null): string {

@@ -7,6 +7,8 @@ export interface ContractEvent {
   readonly event: string;
   readonly description: string | null;
   readonly room: string;
+  /** Who hears it: everybody of the account, or whose token has one of the event's topics. */
+  readonly audience: 'account' | 'topics';
   readonly payload: JsonSchema;
   readonly sample: unknown;
   /** What makes it: one entry per operation. */
@@ -18,6 +20,8 @@ export interface Recording {
   readonly table: string | null;
   readonly trigger: string | null;
   readonly when: string;
+  /** The topics, as SQL over the row; null: everybody of the account. */
+  readonly audience: string | null;
   readonly enabled: boolean;
 }
 
@@ -27,6 +31,7 @@ interface Row {
   on_table: string | null;
   trigger: string | null;
   fires_when: string;
+  audience: string | null;
   enabled: boolean;
   description: string | null;
   payload_schema: unknown;
@@ -37,7 +42,7 @@ interface Row {
 export async function readContract(session: Session, roomPrefix: string): Promise<ContractEvent[]> {
   const { rows } = await session.query<Row>(
     // The table's name with its schema, whatever this session's search_path.
-    `select c.event, c.room, n.nspname || '.' || t.relname as on_table, c.trigger, c.fires_when, c.enabled, c.description,
+    `select c.event, c.room, n.nspname || '.' || t.relname as on_table, c.trigger, c.fires_when, c.audience, c.enabled, c.description,
             c.payload_schema, c.sample
        from relay.contract as c
        left join pg_catalog.pg_class as t on t.oid = c.on_table
@@ -59,12 +64,14 @@ function toEvent(event: string, rows: Row[], roomPrefix: string): ContractEvent 
     event,
     description: rows.find((row) => row.description !== null)?.description ?? null,
     room: roomPrefix + (accounts.size === 1 ? [...accounts][0] : '{account}'),
+    audience: rows.some(({ audience }) => audience !== null) ? 'topics' : 'account',
     payload: schemas.size === 1 ? [...schemas.values()][0]! : { anyOf: [...schemas.values()] },
     sample: carrying[0]?.sample ?? null,
     recorded: rows.map((row) => ({
       table: row.on_table,
       trigger: row.trigger,
       when: row.fires_when,
+      audience: row.audience,
       enabled: row.enabled,
     })),
   };

@@ -11,6 +11,8 @@ import {
   valuesOf,
 } from './schema.ts';
 
+const FOR_TOPICS = " Sent to those whose token has one of the event's topics.";
+
 export function toTypeScript(contract: readonly ContractEvent[]): string {
   const names = new Set(['Position', 'ServerToClientEvents', 'ClientToServerEvents', 'RefreshAnswer']);
   const events = [...contract, ...OWN_EVENTS].map((event) => ({
@@ -18,8 +20,8 @@ export function toTypeScript(contract: readonly ContractEvent[]): string {
     name: nameOf(event.event, names),
   }));
   const types = events.map(
-    ({ name, event, description, payload }) =>
-      `${comment(description ?? `Payload of ${event}.`, '')}export type ${name} = ${typeFrom(payload, payload)};\n`,
+    ({ name, event, description, payload, ...more }) =>
+      `${comment((description ?? `Payload of ${event}.`) + ('audience' in more && more.audience === 'topics' ? FOR_TOPICS : ''), '')}export type ${name} = ${typeFrom(payload, payload)};\n`,
   );
   const handlers = events.map(({ event, name }) => {
     // The position is its payload.

@@ -42,7 +42,7 @@ export class Contract {
   }
 }
 
-function card({ event, room, description, payload, sample, recorded }) {
+function card({ event, room, audience, description, payload, sample, recorded }) {
   const enabled = recorded.every((recording) => recording.enabled);
   const title = element('h3', { id: `contract-${event}` }, element('code', {}, event));
   return element(
@@ -57,9 +57,19 @@ function card({ event, room, description, payload, sample, recorded }) {
     description === null ? null : element('p', { lang: 'en' }, description),
     element('ul', { class: 'sources' }, recorded.filter(({ when }) => when !== '').map(sourceLine)),
     element('p', { class: 'room' }, 'Sala ', element('code', {}, room)),
+    audience === 'topics'
+      ? element('p', { class: 'room' }, 'Só para quem tem um dos tópicos ', ...topics(recorded))
+      : null,
     folded('Exemplo', sample, true),
     folded('Formato (JSON Schema)', payload, false),
   );
+}
+
+/** The expressions; whoever is no operator gets none. */
+function topics(recorded) {
+  const expressions = new Set(recorded.map((recording) => recording.audience));
+  expressions.delete(null);
+  return [...expressions].map((expression) => element('code', { lang: 'en' }, expression));
 }
 
 function sourceLine({ table, when }) {

@@ -183,18 +183,30 @@ describe('--diff', () => {
     ],
     ['a list for a value', text, { type: 'array' }, ['x: payload was string and is array.']],
   ])('%s', (_name, before, now, breaks) => {
-    const event = (payload: object) => [{ event: 'x', payload: { ...payload } }];
+    const event = (payload: object) => [
+      { event: 'x', payload: { ...payload }, audience: 'account' as const },
+    ];
     expect(breaksOf(event(before), event(now))).toEqual(breaks);
   });
 
   test('an event that is gone; a new one is no break', () => {
-    const payload = {};
-    expect(breaksOf([{ event: 'old', payload }], [{ event: 'new', payload }])).toEqual(['old is gone.']);
+    const of = (event: string) => [{ event, payload: {}, audience: 'account' as const }];
+    expect(breaksOf(of('old'), of('new'))).toEqual(['old is gone.']);
+  });
+
+  test('an event that no longer everybody of the account hears; the other way round is no break', () => {
+    const of = (audience: 'account' | 'topics') => [{ event: 'x', payload: {}, audience }];
+    expect(breaksOf(of('account'), of('topics'))).toEqual([
+      'x: everybody of the account heard it, now only whose token has one of its topics.',
+    ]);
+    expect(breaksOf(of('topics'), of('account'))).toEqual([]);
+    expect(breaksOf(of('topics'), of('topics'))).toEqual([]);
   });
 
   test('a schema that leads to itself ends', () => {
     const schema = { $ref: '#/$defs/tree', $defs: { tree: object({ next: { $ref: '#/$defs/tree' } }) } };
-    expect(breaksOf([{ event: 'x', payload: schema }], [{ event: 'x', payload: schema }])).toEqual([]);
+    const event = [{ event: 'x', payload: schema, audience: 'account' as const }];
+    expect(breaksOf(event, event)).toEqual([]);
   });
 
   test('reads what --format json printed, and refuses what it did not', async () => {
@@ -213,6 +225,34 @@ test('as a table and as Markdown, every event is in it', async () => {
     for (const { event } of await contract()) expect(text).toContain(event);
   }
   await expect(printed('yaml')).rejects.toMatchObject({ code: 'format_unknown' });
+});
+
+test('an audience is told in each format', async () => {
+  const audience = `array['doctor:' || new.id]`;
+  await clinic.writer.query(
+    `select relay.publish('doctors.private', 'public.doctors', account => 'new."accountId"', audience => $$${audience}$$, description => 'For one doctor.')`,
+  );
+  try {
+    const event = (await contract()).find(({ event }) => event === 'doctors.private')!;
+    expect([event.audience, event.recorded.map((recording) => recording.audience)]).toEqual([
+      'topics',
+      [audience],
+    ]);
+    expect((await contract()).filter((other) => other.audience === 'topics')).toHaveLength(1);
+    expect(parseContract(await printed('json'), 'file')).toContainEqual(
+      expect.objectContaining({ event: 'doctors.private', audience: 'topics' }),
+    );
+    expect(await printed('table')).toContain(audience);
+    expect(await printed('markdown')).toContain(`topics (\`${audience}\`)`);
+    expect(await printed('typescript')).toContain('For one doctor. Sent to those whose token has one of');
+    const { components } = JSON.parse(await printed('asyncapi')) as {
+      components: { messages: Record<string, Record<string, unknown>> };
+    };
+    expect(components.messages['doctors.private']!['x-audience']).toBe('topics');
+    expect(components.messages['doctors.busy']).not.toHaveProperty('x-audience');
+  } finally {
+    await clinic.writer.query(`select relay.unpublish('doctors.private')`);
+  }
 });
 
 test('the command ends with 1 when there is something to say', async () => {

@@ -1,6 +1,7 @@
 // The REST side of an Evolution server, of every version. Answers are `unknown` until payloads.ts has read them.
+
+import { readObject, readText } from '../payloads/field.ts';
 import { readAddress } from '../payloads/jid.ts';
-import { readObject, readText } from '../payloads/redact.ts';
 import { createRequests, EvolutionError, type RequestOptions } from './request.ts';
 
 export interface MessagePage {

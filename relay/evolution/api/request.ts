@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { readBounded } from '../../bounded.ts';
 import { RecadoError } from '../../errors.ts';
-import { readObject, readText } from '../payloads/redact.ts';
+import { readObject, readText } from '../payloads/field.ts';
 
 export type EvolutionErrorCode =
   /** The key is wrong. */

@@ -1,10 +1,10 @@
 // Evolution does not replay what nobody heard, so after every connect the gap is read over REST: chats, then
 // messages from some time before the point up to which everything is known. Told twice, a fact changes nothing.
 import type { Api } from '../api/api.ts';
+import { readObject } from '../payloads/field.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { timeOf } from '../payloads/message.ts';
 import { type Reading, readChatPage, readMessagePage, readNames } from '../payloads/payloads.ts';
-import { readObject } from '../payloads/redact.ts';
 import type { Instance, Store } from './store.ts';
 
 export interface CatchUpOptions {

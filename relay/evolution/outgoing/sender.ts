@@ -11,9 +11,9 @@ import { EvolutionError } from '../api/request.ts';
 import type { Instance, Store } from '../ingest/store.ts';
 import { textOf } from '../payloads/content.ts';
 import { Facts } from '../payloads/facts.ts';
+import { readObject, readText } from '../payloads/field.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { readMessage, type Telling } from '../payloads/message.ts';
-import { readObject, readText } from '../payloads/redact.ts';
 import type { OutgoingRow, OutgoingStore } from './outgoing.ts';
 
 export interface SenderOptions {

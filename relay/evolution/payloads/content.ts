@@ -1,8 +1,8 @@
 // What a WhatsApp message says: its kind, its text, its media. Derived from the message itself; `messageType`
 // keeps the name of wrappers and is sometimes missing.
-import { type Json, readLong, readObject, readText, storable } from './redact.ts';
 
-type Fields = Record<string, unknown>;
+import { type Fields, readLong, readObject, readText, storable } from './field.ts';
+import type { Json } from './redact.ts';
 
 export interface Media {
   kind: string;

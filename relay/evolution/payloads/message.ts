@@ -1,9 +1,19 @@
 // One message of Evolution, and what happens to it: status, edits, deletion. From unknown to facts.
 import { isBetweenDevices, readContent, readProtocol, textOf, unwrap } from './content.ts';
 import { type Facts, MESSAGE_STATUSES, type MessageStatus } from './facts.ts';
-import { type Fields, fieldsOf, idOf, readTime, typeName, Unreadable } from './field.ts';
+import {
+  type Fields,
+  fieldsOf,
+  idOf,
+  readLong,
+  readObject,
+  readText,
+  readTime,
+  typeName,
+  Unreadable,
+} from './field.ts';
 import { type Address, readAddress } from './jid.ts';
-import { type JsonObject, readLong, readObject, readText, redact } from './redact.ts';
+import { type JsonObject, redact } from './redact.ts';
 
 /** Longest JSON of a message that is kept with it; text alone is at most 64 KiB in WhatsApp. */
 const MAX_FIELDS = 512 * 1024;

@@ -1,7 +1,7 @@
 // From what an Evolution server of any version sends (unknown) to facts. Nothing here fails as a whole: an item
 // that cannot be read becomes a rejection with its reason, and the items around it are read.
 import { Facts } from './facts.ts';
-import { fieldsOf, idOf, readTime, typeName, Unreadable } from './field.ts';
+import { fieldsOf, idOf, readLong, readObject, readText, readTime, typeName, Unreadable } from './field.ts';
 import { type Address, readAddress } from './jid.ts';
 import {
   type Context,
@@ -13,7 +13,7 @@ import {
   readUpdate,
   type Telling,
 } from './message.ts';
-import { type Json, readLong, readObject, readText, redact } from './redact.ts';
+import { type Json, redact } from './redact.ts';
 
 export interface Rejection {
   /** A sentence for the DBA who reads evolution.rejected. */

@@ -1,13 +1,14 @@
 // What may be stored of a JSON value that came from outside: no binaries (thumbnails, media keys, hashes,
 // base64 bodies), no secrets, nothing Postgres refuses (NUL, lone surrogates), numbers as numbers.
 
+import { isBinary, isByte, readLong, storable } from './field.ts';
+
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: Json };
 
 const MAX_DEPTH = 32;
 /** No object of WhatsApp's has a tenth of it. */
 const MAX_KEYS = 2_000;
-const MAX_TEXT = 100_000;
 
 // By name, because a hash or a key that arrives as a short base64 string looks like any other text.
 const LEFT_OUT = new Set([
@@ -100,50 +101,4 @@ function redactText(text: string, key: string): string | undefined {
     if (text.length >= 200 && /^[A-Za-z0-9+/_-]+={0,2}$/.test(text)) return undefined;
   }
   return storable(text);
-}
-
-/** Text as Postgres takes it: no NUL, no half of a surrogate pair, not endless. */
-export function storable(text: string): string {
-  return text
-    .slice(0, MAX_TEXT)
-    .replaceAll('\u0000', '')
-    .replace(/\p{Surrogate}/gu, '\uFFFD');
-}
-
-function isByte(value: unknown): boolean {
-  return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 255;
-}
-
-// By version, bytes arrive as a Buffer, as {"type":"Buffer","data":[…]} or as {"0":255,"1":216,…}.
-function isBinary(value: object): boolean {
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return true;
-  if ('type' in value && value.type === 'Buffer' && 'data' in value) return true;
-  // First what costs nothing where there are very many.
-  if (!isByte((value as Record<string, unknown>)['0'])) return false;
-  return Object.entries(value).every(([name, item], index) => name === String(index) && isByte(item));
-}
-
-/** The number a 64-bit integer stands for: by version a number, a decimal string or `{low, high, unsigned}`. */
-export function readLong(value: unknown): number | null {
-  if (typeof value === 'number') return Number.isFinite(value) ? value : null;
-  if (typeof value === 'bigint') return Number(value);
-  if (typeof value === 'string') return /^-?\d{1,19}$/.test(value) ? Number(value) : null;
-  if (typeof value !== 'object' || value === null) return null;
-  const { low, high } = value as { low?: unknown; high?: unknown };
-  if (typeof low !== 'number' || typeof high !== 'number') return null;
-  return high * 2 ** 32 + (low >>> 0);
-}
-
-/** The same object with `unknown` values, or null for anything else. */
-export function readObject(value: unknown): Record<string, unknown> | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !isBinary(value)
-    ? (value as Record<string, unknown>)
-    : null;
-}
-
-/** A text that says something, or null. */
-export function readText(value: unknown): string | null {
-  if (typeof value !== 'string') return null;
-  const text = storable(value).trim();
-  return text === '' ? null : text;
 }

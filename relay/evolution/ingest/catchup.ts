@@ -63,7 +63,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     serverId: options.serverId ?? instance.serverId,
   };
   const context = { own, skip: new Set(instance.skip) };
-  const telling = () => ({ as: 'rest', readAt: Date.now(), deletedIsRevoked }) as const;
+  const arrival = () => ({ as: 'rest', readAt: Date.now(), deletedIsRevoked }) as const;
 
   // A reading for each item: one that the database refuses is set aside alone.
   async function write(event: string, readings: readonly Reading[]): Promise<void> {
@@ -77,7 +77,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   }
 
   await inPages(chatPages(options, since, isFirst), options.signal, (items) => {
-    const readings = items.map((item) => readChatPage([item], context, telling(), since));
+    const readings = items.map((item) => readChatPage([item], context, arrival(), since));
     return () => write('findChats', readings);
   });
   if (isFirst || options.allChats) {
@@ -85,7 +85,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     await write('findContacts', [reading]);
   }
   await inPages(together(messagePages(options, since)), options.signal, (records) => {
-    const readings = records.map((record) => readMessagePage([record], context, telling()));
+    const readings = records.map((record) => readMessagePage([record], context, arrival()));
     const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
     return async () => {
       await write('findMessages', readings);

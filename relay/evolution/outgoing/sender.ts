@@ -13,7 +13,7 @@ import { textOf } from '../payloads/content.ts';
 import { Facts } from '../payloads/facts.ts';
 import { readObject, readText } from '../payloads/field.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
-import { readMessage, type Telling } from '../payloads/message.ts';
+import { type Arrival, readMessage } from '../payloads/message.ts';
 import type { OutgoingRow, OutgoingStore } from './outgoing.ts';
 
 export interface SenderOptions {
@@ -106,7 +106,7 @@ export function createSender(options: SenderOptions): Sender {
   }
 
   /** The message as the server has it becomes a row, whether or not its event is heard. */
-  async function take(row: OutgoingRow, message: unknown, telling: Telling): Promise<void> {
+  async function take(row: OutgoingRow, message: unknown, arrival: Arrival): Promise<void> {
     const id = readText(readObject(readObject(message)?.key)?.id);
     if (id === null) {
       const reason = 'The server took it and answered without an id. Look at the phone.';
@@ -116,7 +116,7 @@ export function createSender(options: SenderOptions): Sender {
     await outgoing.sent(row, id);
     const facts = new Facts();
     const context = { own: readAddress(instance.ownJid), skip: new Set(instance.skip) };
-    readMessage(facts, message, telling, context);
+    readMessage(facts, message, arrival, context);
     await store.ingest(instance, [{ event: 'send.message', facts }]);
   }
 

@@ -26,16 +26,16 @@ export interface Context {
 }
 
 /** How a message came: as it happened, in a history the phone sent, or as an answer over REST. */
-export type Telling = { as: 'live' } | { as: 'history' } | RestTelling;
+export type Arrival = { as: 'live' } | { as: 'history' } | RestArrival;
 
-export interface RestTelling {
+export interface RestArrival {
   as: 'rest';
   readAt: number;
   /** The server writes DELETED where a message was taken back, and nowhere else. */
   deletedIsRevoked: boolean;
 }
 
-export function readMessage(facts: Facts, item: unknown, telling: Telling, context: Context): void {
+export function readMessage(facts: Facts, item: unknown, arrival: Arrival, context: Context): void {
   const fields = fieldsOf(item, 'a message');
   const key = fieldsOf(fields.key, 'key of a message');
   const id = idOf(key.id, 'key.id');
@@ -58,7 +58,7 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
   switch (reading.is) {
     case 'nothing':
       // After a revoke a REST record says nothing any more.
-      if (telling.as === 'rest') readTraces(facts, fields, key, id, '', telling);
+      if (arrival.as === 'rest') readTraces(facts, fields, key, id, '', arrival);
       return;
     case 'protocol': {
       const { kind, targetId, at, content } = reading.protocol;
@@ -78,7 +78,7 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
 
   const statuses = [fields.status, ...updatesOf(fields).map((update) => update.status)].map(readStatus);
   const status =
-    furthest(statuses) ?? (!fromMe ? 'DELIVERED' : isOnItsWay(telling, sentAt) ? 'PENDING' : 'SENT');
+    furthest(statuses) ?? (!fromMe ? 'DELIVERED' : isOnItsWay(arrival, sentAt) ? 'PENDING' : 'SENT');
   facts.message({
     chat: alias,
     id,
@@ -87,16 +87,16 @@ export function readMessage(facts: Facts, item: unknown, telling: Telling, conte
     content: reading.content,
     status,
     sentAt,
-    live: telling.as === 'live',
+    live: arrival.as === 'live',
     whatsapp: clientFields(facts, fields, key),
     media: reading.media,
   });
-  if (telling.as === 'rest') readTraces(facts, fields, key, id, reading.content, telling);
+  if (arrival.as === 'rest') readTraces(facts, fields, key, id, reading.content, arrival);
 }
 
 /** REST records carry no status until the first acknowledgement. One that is minutes old has had it, or was missed. */
-function isOnItsWay(telling: Telling, sentAt: number | null): boolean {
-  return telling.as === 'rest' && sentAt !== null && telling.readAt - sentAt < 300_000;
+function isOnItsWay(arrival: Arrival, sentAt: number | null): boolean {
+  return arrival.as === 'rest' && sentAt !== null && arrival.readAt - sentAt < 300_000;
 }
 
 // A REST record says in MessageUpdate that the message was edited, and its `message` is what it says now, or
@@ -108,7 +108,7 @@ function readTraces(
   key: Fields,
   id: string,
   content: string,
-  { readAt, deletedIsRevoked }: RestTelling,
+  { readAt, deletedIsRevoked }: RestArrival,
 ): void {
   const has = (status: string) => [fields, ...updatesOf(fields)].some((update) => update.status === status);
   const edited = has('EDITED');

@@ -4,14 +4,14 @@ import { Facts } from './facts.ts';
 import { fieldsOf, idOf, readLong, readObject, readText, readTime, typeName, Unreadable } from './field.ts';
 import { type Address, readAddress } from './jid.ts';
 import {
+  type Arrival,
   type Context,
   learnPairs,
-  type RestTelling,
+  type RestArrival,
   readDelete,
   readEdited,
   readMessage,
   readUpdate,
-  type Telling,
 } from './message.ts';
 import { type Json, redact } from './redact.ts';
 
@@ -84,9 +84,9 @@ type Reader = (
 ) => void;
 
 const message =
-  (telling: Telling): Reader =>
+  (arrival: Arrival): Reader =>
   (facts, item, context) =>
-    readMessage(facts, item, telling, context);
+    readMessage(facts, item, arrival, context);
 
 const READERS: Record<string, Reader | undefined> = {
   'messages.upsert': message({ as: 'live' }),
@@ -226,10 +226,10 @@ function readQrCode(facts: Facts, item: unknown): void {
 export function readChatPage(
   items: unknown[],
   context: Context,
-  telling: RestTelling,
+  arrival: RestArrival,
   since: Date | null,
 ): Reading {
-  return readItems(items, (facts, item) => readRestChat(facts, item, context, telling, since));
+  return readItems(items, (facts, item) => readRestChat(facts, item, context, arrival, since));
 }
 
 /** Reads what POST /chat/findContacts and GET /group/fetchAllGroups answer: names, old ones among them. */
@@ -248,7 +248,7 @@ function readRestChat(
   facts: Facts,
   item: unknown,
   context: Context,
-  telling: RestTelling,
+  arrival: RestArrival,
   since: Date | null,
 ): void {
   const fields = fieldsOf(item, 'a chat');
@@ -279,10 +279,10 @@ function readRestChat(
     create: true,
   });
   const isOld = since !== null && lastAt !== null && lastAt < since.getTime();
-  if (isOld && last !== null && lastKey !== null) readMessage(facts, last, telling, context);
+  if (isOld && last !== null && lastKey !== null) readMessage(facts, last, arrival, context);
 }
 
 /** Reads one page of POST /chat/findMessages. */
-export function readMessagePage(items: unknown[], context: Context, telling: RestTelling): Reading {
-  return readItems(items, (facts, item) => readMessage(facts, item, telling, context));
+export function readMessagePage(items: unknown[], context: Context, arrival: RestArrival): Reading {
+  return readItems(items, (facts, item) => readMessage(facts, item, arrival, context));
 }

@@ -390,11 +390,11 @@ test('REST answers of 2.3.7, before and after its events: the same chats, LID an
       host: 'test',
       pid: 1,
     });
-    const telling = toldOver(Date.now());
-    const chats = readChatPage(restAnswer('findChats.json') as unknown[], context, telling, null);
+    const arrival = toldOver(Date.now());
+    const chats = readChatPage(restAnswer('findChats.json') as unknown[], context, arrival, null);
     const records = (restAnswer('findMessages.json') as { messages: { records: unknown[] } }).messages
       .records;
-    const messages = readMessagePage(records, context, telling);
+    const messages = readMessagePage(records, context, arrival);
     expect([...chats.rejections, ...messages.rejections]).toEqual([]);
     const rest = [
       { event: 'findChats', facts: chats.facts },

@@ -2,20 +2,7 @@
 // keeps the name of wrappers and is sometimes missing.
 
 import { type Fields, readLong, readObject, readText, storable } from './field.ts';
-import type { Json } from './redact.ts';
-
-export interface Media {
-  kind: string;
-  mimetype: string | null;
-  fileName: string | null;
-  bytes: number | null;
-  seconds: number | null;
-  width: number | null;
-  height: number | null;
-  voice: boolean;
-  viewOnce: boolean;
-  url: string | null;
-}
+import { MEDIA_KINDS, type Media, readMedia } from './media.ts';
 
 /** An edit or a revoke, addressed to another message. */
 export interface Protocol {
@@ -33,7 +20,7 @@ export interface Reaction {
   at: number | null;
 }
 
-export type Reading =
+export type Content =
   | { is: 'message'; kind: string; content: string; media: Media | null }
   | { is: 'reaction'; reaction: Reaction }
   | { is: 'protocol'; protocol: Protocol }
@@ -86,7 +73,7 @@ export function unwrap(message: Fields): { inner: Fields; viewOnce: boolean } {
 }
 
 /** Reads `message` of an Evolution message. Never fails: what is unknown is kept as a placeholder. */
-export function readContent(value: unknown): Reading {
+export function readContent(value: unknown): Content {
   const outer = readObject(value);
   // A stub: joined, left, the picture changed, or what the phone could not decrypt.
   if (outer === null) return { is: 'nothing' };
@@ -119,7 +106,7 @@ export function readContent(value: unknown): Reading {
       is: 'message',
       kind,
       content: storable(text ?? ''),
-      media: MEDIA.has(kind) ? readMedia(kind, fields, viewOnce) : null,
+      media: MEDIA_KINDS.has(kind) ? readMedia(kind, fields, viewOnce) : null,
     };
   }
   if (UNREADABLE.has(name)) return { is: 'nothing' };
@@ -244,29 +231,6 @@ const KINDS: Record<string, Read> = {
   groupInviteMessage: (f) => ({ kind: 'invite', text: readText(f.caption) ?? readText(f.groupName) }),
 };
 
-const MEDIA = new Set(['image', 'video', 'audio', 'document', 'sticker']);
-
-function readMedia(kind: string, f: Fields, wrappedOnce: boolean): Media {
-  const url = readText(f.url);
-  return {
-    kind,
-    mimetype: readText(f.mimetype),
-    fileName: readText(f.fileName) ?? (kind === 'document' ? readText(f.title) : null),
-    bytes: whole(f.fileLength),
-    seconds: whole(f.seconds),
-    width: whole(f.width),
-    height: whole(f.height),
-    voice: f.ptt === true,
-    viewOnce: wrappedOnce || f.viewOnce === true,
-    url: url?.startsWith('data:') ? null : url,
-  };
-}
-
-function whole(value: unknown): number | null {
-  const number = readLong(value);
-  return number !== null && number >= 0 && number <= Number.MAX_SAFE_INTEGER ? Math.round(number) : null;
-}
-
 function list(value: unknown): Fields[] {
   return Array.isArray(value) ? value.map(readObject).filter((item) => item !== null) : [];
 }
@@ -291,7 +255,7 @@ function interactiveAnswer(f: Fields): string | null {
   const parameters = readText(readObject(f.nativeFlowResponseMessage)?.paramsJson);
   if (parameters === null) return null;
   try {
-    const parsed = readObject(JSON.parse(parameters) as Json);
+    const parsed = readObject(JSON.parse(parameters));
     return readText(parsed?.display_text) ?? readText(parsed?.title) ?? readText(parsed?.id);
   } catch {
     // Not JSON after all: the raw message keeps it.

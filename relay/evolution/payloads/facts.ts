@@ -1,8 +1,8 @@
 // What the worker learned from one or many envelopes, in the form evolution.ingest() takes. Facts add up: they
 // can be told twice and in any order, and the tables end the same.
 
-import type { Media } from './content.ts';
 import { type Address, type Pair, pairOf, readAddress } from './jid.ts';
+import type { Media } from './media.ts';
 import type { JsonObject } from './redact.ts';
 
 /**

@@ -2,7 +2,8 @@
 import type { Log } from '../log.ts';
 import type { Api } from './api/api.ts';
 import { type CatchUp, catchUp } from './ingest/catchup.ts';
-import type { Instance, Store } from './ingest/store.ts';
+import type { Instance } from './ingest/instance.ts';
+import type { Store } from './ingest/store.ts';
 import type { WriteQueue } from './ingest/write-queue.ts';
 import type { Pace } from './pace.ts';
 import { readAddress } from './payloads/jid.ts';

@@ -7,7 +7,8 @@ import { startListener } from '../db/listen.ts';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { connectInstance, type InstanceConnection } from './connection.ts';
-import { createStore, type Instance } from './ingest/store.ts';
+import type { Instance } from './ingest/instance.ts';
+import { createStore } from './ingest/store.ts';
 import { OutgoingStore } from './outgoing/outgoing.ts';
 import type { Pace } from './pace.ts';
 

@@ -5,7 +5,8 @@ import { readObject } from '../payloads/field.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { timeOf } from '../payloads/message.ts';
 import { type Reading, readChatPage, readMessagePage, readNames } from '../payloads/payloads.ts';
-import type { Instance, Store } from './store.ts';
+import type { Instance } from './instance.ts';
+import type { Store } from './store.ts';
 
 export interface CatchUpOptions {
   api: Api;

@@ -1,45 +1,9 @@
 // What the worker asks of the database: every statement it sends is here, beside the type of its answer.
 import type pg from 'pg';
+import { errorText } from '../../errors.ts';
 import { Facts, type QrFact, type SessionFact } from '../payloads/facts.ts';
 import type { Json } from '../payloads/redact.ts';
-
-/** An instance this worker holds. The key is a secret: it goes to Evolution and nowhere else. */
-export interface Instance {
-  id: string;
-  name: string;
-  tenantId: string;
-  host: string;
-  apiKey: string;
-  mode: 'auto' | 'instance' | 'global';
-  skip: string[];
-  ownJid: string | null;
-  sourceId: string;
-  caughtUpTo: Date | null;
-  synced: boolean;
-  /** How many messages up to a time the server had when it was last asked; null: it was not, or does not count. */
-  older: { until: Date; total: number } | null;
-  /** The id that the server gave the instance, where it tells: another one has a history of its own. */
-  serverId: string | null;
-  maySend: boolean;
-  mayMarkRead: boolean;
-  sendsPerMinute: number;
-  /** Rows of evolution.outgoing wait, or were being sent when a worker ended. */
-  hasOutgoing: boolean;
-  hasReceipts: boolean;
-  syncRequest: string | null;
-}
-
-/** Our connection to an instance, as evolution.instances.status shows it. */
-export type ConnectionStatus =
-  | 'disconnected'
-  | 'connecting'
-  | 'waiting'
-  | 'connected'
-  | 'polling'
-  | 'unreachable'
-  | 'unauthorized'
-  | 'not_found'
-  | 'refused';
+import { CLAIM, type ClaimRow, type ConnectionStatus, type Instance, readClaim } from './instance.ts';
 
 export interface Ingested {
   created: number[];
@@ -85,37 +49,6 @@ export interface WorkerProcess {
   pid: number;
 }
 
-interface ClaimRow {
-  id: string;
-  name: string;
-  tenantId: string;
-  host: string;
-  apiKey: string;
-  mode: Instance['mode'];
-  skip: string[];
-  ownJid: string | null;
-  source_id: string;
-  caught_up_to_ms: string | null;
-  synced: boolean;
-  older_until_ms: string | null;
-  older_total: string | null;
-  serverId: string | null;
-  maySend: boolean;
-  mayMarkRead: boolean;
-  sendsPerMinute: number;
-  hasOutgoing: boolean;
-  hasReceipts: boolean;
-  sync_request: string | null;
-}
-
-const CLAIM = `
-  select id::text, name, "tenantId", host, "apiKey", mode, to_json(skip) as skip, "ownJid", source_id::text,
-         (extract(epoch from caught_up_to) * 1000)::bigint::text as caught_up_to_ms, synced,
-         (extract(epoch from older_until) * 1000)::bigint::text as older_until_ms, older_total::text, server_id as "serverId",
-         may_send as "maySend", may_mark_read as "mayMarkRead", sends_per_minute as "sendsPerMinute",
-         has_outgoing as "hasOutgoing", has_receipts as "hasReceipts", sync_request::text
-    from evolution.claim($1, $2, $3)`;
-
 export function createStore(pool: pg.Pool, me: WorkerProcess): Store {
   async function query<Row extends pg.QueryResultRow>(text: string, values: unknown[]): Promise<Row[]> {
     return (await pool.query<Row>(text, values)).rows;
@@ -131,19 +64,7 @@ export function createStore(pool: pg.Pool, me: WorkerProcess): Store {
 
   const store: Store = {
     async claim() {
-      const rows = await query<ClaimRow>(CLAIM, [me.id, me.host, me.pid]);
-      return rows.map(
-        ({ source_id, caught_up_to_ms, older_until_ms, older_total, sync_request, ...row }) => ({
-          ...row,
-          sourceId: source_id,
-          caughtUpTo: caught_up_to_ms === null ? null : new Date(Number(caught_up_to_ms)),
-          older:
-            older_until_ms === null || older_total === null
-              ? null
-              : { until: new Date(Number(older_until_ms)), total: Number(older_total) },
-          syncRequest: sync_request,
-        }),
-      );
+      return (await query<ClaimRow>(CLAIM, [me.id, me.host, me.pid])).map(readClaim);
     },
 
     async leave() {
@@ -163,7 +84,7 @@ export function createStore(pool: pg.Pool, me: WorkerProcess): Store {
           await store.reject(
             instance,
             only.event,
-            `the database refused it: ${(error as Error).message}`,
+            `the database refused it: ${errorText(error)}`,
             summary(facts),
           );
           return { created: [], updated: [], messages: 0 };
@@ -298,5 +219,7 @@ function isAboutContent(error: unknown): boolean {
 // The facts of one envelope, small enough to look at; their binaries are gone already.
 function summary(facts: Facts): Json {
   const text = JSON.stringify(facts);
-  return text.length <= 20_000 ? (JSON.parse(text) as Json) : text.slice(0, 20_000);
+  if (text.length > 20_000) return text.slice(0, 20_000);
+  const kept: Json = JSON.parse(text);
+  return kept;
 }

@@ -6,7 +6,8 @@ import type { Log } from '../../log.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { openEnvelope, readEnvelope } from '../payloads/payloads.ts';
 import { type Json, redact } from '../payloads/redact.ts';
-import type { Instance, Store, Unit } from './store.ts';
+import type { Instance } from './instance.ts';
+import type { Store, Unit } from './store.ts';
 
 const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 const MAX_QUEUED = 50_000;

@@ -1,7 +1,7 @@
 // What the database knows of messages that the team sends and of chats that were read here.
 import type pg from 'pg';
 import type { Outgoing } from '../api/api.ts';
-import type { Instance } from '../ingest/store.ts';
+import type { Instance } from '../ingest/instance.ts';
 
 /** A row of evolution.outgoing. */
 export interface OutgoingRow extends Outgoing {

@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
-import type { Instance, Unit } from '../../evolution/ingest/store.ts';
+import type { Instance } from '../../evolution/ingest/instance.ts';
+import type { Unit } from '../../evolution/ingest/store.ts';
 import { openEnvelope, readEnvelope } from '../../evolution/payloads/payloads.ts';
 import { createDatabase } from '../postgres.ts';
 

@@ -1,7 +1,8 @@
 // Property: however the events of conversations are ordered, repeated and bundled, the rows end the same, and every
 // message is announced once.
 import fc from 'fast-check';
-import { createStore, type Instance } from '../../../evolution/ingest/store.ts';
+import type { Instance } from '../../../evolution/ingest/instance.ts';
+import { createStore } from '../../../evolution/ingest/store.ts';
 import { addInstance, type Captured, eventsOf, read, startWorld, stateOf, type World } from '../world.ts';
 
 let world: World;

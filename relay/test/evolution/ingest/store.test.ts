@@ -1,6 +1,7 @@
 // What the database does with facts beyond the captured conversations.
 
-import { createStore, type Instance, type Unit } from '../../../evolution/ingest/store.ts';
+import type { Instance } from '../../../evolution/ingest/instance.ts';
+import { createStore, type Unit } from '../../../evolution/ingest/store.ts';
 import { Facts, type MessageFact } from '../../../evolution/payloads/facts.ts';
 import { addInstance, eventsOf, startWorld, stateOf, type World } from '../world.ts';
 

@@ -1,6 +1,7 @@
 // Captured envelopes of three real versions: in order, shuffled, twice; one by one and in bulk.
 
-import { createStore, type Instance } from '../../../evolution/ingest/store.ts';
+import type { Instance } from '../../../evolution/ingest/instance.ts';
+import { createStore } from '../../../evolution/ingest/store.ts';
 import {
   addInstance,
   type Captured,

@@ -25,7 +25,7 @@ export class EvolutionError extends RecadoError {
   constructor(code: EvolutionErrorCode, message: string, status: number | null, options?: ErrorOptions) {
     super(code, message, options);
     this.status = status;
-    const { code: reason } = (options?.cause as { cause?: { code?: unknown } } | undefined)?.cause ?? {};
+    const reason = readObject(readObject(options?.cause)?.cause)?.code;
     this.neverArrived = NEVER_ARRIVED.has(String(reason));
   }
 }
@@ -170,16 +170,8 @@ function saidIn(text: string): string {
 
 // fetch says "fetch failed" and puts the reason (refused, unknown host) into `cause`, sometimes only as a code.
 function reasonOf(error: unknown): string {
-  const fields = error as {
-    name?: unknown;
-    message?: unknown;
-    cause?: { message?: unknown; code?: unknown };
-  };
-  if (fields.name === 'TimeoutError') return 'it took too long';
-  return (
-    readText(fields.cause?.message) ??
-    readText(fields.cause?.code) ??
-    readText(fields.message) ??
-    String(error)
-  );
+  const fields = readObject(error);
+  if (fields?.name === 'TimeoutError') return 'it took too long';
+  const cause = readObject(fields?.cause);
+  return readText(cause?.message) ?? readText(cause?.code) ?? readText(fields?.message) ?? String(error);
 }

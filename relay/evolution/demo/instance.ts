@@ -3,6 +3,15 @@ import { randomBytes, randomUUID } from 'node:crypto';
 
 export type Fields = Record<string, unknown>;
 
+/** An empty object where it is none. */
+export function fieldsIn(value: unknown): Fields {
+  return isFields(value) ? value : {};
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null;
+}
+
 export interface StoredMessage extends Fields {
   key: { id: string; remoteJid: string; fromMe: boolean } & Fields;
   messageTimestamp: number;
@@ -57,7 +66,7 @@ export function createInstance(
     groups: [],
     state: 'open',
     emit(event, data) {
-      if (event === 'connection.update') instance.state = String((data as Fields).state);
+      if (event === 'connection.update') instance.state = String(fieldsIn(data).state);
       emit(instance, event, data);
     },
     message({ text = 'oi', jid = '5511999990000@s.whatsapp.net', ...given }, silent = false) {
@@ -77,12 +86,13 @@ export function createInstance(
           ...given.key,
         },
       };
-      const { status, ...stored } = message;
-      instance.messages.push({
+      const stored: StoredMessage = {
         id: `c${randomBytes(8).toString('hex')}`,
-        ...stored,
+        ...message,
         MessageUpdate: [],
-      } as StoredMessage);
+      };
+      delete stored.status;
+      instance.messages.push(stored);
       const updatedAt = new Date(message.messageTimestamp * 1000).toISOString();
       const chat = instance.chats.find((c) => c.remoteJid === message.key.remoteJid);
       if (chat === undefined) {

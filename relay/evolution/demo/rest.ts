@@ -1,6 +1,6 @@
 // The REST answers of the development server about one instance.
 import { randomBytes } from 'node:crypto';
-import { type FakeInstance, type Fields, newestFirst } from './instance.ts';
+import { type FakeInstance, type Fields, fieldsIn, newestFirst } from './instance.ts';
 
 export type Version = '1' | '2' | '2.2';
 export const VERSIONS: Record<Version, string> = { '1': '1.8.2', '2': '2.3.7', '2.2': '2.2.3' };
@@ -36,7 +36,7 @@ export const ANSWERS: Record<string, ((question: Question) => Answer | undefined
     const { body, version } = question;
     if (version === '1' && body.text !== undefined)
       return badRequest(['instance requires property "textMessage"']);
-    const text = body.text ?? (body.textMessage as Fields | undefined)?.text;
+    const text = body.text ?? fieldsIn(body.textMessage).text;
     return send(question, { conversation: text });
   },
 
@@ -46,8 +46,8 @@ export const ANSWERS: Record<string, ((question: Question) => Answer | undefined
   },
 
   'POST /chat/markMessageAsRead': ({ instance, body }) => {
-    const read = Array.isArray(body.readMessages) ? (body.readMessages as Fields[]) : [];
-    instance.markedRead.push(...read.map(({ id }) => String(id)));
+    const read: unknown[] = Array.isArray(body.readMessages) ? body.readMessages : [];
+    instance.markedRead.push(...read.map((item) => String(fieldsIn(item).id)));
     return ok({ message: 'Read messages', read: 'success' }, 201);
   },
 
@@ -60,9 +60,8 @@ export const ANSWERS: Record<string, ((question: Question) => Answer | undefined
     ok(instance.subscribed ? { enabled: true, events: instance.events } : 'null'),
 
   'POST /websocket/set': ({ instance, body, version, websocket }) => {
-    const wanted = version === '1' ? body : (body.websocket as Fields | undefined);
-    if (wanted === undefined || typeof wanted.enabled !== 'boolean')
-      return badRequest(['instance requires property "websocket"']);
+    const wanted = version === '1' ? body : fieldsIn(body.websocket);
+    if (typeof wanted.enabled !== 'boolean') return badRequest(['instance requires property "websocket"']);
     if (!Array.isArray(wanted.events)) return ok({ status: 500, error: 'Internal Server Error' }, 500);
     if (!websocket) return ok('', 201);
     instance.subscribed = wanted.enabled;
@@ -83,13 +82,11 @@ export const ANSWERS: Record<string, ((question: Question) => Answer | undefined
   },
 
   'POST /chat/findMessages': ({ instance, body, version }) => {
-    const range = (body.where as Fields | undefined)?.messageTimestamp as
-      | { gte?: string; lte?: string }
-      | undefined;
+    const { gte, lte } = fieldsIn(fieldsIn(body.where).messageTimestamp);
     // A range is heeded only when both ends are given.
     const [from, to] =
-      range?.gte && range.lte
-        ? [Math.floor(Date.parse(range.gte) / 1000), Date.parse(range.lte) / 1000]
+      typeof gte === 'string' && typeof lte === 'string'
+        ? [Math.floor(Date.parse(gte) / 1000), Date.parse(lte) / 1000]
         : [-Infinity, Infinity];
     const found = newestFirst(instance.messages).filter(({ messageTimestamp: at }) => at >= from && at <= to);
     if (version === '1') return ok(found);

@@ -10,7 +10,7 @@ import {
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Server } from 'socket.io';
-import { createInstance, type FakeInstance, type Fields } from './instance.ts';
+import { createInstance, type FakeInstance, type Fields, fieldsIn } from './instance.ts';
 import { ANSWERS, VERSIONS, type Version } from './rest.ts';
 
 export interface ServerOptions {
@@ -112,10 +112,9 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     const { method = 'GET' } = request;
     const path = new URL(request.url ?? '/', 'http://x');
     requests.push(`${method} ${path.pathname}`);
-    let body: Fields = {};
     let text = '';
     for await (const chunk of request) text += String(chunk);
-    if (text !== '') body = JSON.parse(text) as Fields;
+    const body = fieldsIn(text === '' ? {} : JSON.parse(text));
     const answer = (status: number, value: unknown) => {
       response.writeHead(status, { 'content-type': 'application/json' });
       response.end(typeof value === 'string' ? value : JSON.stringify(value));

@@ -13,7 +13,7 @@ import {
   Unreadable,
 } from './field.ts';
 import { type Address, readAddress } from './jid.ts';
-import { type JsonObject, redact } from './redact.ts';
+import { type JsonObject, redactFields } from './redact.ts';
 
 /** Longest JSON of a message that is kept with it; text alone is at most 64 KiB in WhatsApp. */
 const MAX_FIELDS = 512 * 1024;
@@ -167,7 +167,7 @@ function clientFields(facts: Facts, fields: Fields, key: Fields): JsonObject {
     contextInfo: fields.contextInfo ?? fields.messageContextInfo ?? undefined,
     source: fields.source,
   };
-  const kept = redact(picked) as JsonObject;
+  const kept = redactFields(picked);
   const bytes = JSON.stringify(kept).length;
   facts.bytes += Math.min(bytes, MAX_FIELDS);
   return bytes > MAX_FIELDS ? { ...kept, message: null, contextInfo: null } : kept;

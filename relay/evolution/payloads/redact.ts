@@ -86,8 +86,13 @@ export function redact(value: unknown, key = '', depth = 0): Json | undefined {
   const long = readLong(value);
   if (long !== null) return long;
   if (Object.keys(value).length > MAX_KEYS) return undefined;
+  return redactFields(value, depth);
+}
+
+/** The same for an object that was put together here: it is kept, whatever is left of it. */
+export function redactFields(fields: object, depth = 0): JsonObject {
   const copy: JsonObject = {};
-  for (const [name, item] of Object.entries(value)) {
+  for (const [name, item] of Object.entries(fields)) {
     if (LEFT_OUT.has(name)) continue;
     const kept = redact(item, name, depth + 1);
     if (kept !== undefined) copy[storable(name)] = kept;

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { type EvolutionServer, startEvolutionServer } from '../../evolution/demo/server.ts';
+import { until } from '../world.ts';
 import { endSessionsOfTheKilled, startWorld, type World } from './world.ts';
 
 const BURST = 10_000;
@@ -49,14 +50,6 @@ const count = async () =>
 const status = async () =>
   (await world.rows<{ status: string }>('select status from evolution.instances'))[0]!.status;
 
-async function until(isSo: () => Promise<boolean>, ms = 20_000): Promise<void> {
-  const deadline = Date.now() + ms;
-  while (!(await isSo())) {
-    if (Date.now() > deadline) throw new Error(`it did not come to pass\n${output.slice(-3_000)}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
 test('10,000 messages, a killed worker, a restarted server', async () => {
   const fake = evolution.add('demo');
   const first = startWorker();
@@ -64,9 +57,9 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
     'insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)',
     ['demo', 't', evolution.url, fake.token],
   );
-  await until(async () => (await status()) === 'waiting');
+  await until('it waits for the server', async () => (await status()) === 'waiting', 20_000);
   fake.emit('connection.update', { instance: 'demo', state: 'open' });
-  await until(async () => (await status()) === 'connected');
+  await until('it is connected', async () => (await status()) === 'connected', 20_000);
 
   const lock = await world.pool.connect();
   const now = Math.floor(Date.now() / 1000);
@@ -79,7 +72,7 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
     });
     if (i % 250 === 0) await new Promise((resolve) => setImmediate(resolve));
     if (i === 1_500) {
-      await until(async () => (await count()) > 0);
+      await until('a message is stored', async () => (await count()) > 0, 20_000);
       // From here on the worker writes nothing.
       await lock.query('begin; lock table evolution.messages in exclusive mode');
     }
@@ -93,9 +86,9 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
   }
   lock.release();
   startWorker();
-  await until(async () => (await count()) >= BURST);
+  await until('the burst is stored', async () => (await count()) >= BURST, 20_000);
   fake.message({ text: 'depois de tudo', jid: '5511900000001@s.whatsapp.net' });
-  await until(async () => (await count()) > BURST);
+  await until('the message after it is stored', async () => (await count()) > BURST, 20_000);
 
   expect(await count()).toBe(BURST + 1);
   const [once_] = await world.rows(

@@ -6,6 +6,7 @@ import type { Pace } from '../../evolution/pace.ts';
 import { requestSync } from '../../evolution/sync.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../evolution/worker.ts';
 import type { Log } from '../../log.ts';
+import { until as waitFor } from '../world.ts';
 import { eventsOf, startWorld, type World } from './world.ts';
 
 const pace: Partial<Pace> = {
@@ -65,17 +66,24 @@ async function insert(
   );
 }
 
-/** Looks again until it is so, or fails with what it saw last. */
+/** Looks again until it is so; fails with what it saw last. */
 async function until<T>(look: () => Promise<T> | T, isSo: (seen: T) => boolean, ms = 20_000): Promise<T> {
-  const deadline = Date.now() + ms;
-  for (;;) {
-    const seen = await look();
-    if (isSo(seen)) return seen;
-    if (Date.now() > deadline)
-      throw new Error(
-        `it did not come to pass; last seen: ${JSON.stringify(seen)}\n${lines.slice(-10).join('\n')}`,
-      );
-    await new Promise((resolve) => setTimeout(resolve, 15));
+  let seen: { last: T } | undefined;
+  try {
+    return (
+      await waitFor(
+        'it comes to pass',
+        async () => {
+          seen = { last: await look() };
+          return isSo(seen.last) ? seen : null;
+        },
+        ms,
+      )
+    ).last;
+  } catch (error) {
+    throw new Error(`Last seen: ${JSON.stringify(seen?.last)}\n${lines.slice(-10).join('\n')}`, {
+      cause: error,
+    });
   }
 }
 

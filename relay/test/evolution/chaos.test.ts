@@ -208,10 +208,15 @@ test(
     fake.sendFault = null;
     connect();
     remember();
-    await until('the worker heard', async () => {
-      fake.emit('presence.update', {});
-      return fake.subscribed && fake.events.length === 0;
-    });
+    // It may have been killed just before, and has to start and to take over the lease.
+    await until(
+      'the worker hears everything',
+      () => {
+        fake.emit('presence.update', {});
+        return fake.subscribed && fake.events.length === 0;
+      },
+      60_000,
+    );
     const settledRows = () =>
       world.rows(`select 1 from evolution.outgoing where status in ('QUEUED', 'SENDING')`);
     await until('no reply waits', async () => (await settledRows()).length === 0, 60_000);

@@ -72,7 +72,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   const queue = createWriteQueue({ instance, store, log, signal, overflowed: () => void readGap() });
   const reader = createReader({ instance, api, store, queue, log, pace, signal });
 
-  /** Shows the status in the log and on the row. Written one after another, or an older one could come last. */
+  /** Writes the status to the log and to the row, one after another, so that an older one is never the last. */
   function say(next: ConnectionStatus, reason: string | null = null): Promise<void> {
     if (hangUp.signal.aborted) return said;
     if (next !== status)
@@ -87,7 +87,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
       log.say('evolution_write_failed', { instance: instance.name, error: errorText(error), failures: 1 });
   }
 
-  /** What is heard from now on waits for what was missed, for a while: a first reading may take minutes. */
+  /** Catches up. Events wait for it, for a limited time: a first reading may take minutes. */
   function readGap(): Promise<void> {
     const gap = nextReading();
     queue.waitFor(gap);
@@ -117,7 +117,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
       connected(namespace) {
         if (namespace === 'own' || instance.mode === 'global') void say('connected');
         else if (status !== 'connected') void say('waiting', WAITING);
-        // Whatever created the namespace was emitted before anyone could hear it.
+        // The event that created the namespace was emitted before anyone could listen.
         void readGap();
       },
       waiting() {
@@ -136,17 +136,17 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
     return reason;
   }
 
-  /** Whether the server still emits what was asked for; if not, it is asked again. */
+  /** Checks that the server still emits what was subscribed, and subscribes again if not. */
   async function look(subscription: string, socket: EvolutionSocket): Promise<void> {
     try {
       if ((await api.subscription()) === subscription) return;
       log.say('evolution_subscribed_again', { instance: instance.name });
-      // What is emitted from now on comes behind what was not.
+      // What was not emitted meanwhile is read before events are written.
       const gap = api.subscribe().then(readGap);
       queue.waitFor(gap);
       await gap;
     } catch (error) {
-      // Gone, or the key was changed: the next attempt to subscribe says so on the row.
+      // The instance is gone or its key changed: the next attempt to subscribe writes that to the row.
       const isRefusal = error instanceof EvolutionError && error.code !== 'evolution_unreachable';
       if (isRefusal) socket.letGo(error.message);
     }
@@ -210,7 +210,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
     send: (may) => sender.wake(may),
     async close() {
       hangUp.abort();
-      // What was heard is written first; what cannot be within the time is read again at the next catch-up.
+      // What was heard is written first. What takes longer is read again at the next catch-up.
       const done = Promise.all([queue.drained(), sender.idle()]);
       await Promise.race([done, delay(3_000, undefined, { signal })]);
       abort.abort();
@@ -223,7 +223,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   };
 }
 
-/** Does it again and again, with a rest before each time, until the signal. */
+/** Runs repeatedly until the signal, with a pause before each run. */
 async function every(ms: number, signal: AbortSignal, run: () => void | Promise<void>): Promise<void> {
   while (!signal.aborted) {
     await delay(ms, undefined, { signal }).catch(() => undefined);

@@ -66,7 +66,7 @@ export async function requestSync(
     if (Date.now() + LOOK_EVERY_MS > deadline) break;
     await delay(LOOK_EVERY_MS);
   }
-  // Not begun: withdrawn, so that the next request is not told that one is running.
+  // A request that has not begun is withdrawn, so that the next is not refused as running.
   await pool.query(
     `update evolution.sync_requests set state = 'failed', error_code = 'sync_timeout', error = 'nobody waited any longer', finished_at = now()
       where id = $1 and state = 'queued'`,

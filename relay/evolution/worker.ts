@@ -126,7 +126,7 @@ export async function startEvolutionWorker({
   };
 }
 
-// What a connection is made from; the rest of the row is what it reports.
+// The columns that a connection is made from. It writes the others.
 function isSame(a: Instance, b: Instance): boolean {
   return (
     a.name === b.name &&

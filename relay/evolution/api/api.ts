@@ -12,7 +12,7 @@ export interface MessagePage {
   total: number;
 }
 
-/** What is sent to somebody. */
+/** A message to be sent. */
 export interface Outgoing {
   /** Where it goes: an address of WhatsApp, or a phone number. */
   readonly to: string;
@@ -31,23 +31,23 @@ export interface OutgoingMedia {
 export interface Api {
   /** Has the server emit every event of the instance. False: websockets are switched off there. */
   subscribe(): Promise<boolean>;
-  /** What the server emits of the instance, as text to be compared; always the same where it does not tell. */
+  /** What the server emits of the instance, as text to be compared; constant where the server does not say. */
   subscription(): Promise<string>;
   chats(skip: number, take: number): Promise<unknown[]>;
   /** Newest first. `from` null: from the beginning. */
   messages(from: Date | null, page: number, size: number): Promise<MessagePage>;
-  /** Sends a message, and answers with it. Asked once: a request that broke off may have been sent. */
+  /** Sends a message, and returns it. Never repeated: a request that broke off may have been sent. */
   send(message: Outgoing): Promise<unknown>;
   markRead(chat: { jid: string; messageIds: readonly string[] }): Promise<void>;
   /** How many messages are dated up to a time; null where the server does not count. */
   countUntil(until: Date): Promise<number | null>;
-  /** Every contact the server knows; empty where it does not tell. */
+  /** Every contact the server knows; empty where it does not say. */
   contacts(): Promise<unknown[]>;
-  /** Every group with its subject; empty where the server does not tell. It asks WhatsApp: not to be called often. */
+  /** Every group with its subject; empty where the server does not say. It asks WhatsApp: not to be called often. */
   groups(): Promise<unknown[]>;
-  /** The phone's connection and whose it is, as far as the server tells. */
+  /** The phone's connection and whose it is, as far as the server says. */
   session(): Promise<Session>;
-  /** Of the server; null where it does not tell. */
+  /** Of the server; null where it does not say. */
   version(): Promise<string | null>;
   /** The code to be scanned now; null: none. Only while the state is `connecting`: else the server would connect. */
   qrCode(): Promise<{ code: string; pairingCode: string | null } | null>;
@@ -57,11 +57,11 @@ export interface Session {
   state: string | null;
   ownJid: string | null;
   profileName: string | null;
-  /** Changes when the instance is deleted and made anew. */
+  /** Changes when the instance is deleted and created again. */
   serverId: string | null;
 }
 
-// What 1.x and 2.0 want by name; later versions take an empty list for all.
+// 1.x and 2.0 need every event by name. To later versions an empty list means all.
 const EVENTS = [
   'MESSAGES_SET',
   'MESSAGES_UPSERT',
@@ -110,13 +110,13 @@ export function createApi({ instance, ...options }: ApiOptions): Api {
           answer = await request('POST', path, { enabled: true, events: EVENTS_OF_1 });
         }
       }
-      // Switched off on the server it answers 201 with nothing.
+      // With websockets switched off the server answers 201 with nothing.
       const fields = readObject(answer);
       return fields !== null && Object.keys(fields).length > 0;
     },
 
     async subscription() {
-      // What a newer version may not have, but not a key or an instance that is no longer one.
+      // A newer version may lack the route. A refused key or a missing instance is still an error.
       const found = readObject(
         await request('GET', `/websocket/find/${name}`).catch((error: unknown) => {
           if (error instanceof EvolutionError && error.code === 'evolution_refused') return null;
@@ -143,8 +143,8 @@ export function createApi({ instance, ...options }: ApiOptions): Api {
     },
 
     async messages(from, page, size) {
-      // Evolution heeds the range only when both ends are given. The end lies ahead, so that a clock of ours that
-      // is behind leaves nothing out. `offset` is the size of a page.
+      // Evolution uses the range only when both ends are given. The end is a day ahead, in case our clock is slow.
+      // `offset` is the size of a page.
       const range = { gte: from?.toISOString(), lte: new Date(Date.now() + 86_400_000).toISOString() };
       const where = from === null ? {} : { messageTimestamp: range };
       const answer = await request('POST', `/chat/findMessages/${name}`, { where, page, offset: size });
@@ -208,7 +208,7 @@ export function createApi({ instance, ...options }: ApiOptions): Api {
       const state = readObject(
         readObject(await unlessRefused(request('GET', `/instance/connectionState/${name}`)))?.instance,
       );
-      // By version an instance's own key may ask for itself, or not at all; 1.x answers {instance: {…, owner}}.
+      // By version an instance's key can fetch that instance, or nothing. 1.x answers {instance: {…, owner}}.
       const found = await unlessRefused(request('GET', `/instance/fetchInstances?instanceName=${name}`));
       const rows = Array.isArray(found)
         ? found.map((row) => readObject(readObject(row)?.instance) ?? readObject(row))
@@ -235,7 +235,7 @@ export function createApi({ instance, ...options }: ApiOptions): Api {
   };
 }
 
-/** Null where the server will not say; what is asked here is good to know and no more. */
+/** Null where the server refuses. Only for answers that the worker can do without. */
 async function unlessRefused(answer: Promise<unknown>): Promise<unknown> {
   try {
     return await answer;

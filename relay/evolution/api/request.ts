@@ -9,7 +9,7 @@ export type EvolutionErrorCode =
   | 'evolution_unauthorized'
   /** There is no instance of that name. */
   | 'evolution_not_found'
-  /** The server understood and will not (a missing licence, a bad request). */
+  /** The server understood and refused (a missing licence, a bad request). */
   | 'evolution_refused'
   /** Nobody answers, or the server is in trouble: worth trying again soon. */
   | 'evolution_unreachable';
@@ -50,13 +50,13 @@ export interface RequestOptions {
   attempts?: number;
 }
 
-/** Of an answer, unpacked. Where the server does not page, it holds all chats at once. */
+/** Of an answer, decompressed. Where the server does not page, one answer holds all chats. */
 const MOST_BYTES = 32 * 1024 * 1024;
 
 export interface Requests {
-  /** Asked once: what broke off may have been done. */
+  /** Sent once: a request that broke off may have been carried out. */
   once(method: string, path: string, body?: unknown): Promise<unknown>;
-  /** Asked again while the server is in trouble. */
+  /** Repeated while the server is in trouble. */
   request(method: string, path: string, body?: unknown): Promise<unknown>;
 }
 
@@ -64,7 +64,7 @@ export function createRequests(options: RequestOptions): Requests {
   const { apiKey, signal, timeoutMs = 30_000, attempts = 4 } = options;
   const base = options.host.replace(/\/+$/, '');
 
-  /** Neither the key, as it is or as JSON writes it, nor credentials of an address. */
+  /** Hides the key, plain and as JSON writes it, and credentials in addresses. */
   function masked(text: string): string {
     const spellings = [apiKey, JSON.stringify(apiKey).slice(1, -1)].filter((spelling) => spelling !== '');
     return spellings
@@ -111,7 +111,7 @@ export function createRequests(options: RequestOptions): Requests {
   }
 
   function refusal(status: number, text: string, path: string): EvolutionError {
-    // Before it is cut: half a key is still half a key.
+    // Masked before it is cut, or a part of the key could remain.
     const said = saidIn(masked(text));
     const sentence = `Evolution answered ${status} to ${path}: ${said}`;
     if (status === 401 || status === 403)
@@ -163,7 +163,7 @@ function saidIn(text: string): string {
       .map((part) => (typeof part === 'string' ? part : JSON.stringify(part)))
       .join('; ');
   } catch {
-    // A proxy's HTML page: its beginning will do.
+    // The HTML page of a proxy: its beginning is enough.
   }
   return said.replace(/\s+/g, ' ').slice(0, 300);
 }

@@ -1,5 +1,5 @@
-// Evolution does not replay what nobody heard, so after every connect the gap is read over REST: chats, then
-// messages from some time before the point up to which everything is known. Told twice, a fact changes nothing.
+// Evolution does not replay events. After every connect the worker reads over REST what it may have missed: chats, then
+// messages from some time before the point up to which everything is known. Reading a fact twice changes nothing.
 import type { Api } from '../api/api.ts';
 import { readObject } from '../payloads/field.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
@@ -14,9 +14,9 @@ export interface CatchUpOptions {
   instance: Instance;
   own: Address | null;
   signal: AbortSignal;
-  /** Who the instance is on the server; null: it does not tell. */
+  /** Id of the instance on the server; null where the server does not say. */
   serverId: string | null;
-  /** The server writes DELETED where a message was taken back, and nowhere else. */
+  /** The server writes DELETED only where a message was revoked. */
   deletedIsRevoked: boolean;
   /** Read everything, not only what changed since. */
   allChats: boolean;
@@ -40,7 +40,7 @@ async function hasOtherHistory({ api, instance, serverId }: CatchUpOptions): Pro
   if (serverId !== null && instance.serverId !== null && serverId !== instance.serverId) return true;
   if (older === null) return false;
   const total = await api.countUntil(older.until);
-  // Fewer: the instance was made anew, and has a history of its own.
+  // Fewer: the instance was created again and has another history.
   return total !== null && total !== older.total;
 }
 
@@ -48,11 +48,11 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const { store, instance, own, deletedIsRevoked } = options;
   const isFirst = !instance.synced;
   const begin = (to: Date) => new Date(to.getTime() - options.overlapMs);
-  // Counted before anything is looked for or read: what comes in meanwhile makes a difference the next time.
+  // Counted before anything is read: messages that arrive meanwhile change the count of the next time.
   const until = begin(instance.caughtUpTo ?? new Date());
   const total = await options.api.countUntil(until);
-  // History can reach the server years after its date, and while nobody listens: then there are more old messages than
-  // before, and everything is read. Also when somebody asks for a reading.
+  // Old history can reach the server late, while nobody listens. The number of old messages is then another one, and
+  // everything is read. A requested sync reads everything, too.
   const readsAll = options.allChats || (await hasOtherHistory(options));
   const since = readsAll || instance.caughtUpTo === null ? null : until;
   const result: CatchUp = {
@@ -66,7 +66,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const context = { own, skip: new Set(instance.skip) };
   const arrival = () => ({ as: 'rest', readAt: Date.now(), deletedIsRevoked }) as const;
 
-  // A reading for each item: one that the database refuses is set aside alone.
+  // One reading per item, so that the database can refuse a single one.
   async function write(event: string, readings: readonly Reading[]): Promise<void> {
     for (const { reason, item } of readings.flatMap(({ rejections }) => rejections))
       await store.reject(instance, event, reason, item);
@@ -99,7 +99,7 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   return result;
 }
 
-/** Fetches and reads the next page while one is written, so that two are in memory at most. */
+/** Fetches the next page while one is written. At most two are in memory. */
 async function inPages(
   pages: AsyncGenerator<unknown[]>,
   signal: AbortSignal,
@@ -112,7 +112,7 @@ async function inPages(
       await writing;
       signal.throwIfAborted();
       writing = write();
-      // Its failure is met at the next `await`; without this Node would call it unhandled meanwhile.
+      // The next `await` meets its failure; without this, Node reports it as unhandled before.
       writing.catch(() => undefined);
     }
   } finally {
@@ -120,7 +120,7 @@ async function inPages(
   }
 }
 
-/** Messages written at once: a page touches most chats of a history, and each touch costs. Two such are in memory. */
+/** Messages written at once. Each write touches most chats, and each touch costs. Two such batches are in memory. */
 const MESSAGES_AT_ONCE = 4_000;
 
 async function* together(pages: AsyncGenerator<unknown[]>): AsyncGenerator<unknown[]> {
@@ -134,8 +134,8 @@ async function* together(pages: AsyncGenerator<unknown[]>): AsyncGenerator<unkno
   if (gathered.length > 0) yield gathered;
 }
 
-// Sorted by the last change, newest first, while changes go on: pages overlap, and a page that brings nothing new
-// ends it. Some versions ignore `take` and answer with everything.
+// The server sorts by last change, newest first, and chats change meanwhile. So pages overlap, and a page with nothing
+// new is the last. Some versions ignore `take` and answer with everything.
 async function* chatPages(
   { api, allChats, pageSize }: CatchUpOptions,
   since: Date | null,
@@ -171,8 +171,8 @@ function chatId(item: unknown): string | null {
   );
 }
 
-// Oldest first, though the server's pages come newest first: a client hears a chat's messages in their order. A message
-// that comes in between two pages moves others to the page that was just read, which is then read once more.
+// Oldest first, so that a client hears a chat's messages in order; the server's first page is the newest. A message that
+// arrives between two requests moves others to the page just read, so that page is read again.
 async function* messagePages(
   { api, pageSize }: CatchUpOptions,
   since: Date | null,

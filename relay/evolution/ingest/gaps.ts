@@ -1,15 +1,15 @@
-// Who waits for a catch-up, and which one is his: one that began after he asked, and ended well.
+// Waiting for a catch-up. A call resolves when a reading that began after it has succeeded.
 
 export interface GapsOptions {
   read(): Promise<unknown>;
-  /** Tells of a failure. True: the same would be answered again, so whoever waits goes on without. */
+  /** Reports a failure. True: another attempt would be refused, too, so waiting ends. */
   isRefused(error: unknown): boolean;
-  /** Rests before another attempt. */
+  /** Waits before another attempt. */
   pause(failures: number): Promise<void>;
   signal: AbortSignal;
 }
 
-/** Answers with a promise for each time somebody asks. They share readings, one after another. */
+/** Each call returns a promise. Calls share readings, which run one after another. */
 export function createGaps({ read, isRefused, pause, signal }: GapsOptions): () => Promise<void> {
   let asked: (() => void)[] = [];
   let isReading = false;
@@ -33,7 +33,7 @@ export function createGaps({ read, isRefused, pause, signal }: GapsOptions): () 
       for (const resolve of served) resolve();
     }
     isReading = false;
-    // Nothing is read any more; nobody is left to wait.
+    // Nothing is read any more: everyone who waits goes on.
     for (const resolve of asked.splice(0)) resolve();
   }
 

@@ -1,4 +1,4 @@
-// What the worker asks of the database: every statement it sends is here, beside the type of its answer.
+// The worker's statements about instances, facts and syncs, each beside the type of its answer.
 import type pg from 'pg';
 import { errorText } from '../../errors.ts';
 import { Facts, type QrFact, type SessionFact } from '../payloads/facts.ts';
@@ -11,7 +11,7 @@ export interface Ingested {
   messages: number;
 }
 
-/** One envelope's worth of facts: what is set aside alone if the database cannot take it. */
+/** The facts of one envelope. They are set aside alone if the database refuses them. */
 export interface Unit {
   event: string;
   facts: Facts;
@@ -38,7 +38,7 @@ export interface Store {
     request: string,
     outcome: { created: number; updated: number } | { code: string; error: string },
   ): Promise<void>;
-  /** Puts back what a worker that died was running. */
+  /** Queues again what a worker that died was running. */
   requeueSyncs(instance: Instance): Promise<void>;
   prune(): Promise<void>;
 }
@@ -125,7 +125,7 @@ export function createStore(pool: pg.Pool, me: WorkerProcess): Store {
     },
 
     async setSession(instance, { state, reason, ownJid, profileName }) {
-      // A reason belongs to its state: the same state told without one keeps it.
+      // A reason belongs to its state: the same state without a reason keeps it.
       await query(
         `update evolution.instances as i
             set state = n.state, "stateReason" = n.reason, "ownJid" = n.own, "profileName" = n.profile
@@ -216,7 +216,7 @@ function isAboutContent(error: unknown): boolean {
   return typeof code === 'string' && /^(22|23|54)/.test(code);
 }
 
-// The facts of one envelope, small enough to look at; their binaries are gone already.
+// The facts of one envelope, cut to a readable size. Binaries are redacted already.
 function summary(facts: Facts): Json {
   const text = JSON.stringify(facts);
   if (text.length > 20_000) return text.slice(0, 20_000);

@@ -1,5 +1,5 @@
-// From the socket to the database: a queue that grows while a write is under way and is then written at once, so
-// that a burst is a few statements. Bounded; what does not fit is read again over REST.
+// From the socket to the database. Envelopes queue while a write is under way and are then written together, so that a
+// burst takes a few statements. The queue is bounded; what does not fit is read again over REST.
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import type { Log } from '../../log.ts';
@@ -11,22 +11,22 @@ import type { Store, Unit } from './store.ts';
 
 const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 const MAX_QUEUED = 50_000;
-/** What is heard is held back no longer for what was missed before. */
+/** How long events wait for a catch-up at most. */
 const LONGEST_WAIT_MS = 20_000;
 // A batch is one statement and one transaction: past a few thousand messages it gains nothing.
 const MAX_BATCH = 2_000;
 const MAX_BATCH_BYTES = 2 * 1024 * 1024;
 
 export interface WriteQueue {
-  /** Takes an envelope as it came from the wire. Never throws. True: it was this instance's. */
+  /** Takes an envelope as the socket received it. Never throws. True: it was this instance's. */
   receive(event: string, payload: unknown, namespace: 'own' | 'root'): boolean;
-  /** How often the phone's connection was heard of: what was asked before the last time is out of date. */
+  /** Number of connection updates so far. A REST answer is out of date if it grew since the request. */
   readonly sessionsHeard: number;
   /** The instance's own number, once an envelope has named it. */
   readonly own: Address | null;
   /**
-   * Holds back what is heard until the promise settles, for a while at most: what was missed before comes first.
-   * Nothing is lost if it takes longer; a client then hears the later message of a chat before the earlier.
+   * Delays writing until the promise settles, for a limited time, so that missed messages come first. Nothing is lost
+   * if it takes longer; a client may then hear a later message of a chat before an earlier one.
    */
   waitFor(gap: Promise<unknown>): void;
   /** Resolves when everything received so far is written, or the queue is closed. */
@@ -113,7 +113,7 @@ export function createWriteQueue({
     }
   }
 
-  /** Also those that opened while an earlier one was waited for. */
+  /** Waits for every gap, those that open meanwhile included. */
   async function everyGap(): Promise<void> {
     for (let known: unknown; known !== waiting; ) {
       known = waiting;
@@ -138,7 +138,7 @@ export function createWriteQueue({
 
   function read(event: string, payload: unknown, namespace: 'own' | 'root'): boolean {
     const envelope = openEnvelope(event, payload);
-    // At the root every instance of a global server is heard.
+    // The root namespace of a global server carries every instance.
     if (envelope.instance === null ? namespace === 'root' : envelope.instance !== instance.name) return false;
     own = envelope.sender ?? own;
     const { facts, rejections } = readEnvelope(envelope, { own, skip });
@@ -157,7 +157,7 @@ export function createWriteQueue({
       try {
         return read(event, payload, namespace);
       } catch (error) {
-        // A defect of ours, met by an envelope nobody foresaw: kept, so that it can be told again.
+        // A defect of the worker. The envelope is kept in evolution.rejected, to be examined.
         enqueue({
           reject: { event, reason: `could not be read: ${errorText(error)}`, item: redact(payload) ?? null },
           bytes: 1_000,

@@ -1,4 +1,4 @@
-// What the database knows of messages that the team sends and of chats that were read here.
+// Statements about the messages that the team sends and the chats that were read here.
 import type pg from 'pg';
 import type { Outgoing } from '../api/api.ts';
 import type { Instance } from '../ingest/instance.ts';
@@ -18,7 +18,7 @@ export interface Receipt {
   readonly messageIds: readonly string[];
 }
 
-/** Read receipts go up to the newest message anyway; older ones follow from it. */
+/** A receipt of the newest message covers the older ones. */
 const MESSAGES_PER_RECEIPT = 50;
 
 const COLUMNS = `o.id::text, coalesce((select c."whatsappChatId" from evolution.chats as c where c.id = o."chatId"), o."whatsappChatId") as to,
@@ -82,9 +82,9 @@ export class OutgoingStore {
   /** Which of these messages are not the outcome of another row. */
   async unclaimed({ tenantId, name }: Instance, messageIds: readonly string[]): Promise<Set<string>> {
     const { rows } = await this.#pool.query<{ id: string }>(
-      `select told.id from unnest($3::text[]) as told(id)
+      `select sent.id from unnest($3::text[]) as sent(id)
         where not exists (select from evolution.outgoing as o
-                           where o."tenantId" = $1 and o."instanceName" = $2 and o."whatsappMessageId" = told.id)`,
+                           where o."tenantId" = $1 and o."instanceName" = $2 and o."whatsappMessageId" = sent.id)`,
       [tenantId, name, messageIds],
     );
     return new Set(rows.map(({ id }) => id));

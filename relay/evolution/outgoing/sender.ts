@@ -29,7 +29,7 @@ export interface SenderOptions {
 }
 
 export interface Sender {
-  /** There is something to send, or to mark read. Any number of calls during a run are one. */
+  /** There is something to send, or to mark read. Calls during a run start one more run. */
   wake(may: Pick<Instance, 'maySend' | 'mayMarkRead' | 'sendsPerMinute'>): void;
   /** Resolves when nothing is being sent. */
   idle(): Promise<void>;

@@ -1,5 +1,5 @@
-// What the worker learned from one or many envelopes, in the form evolution.ingest() takes. Facts add up: they
-// can be told twice and in any order, and the tables end the same.
+// What the worker learned from one or many envelopes, in the form evolution.ingest() takes. Facts can be added twice and
+// in any order; the tables end the same.
 
 import { type Address, type Pair, pairOf, readAddress } from './jid.ts';
 import type { Media } from './media.ts';
@@ -23,7 +23,7 @@ export interface MessageFact {
   status: MessageStatus;
   /** Milliseconds; null where the message carries no time. */
   sentAt: number | null;
-  /** Told as it happened. History counts as unread only by what Evolution itself says of the chat. */
+  /** Heard as it happened. History counts as unread only by Evolution's own count of the chat. */
   live: boolean;
   /** What clients of the Evolution message read: key, pushName, message without binaries, … */
   whatsapp: JsonObject;
@@ -50,9 +50,9 @@ export interface NameFact {
   name: string;
   /** Milliseconds of the message that carried it; null for a name without a time. */
   said: number | null;
-  /** For a name without a time: the newest message of the address told before it. */
+  /** For a name without a time: the newest message of the address before it. */
   after: number | null;
-  /** False: worth knowing only if it was never heard before (a REST answer repeats old names). */
+  /** False: of use only if it is a new name (a REST answer repeats old ones). */
   news: boolean;
   /** The name in the phone's address book, which wins over what people call themselves. */
   book: boolean;
@@ -62,7 +62,7 @@ export interface ChatFact {
   alias: string;
   /** Evolution's own unread count, as REST answers give it. */
   unread: number | null;
-  /** The count a bridge states as it changes (the seed's `unreadCount`); it replaces ours. */
+  /** `unreadCount` as a bridge states it in a chat update; it replaces ours. */
   stated: number | null;
   lastAt: number | null;
   /** False: only change a chat that exists. */
@@ -137,7 +137,7 @@ export class Facts {
     );
   }
 
-  /** Takes in what another reading learned, as told after this one. */
+  /** Adds the facts of a reading that came after this one. */
   add(other: Facts): void {
     for (const [alias, jid] of other.addresses) {
       const known = this.addresses.get(alias);

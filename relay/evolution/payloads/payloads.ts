@@ -36,7 +36,7 @@ export interface Envelope {
   data: unknown;
 }
 
-/** Opens an envelope; bare data (as the seed reads it) counts as one without instance. */
+/** Opens an envelope. Bare data counts as an envelope without an instance. */
 export function openEnvelope(wireName: string, payload: unknown): Envelope {
   const envelope = readObject(payload);
   const isEnvelope = envelope !== null && 'data' in envelope && !('key' in envelope);
@@ -48,7 +48,7 @@ export function openEnvelope(wireName: string, payload: unknown): Envelope {
   };
 }
 
-// On the wire names are dotted; configurations and some bridges write MESSAGES_UPSERT.
+// Socket events have dotted names; settings and some bridges write MESSAGES_UPSERT.
 function eventName(name: string): string {
   return name.toLowerCase().replaceAll('_', '.');
 }
@@ -242,8 +242,8 @@ export function readNames(contacts: unknown[], groups: unknown[], context: Conte
   return { facts, rejections: [...rejections, ...more.rejections] };
 }
 
-// A lastMessage that findMessages will bring is left to it: it comes in its place there, behind those that were missed
-// before it. An older one (the phone told Evolution late) comes with nothing else.
+// findMessages brings a recent lastMessage in its order, so it is not read here. An older one (the phone sent it late)
+// comes only here.
 function readRestChat(
   facts: Facts,
   item: unknown,

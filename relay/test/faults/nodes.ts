@@ -29,6 +29,9 @@ export interface NodeOptions {
 
 const OPERATOR_TOKEN = 'a token for operators of faults';
 
+/** A machine that does other work too may take long until everything has started. */
+export const PATIENCE_MS = 180_000;
+
 /** In so much time it ends when asked to. */
 const PROMISED_MS = 5_000;
 
@@ -65,12 +68,12 @@ export class RelayNode {
   static async start(options: NodeOptions): Promise<RelayNode> {
     const node = new RelayNode(options, await freePort(), await Link.to(options.databasePort));
     node.#spawn();
-    await node.ready();
+    await node.ready(PATIENCE_MS);
     return node;
   }
 
   /** Resolves when it serves clients. */
-  async ready(withinMs = 30_000): Promise<void> {
+  async ready(withinMs = 60_000): Promise<void> {
     await until(
       `relay ${this.name} is ready (it writes to ${this.logFile})`,
       () => this.#answers('/readyz'),

@@ -5,7 +5,7 @@ import { io, type Socket } from 'socket.io-client';
 import { signToken } from '../../auth/sign.ts';
 import { until } from '../world.ts';
 import { type EventKey, eventKey } from './ledger.ts';
-import { SECRET } from './nodes.ts';
+import { PATIENCE_MS, SECRET } from './nodes.ts';
 import type { Server } from './server.ts';
 import { EventStream } from './stream.ts';
 
@@ -133,7 +133,7 @@ export class Page {
   async open(): Promise<void> {
     this.#view(new Set());
     await this.#connect(undefined);
-    await until(`${this.name} is live`, () => this.#ready, 30_000);
+    await until(`${this.name} is live`, () => this.#ready, PATIENCE_MS);
   }
 
   /** Whether it heard this app.finished. */

@@ -36,7 +36,7 @@ const print = (line: string) => void process.stdout.write(`${line}\n`);
 const say = (line: string) => void (options.verbose && print(line));
 
 // Whatever hangs ends here. Servers and relays notice that we are gone, and end too.
-const limit = seconds + 300;
+const limit = seconds + 600;
 const watchdog = setTimeout(() => {
   process.stderr.write(`Not finished within ${limit} seconds.\n`);
   process.exit(2);

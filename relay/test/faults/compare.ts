@@ -1,4 +1,5 @@
 // The comparison: what the handlers of every page saw, with what the database committed for its account.
+import { mayHear } from './audiences.ts';
 import { isFlicker, isVisit } from './database.ts';
 import { type EventKey, eventKey, type Ledger, nameOf, rowOf } from './ledger.ts';
 import type { Viewing } from './page.ts';
@@ -67,7 +68,7 @@ export function compareViewing(
   ledger: Ledger,
   verdict: Verdict,
 ): void {
-  const { name, account, known, seen, refetches } = viewing;
+  const { name, account, kind, known, seen, refetches } = viewing;
   const versions = new Map<number, number>();
   for (const key of known) {
     const event = committed.get(key);
@@ -100,6 +101,8 @@ export function compareViewing(
       return;
     }
     if (event.account !== account) verdict.add('leaked', `${name} saw ${nameOf(key)} of ${event.account}`);
+    else if (!mayHear(kind, event.row))
+      verdict.add('leaked', `${name} saw ${nameOf(key)}, which is not for it`);
     const before = versions.get(event.row) ?? 0;
     if (event.version <= before) {
       verdict.add('out of order', `${name} saw version ${event.version} of row ${event.row} after ${before}`);
@@ -120,8 +123,9 @@ export function compareViewing(
   const listed = refetches.map(({ list }) => list).filter((list) => list !== null);
   for (const [key, event] of committed) {
     if (event.account !== account || event.optional || had.has(key) || known.has(key)) continue;
+    if (!mayHear(kind, event.row)) continue;
     if (listed.some((list) => list.has(key))) continue;
-    const kind = ledger.statement(key)?.transaction.kind ?? 'mark';
-    verdict.add('missing', `${name} never saw ${nameOf(key)}, a "${kind}"`);
+    const deed = ledger.statement(key)?.transaction.kind ?? 'mark';
+    verdict.add('missing', `${name} never saw ${nameOf(key)}, a "${deed}"`);
   }
 }

@@ -17,11 +17,14 @@ export const FIRST_VISIT = 300_000;
 /** Rows that exist for a moment: the id of each is used once. */
 export const FIRST_NOTE = 1_000_000;
 export const FIRST_FLICKER = 1_700_000;
+/** Of events with an audience. */
+export const FIRST_WHISPER = 1_850_000;
 export const FIRST_MARK = 2_000_000;
 
 /** Whether the contract of its event changes during a run. */
 export const isVisit = (row: number) => row > FIRST_VISIT && row < FIRST_NOTE;
-export const isFlicker = (row: number) => row > FIRST_FLICKER && row < FIRST_MARK;
+export const isFlicker = (row: number) => row > FIRST_FLICKER && row < FIRST_WHISPER;
+export const isWhisper = (row: number) => row > FIRST_WHISPER && row < FIRST_MARK;
 
 /** Those tables, filled; the relay's schema is there already. */
 export async function prepareDatabase(server: Server): Promise<void> {
@@ -88,5 +91,6 @@ const CONTRACT = `
   select relay.publish(event => 'visits.changed', on_table => 'shop.visits', operation => 'UPDATE',
     account => 'new.account', payload => $$${PAYLOAD}$$);
   select relay.publish(event => 'app.said');
+  select relay.publish(event => 'app.whispered');
   select relay.publish(event => 'app.flickered');
   select relay.publish(event => 'app.finished')`;

@@ -6,7 +6,7 @@ export type Deed = (writer: Writer) => Promise<void>;
 /** What a writer does next, and how often of a hundred. */
 export const DEEDS: readonly [percent: number, name: string, deed: Deed][] = [
   [
-    35,
+    28,
     'plain',
     async (writer) => {
       await writer.change();
@@ -127,6 +127,16 @@ export const DEEDS: readonly [percent: number, name: string, deed: Deed][] = [
     'visits',
     async (writer) => {
       await writer.visit();
+      await writer.commit();
+    },
+  ],
+  [
+    7,
+    'whispers',
+    async (writer) => {
+      await writer.whisper();
+      await writer.change(1);
+      for (let i = writer.chance.between(1, 6); i > 0; i -= 1) await writer.whisper();
       await writer.commit();
     },
   ],

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { io, type Socket } from 'socket.io-client';
 import { signToken } from '../../auth/sign.ts';
 import { until } from '../world.ts';
+import { choiceOf, TOPICS } from './audiences.ts';
 import { type EventKey, eventKey } from './ledger.ts';
 import { PATIENCE_MS, SECRET } from './nodes.ts';
 import type { Server } from './server.ts';
@@ -92,6 +93,7 @@ const EVENTS = [
   'notes.created',
   'visits.changed',
   'app.said',
+  'app.whispered',
   'app.flickered',
   'app.finished',
 ];
@@ -193,10 +195,11 @@ export class Page {
 
   async #connect(position: string | undefined): Promise<void> {
     const { kind } = this;
-    const given = position === undefined ? {} : { position };
+    const events = choiceOf(kind);
+    const given = { ...(events && { events }), ...(position !== undefined && { position }) };
     const lasts = kind === 'impatient' ? 8 : 3_600;
     if (kind === 'stream') {
-      const address = `http://127.0.0.1:${this.#port}/events`;
+      const address = `http://127.0.0.1:${this.#port}/events?events=${choiceOf(kind)?.join() ?? '*'}`;
       this.#socket = new EventStream(address, () => this.#token(lasts));
       this.#listen(this.#socket);
       return;
@@ -271,7 +274,8 @@ export class Page {
       const last = parts.at(-1);
       const seen = this.#viewing.seen.length + (EVENTS.includes(event) ? 1 : 0);
       if (typeof last === 'string') this.#keep(last, seen);
-      if (event === 'relay:ready' && cameWithPosition) {
+      // A stream has no session, and is told each time where it is.
+      if (event === 'relay:ready' && cameWithPosition && this.kind !== 'stream') {
         figures.complaints.push('came back with a position, and was greeted as if it had none');
       }
       hasPosition ||= typeof last === 'string';
@@ -318,6 +322,8 @@ export class Page {
       accountId: this.account,
       expiresIn,
       claim: 'accountId',
+      subject: this.kind,
+      topics: TOPICS[this.kind],
       issuer: null,
     });
   }

@@ -1,6 +1,7 @@
 // One application that only writes to Postgres. It knows nothing of the relay.
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { audienceOf } from './audiences.ts';
 import type { Chance } from './chance.ts';
 import {
   FIRST_PAGE,
@@ -21,7 +22,7 @@ export interface Workplace {
   readonly accounts: readonly string[];
   readonly ledger: Ledger;
   /** Ids of rows that are made once, the last one given out. */
-  readonly lastRow: { note: number; flicker: number };
+  readonly lastRow: { note: number; flicker: number; whisper: number };
   /** Deeds that are not done. */
   readonly without: readonly string[];
   /** What the database refused, by its code. */
@@ -157,6 +158,12 @@ export class Writer {
     await this.#emit('app.flickered', this.#place.lastRow.flicker);
   }
 
+  /** One that only some of its account may hear. */
+  async whisper(): Promise<void> {
+    this.#place.lastRow.whisper += 1;
+    await this.#emit('app.whispered', this.#place.lastRow.whisper);
+  }
+
   async pause(least: number, most: number): Promise<void> {
     await sleep(this.chance.between(least, most));
   }
@@ -205,9 +212,13 @@ export class Writer {
   async #emit(event: string, row: number): Promise<void> {
     const stamp = this.#place.ledger.stamp(this.#transaction);
     const account = this.chance.one(this.#place.accounts);
+    const payload = "jsonb_build_object('row', $2::int, 'version', 1, 'stamp', $1::bigint)";
+    const audience = audienceOf(row);
     await this.query(
-      `select relay.emit($3, $4, jsonb_build_object('row', $2::int, 'version', 1, 'stamp', $1::bigint))`,
-      [stamp, row, account, event],
+      audience === null
+        ? `select relay.emit($3, $4, ${payload})`
+        : `insert into relay.events (account_id, event, payload, audience) values ($3, $4, ${payload}, $5)`,
+      [stamp, row, account, event, ...(audience === null ? [] : [audience])],
     );
     await this.query('insert into shop.journal (row, stamp, account, version) values ($2, $1, $3, 1)', [
       stamp,

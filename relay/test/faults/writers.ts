@@ -2,7 +2,7 @@
 // commits in two phases and asynchronous ones, all on the same rows. They know nothing of the relay.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Chance } from './chance.ts';
-import { FIRST_FLICKER, FIRST_NOTE } from './database.ts';
+import { FIRST_FLICKER, FIRST_NOTE, FIRST_WHISPER } from './database.ts';
 import { type Workplace, Writer } from './writer.ts';
 
 /** Beyond what the kernel's buffers between two processes take, and what a relay keeps for a client. */
@@ -26,7 +26,7 @@ export class Writers {
     place: Omit<Workplace, 'lastRow' | 'refusals'>,
     chance: (name: string) => Chance,
   ) {
-    const lastRow = { note: FIRST_NOTE, flicker: FIRST_FLICKER };
+    const lastRow = { note: FIRST_NOTE, flicker: FIRST_FLICKER, whisper: FIRST_WHISPER };
     const shared = { ...place, lastRow, refusals: this.refusals };
     const writer = (number: number) => new Writer(number, shared, chance(`writer ${number}`));
     this.#writers = Array.from({ length: count }, (_, number) => writer(number));

@@ -8,7 +8,7 @@ interface Snapshot {
 }
 
 const SNAPSHOT = '[0-9a-f]+(?:_[0-9a-f]{6})?(?:\\.[0-9a-f]+)*';
-const POSITION = new RegExp(`^([0-9a-f]{12})-(${SNAPSHOT})(?:~(${SNAPSHOT})~[0-9a-f]+)?$`);
+const POSITION = new RegExp(`^([0-9a-f]{12})-(${SNAPSHOT})(?:~(${SNAPSHOT})~[0-9a-f]+)?(?:\\*.*)?$`);
 
 /**
  * Whether rows that were loaded at `loaded` contain the event that came with `position`.

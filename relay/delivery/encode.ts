@@ -1,5 +1,6 @@
 // Deliveries as bytes: each form is made once for all who hear them, when the first needs it.
 import type { Delivery } from './deliveries.ts';
+import { markPosition } from './hears.ts';
 
 /** The type of an engine packet with a message, and that of a Socket.IO event in the root namespace. */
 const MESSAGE = '4';
@@ -13,6 +14,7 @@ export class Encoded {
   #joined: Buffer | null = null;
   #stream: Buffer | null = null;
   #bare: Encoded | null = null;
+  readonly #marked = new Map<string, Encoded>();
 
   constructor(deliveries: readonly Delivery[]) {
     this.#deliveries = deliveries;
@@ -52,6 +54,23 @@ export class Encoded {
     this.#bare = new Encoded(events);
     return this.#bare;
   }
+
+  /** For a client whose topics have changed within its session: see hearingOf(). */
+  marked(hearing: string): Encoded {
+    let marked = this.#marked.get(hearing);
+    if (!marked) {
+      marked = new Encoded(this.#deliveries.map((delivery) => mark(delivery, hearing)));
+      this.#marked.set(hearing, marked);
+    }
+    return marked;
+  }
+}
+
+function mark(delivery: Delivery, hearing: string): Delivery {
+  const { payload, position } = delivery;
+  if (position !== '') return { ...delivery, position: markPosition(position, hearing) };
+  // The news of a position has it as its payload.
+  return { ...delivery, payload: JSON.stringify(markPosition(JSON.parse(payload) as string, hearing)) };
 }
 
 /** JSON as Postgres prints it has no line breaks, which would end the data. */

@@ -27,8 +27,25 @@ export function hearsTheSame(one: Topical, other: Topical): boolean {
   return one.topics === other.topics && one.ownTopic === other.ownTopic;
 }
 
-/** A fingerprint of what decides. The client keeps it: another one than last time means that it may have missed events. */
+/**
+ * A fingerprint of what decides. The client keeps it: another one than last time means that it may have missed events.
+ * A session of Socket.IO has it in its id. Where topics change within the session, the positions that are sent from then
+ * on have it behind them, since the id cannot be changed.
+ */
 export function hearingOf({ identity: { topics, ownTopic }, choice }: Listener): string {
   const decisive = JSON.stringify([topics.key, ownTopic, choice?.key ?? null]);
   return createHash('sha256').update(decisive).digest('base64url').slice(0, 12);
+}
+
+/** Between a position and the hearing behind it. */
+const MARK = '*';
+
+export function markPosition(position: string, hearing: string): string {
+  return position + MARK + hearing;
+}
+
+/** @returns the position alone, and the hearing that was behind it */
+export function unmarkPosition(text: string): { position: string; hearing: string | undefined } {
+  const [position = '', hearing] = text.split(MARK, 2);
+  return { position, hearing };
 }

@@ -21,6 +21,8 @@ export interface ClientConnection {
    * @param discard drop the backlog instead of waiting until it is read
    */
   close(discard: boolean): void;
+  /** From now on what is written has this behind its positions. */
+  mark(hearing: string): void;
   /** Called when the client goes live. */
   joinRoom(room: string): void;
   /** Called when it stops being live. */

@@ -16,7 +16,7 @@ import { covers, horizon, parsePosition } from '../outbox/position.ts';
 import { CatchUp } from './catch-up.ts';
 import { ClientWriter } from './client-writer.ts';
 import { erase, isErasure, REVOKE } from './deliveries.ts';
-import { hearsTheSame } from './hears.ts';
+import { hearingOf, hearsTheSame, unmarkPosition } from './hears.ts';
 import { LiveAccounts, type ToCatchUp } from './live-accounts.ts';
 import type { Trace } from './recent-emits.ts';
 import type { Replay } from './replay.ts';
@@ -134,7 +134,7 @@ export class Subscribers implements FeedListener {
     const { feed, replay, witnesses } = this.#options;
     if (!feed.ready) await feed.read();
     if (given === undefined || given === null) return { position: null, resync: null };
-    const position = typeof given === 'string' ? parsePosition(given) : null;
+    const position = typeof given === 'string' ? parsePosition(unmarkPosition(given).position) : null;
     if (!position) return { position: null, resync: 'unreadable' };
     if (position.epoch !== feed.epoch || !(await witnesses.attest(position))) {
       return { position: null, resync: 'epoch' };
@@ -179,10 +179,13 @@ export class Subscribers implements FeedListener {
 
   /** From here on the client hears what the new identity may; where that is something else, it is told to refetch. */
   #take(subscriber: Subscriber, identity: Identity): void {
-    const before = subscriber.identity;
+    const { identity: before, connection, choice } = subscriber;
     if (hearsTheSame(before, identity)) {
       subscriber.identity = identity;
-    } else if (this.#live.has(subscriber)) {
+      return;
+    }
+    connection.mark(hearingOf({ identity, choice }));
+    if (this.#live.has(subscriber)) {
       this.#live.changeTopics(subscriber, identity);
     } else {
       subscriber.identity = identity;

@@ -6,6 +6,7 @@
 // client without events when its old half-open socket ends at last.
 import { randomBytes } from 'node:crypto';
 import { Adapter, type Session } from 'socket.io-adapter';
+import { unmarkPosition } from '../delivery/hears.ts';
 
 /** As hard to guess as Socket.IO's own session ids. */
 export function newSessionId(): string {
@@ -32,6 +33,9 @@ export function beginSession(socket: object, hearing: string): void {
   session.recovered = false;
 }
 
-export function hearingIn(socket: object): string | undefined {
-  return (socket as SessionState).pid.split('.')[1];
+/** What a client that comes back heard last. @param offset the last position that it received */
+export function hearingIn(offset: unknown, socket: object): { hearing: string | undefined; marked: boolean } {
+  const behind = typeof offset === 'string' ? unmarkPosition(offset).hearing : undefined;
+  const { pid } = socket as SessionState;
+  return { hearing: behind ?? pid.split('.')[1], marked: behind !== undefined };
 }

@@ -157,7 +157,8 @@ export class Sockets {
       const choice = parseEventChoice(auth.events);
       const hearing = hearingOf({ identity, choice });
       // What it hears now it did not hear then, or the other way round.
-      const changed = socket.recovered && hearingIn(socket) !== hearing;
+      const last = hearingIn(auth.offset, socket);
+      const changed = socket.recovered && last.hearing !== hearing;
       // The offset is the last position that the client received; auth.position may be where its page once began.
       const given = socket.recovered ? auth.offset : auth.position;
       const isThere = () => socket.conn.readyState === 'open';
@@ -167,6 +168,7 @@ export class Sockets {
       // does not refetch then.
       if (!socket.recovered || origin.resync !== null) beginSession(socket, hearing);
       const connection = new SocketConnection(socket, auth.bare === true);
+      if (socket.recovered && last.marked) connection.mark(hearing);
       socket.data.subscriber = new Subscriber(connection, identity, choice, origin, socket.recovered);
       next();
     } catch (error) {
@@ -235,6 +237,7 @@ class SocketConnection implements ClientConnection {
   readonly #socket: Client;
   readonly #writer: SocketWriter;
   readonly #bare: boolean;
+  #hearing = '';
 
   /** @param bare the client's handlers take one argument; see Encoded.bare */
   constructor(socket: Client, bare: boolean) {
@@ -256,7 +259,12 @@ class SocketConnection implements ClientConnection {
   }
 
   write(encoded: Encoded): number {
-    return this.#writer.write(this.#bare ? encoded.bare : encoded);
+    const marked = this.#hearing === '' ? encoded : encoded.marked(this.#hearing);
+    return this.#writer.write(this.#bare ? marked.bare : marked);
+  }
+
+  mark(hearing: string): void {
+    this.#hearing = hearing;
   }
 
   drained(): Promise<void> {

@@ -221,6 +221,8 @@ function connectionOf(response: ServerResponse, id: string): ClientConnection {
       });
     },
     close: (discard) => void (discard ? response.destroy() : response.end()),
+    // relay:ready says it on the next connection.
+    mark() {},
     joinRoom() {},
     leaveRoom() {},
   };

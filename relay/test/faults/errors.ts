@@ -125,6 +125,19 @@ export class RelayAdapter extends Adapter {`,
     ],
   },
   {
+    // What is replayed is for everybody of the account then.
+    name: 'audience not looked at',
+    run: ['--scenario', 'faults', '--only', 'client links cut', '--seconds', '15', '--faults', '5'],
+    noticedAs: ['leaked'],
+    edits: [
+      {
+        file: 'delivery/hears.js',
+        find: 'if (audience !== null && !sharesTopic(identity, audience))',
+        put: 'if (false)',
+      },
+    ],
+  },
+  {
     // `recovered` is true on the client, and an app that follows Socket.IO's documentation skips its refetch.
     name: 'same pid on a resync',
     run: ['--scenario', 'faults', '--seconds', '5', '--faults', '2', '--only', 'client links cut'],

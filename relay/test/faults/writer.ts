@@ -212,13 +212,9 @@ export class Writer {
   async #emit(event: string, row: number): Promise<void> {
     const stamp = this.#place.ledger.stamp(this.#transaction);
     const account = this.chance.one(this.#place.accounts);
-    const payload = "jsonb_build_object('row', $2::int, 'version', 1, 'stamp', $1::bigint)";
-    const audience = audienceOf(row);
     await this.query(
-      audience === null
-        ? `select relay.emit($3, $4, ${payload})`
-        : `insert into relay.events (account_id, event, payload, audience) values ($3, $4, ${payload}, $5)`,
-      [stamp, row, account, event, ...(audience === null ? [] : [audience])],
+      `select relay.emit($3, $4, jsonb_build_object('row', $2::int, 'version', 1, 'stamp', $1::bigint), $5::text[])`,
+      [stamp, row, account, event, audienceOf(row) ?? ['*']],
     );
     await this.query('insert into shop.journal (row, stamp, account, version) values ($2, $1, $3, 1)', [
       stamp,

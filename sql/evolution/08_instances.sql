@@ -1,14 +1,14 @@
--- Which worker holds which instance, and how the two sides of the database call each other.
+-- Which worker holds which instance, and how the application and the workers call each other.
 --
---   evolution.ring()                        trigger: tells the workers that something is to be done
---   evolution.claim(worker, host, pid, ...)   a worker's turn: says it is alive, keeps, takes and gives up instances
---   evolution.leave(worker)                 gives up everything
---   evolution.request_sync(name, tenant)    asks for an instance to be read again
---   evolution.overview                      instances without their keys
+--   evolution.notify_workers()                trigger: tells the workers that something is to be done
+--   evolution.claim(worker, host, pid, ...)   a worker's poll: says it is alive, keeps, takes and gives up instances
+--   evolution.leave(worker)                   gives up everything
+--   evolution.request_sync(name, tenant)      asks for an instance to be read again
+--   evolution.overview                        instances without their keys
 --
--- NOTIFY is only a doorbell: workers look once a second anyway.
+-- NOTIFY only saves time: workers poll once a second.
 
-create or replace function evolution.ring() returns trigger
+create or replace function evolution.notify_workers() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -17,23 +17,23 @@ begin
   return null;
 end
 $$;
-comment on function evolution.ring() is 'Trigger: wakes the workers.';
+comment on function evolution.notify_workers() is 'Trigger: wakes the workers.';
 
 do $$
 begin
-  if not exists (select from pg_trigger where tgrelid = 'evolution.instances'::regclass and tgname = 'ring') then
-    create trigger ring after insert or delete on evolution.instances for each row execute function evolution.ring();
-    create trigger ring_when_changed after update on evolution.instances for each row
+  -- The name they had before 0.2.
+  if to_regproc('evolution.ring') is not null then
+    drop function evolution.ring() cascade;
+  end if;
+  if not exists (select from pg_trigger where tgrelid = 'evolution.instances'::regclass and tgname = 'notify_workers') then
+    create trigger notify_workers after insert or delete on evolution.instances for each row execute function evolution.notify_workers();
+    create trigger notify_workers_of_a_change after update on evolution.instances for each row
       when ((old.name, old."tenantId", old.host, old."apiKey", old.desired, old.mode, old.skip)
             is distinct from (new.name, new."tenantId", new.host, new."apiKey", new.desired, new.mode, new.skip))
-      execute function evolution.ring();
-  end if;
-  if not exists (select from pg_trigger where tgrelid = 'evolution.outgoing'::regclass and tgname = 'ring') then
-    create trigger ring after insert on evolution.outgoing for each statement execute function evolution.ring();
-    create trigger ring after insert or update on evolution.receipts for each statement execute function evolution.ring();
-  end if;
-  if not exists (select from pg_trigger where tgrelid = 'evolution.sync_requests'::regclass and tgname = 'ring') then
-    create trigger ring after insert on evolution.sync_requests for each row execute function evolution.ring();
+      execute function evolution.notify_workers();
+    create trigger notify_workers after insert on evolution.outgoing for each statement execute function evolution.notify_workers();
+    create trigger notify_workers after insert or update on evolution.receipts for each statement execute function evolution.notify_workers();
+    create trigger notify_workers after insert on evolution.sync_requests for each row execute function evolution.notify_workers();
   end if;
 end
 $$;

@@ -27,7 +27,7 @@ comment on domain relay.payload is 'What a client receives.';
 -- decides nothing; its content does (see sql/relay/06_retention.sql).
 -- The identity has cache 1: events of one row must draw their ids in the order of its lock.
 -- The account is null only in a relay:resync that is meant for every account.
--- sql/relay/01_events.sql gives xid the default that also rings.
+-- sql/relay/01_events.sql gives xid the default that also notifies.
 create table relay.events (
   id bigint generated always as identity (cache 1),
   slot smallint not null default (floor(date_part('epoch', clock_timestamp()) / 14400)::bigint % 8)::smallint,

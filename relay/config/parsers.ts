@@ -143,7 +143,7 @@ function postgresUrlProblem(text: string): string | null {
   const parsable = text.replace('@/', '@localhost/');
   if (!URL.canParse(parsable) || !decodes(parsable)) return unencoded;
   if (new URL(parsable).searchParams.get('pgbouncer') === 'true') {
-    return 'it leads to a transaction pooler (pgbouncer=true), through which LISTEN is deaf; the direct address of the database is expected';
+    return 'it leads to a transaction pooler (pgbouncer=true), through which LISTEN hears nothing; the direct address of the database is expected';
   }
   return null;
 }

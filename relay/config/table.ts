@@ -226,7 +226,7 @@ export const table = {
     }),
     paceMs: setting('PACE_MS', {
       default: '5',
-      help: 'Milliseconds between reads while writers are spared the bell (the gate is closed).',
+      help: 'Milliseconds between reads while the gate is closed and writers send no NOTIFY.',
       schema: wholeNumber(1, 1_000),
     }),
   },

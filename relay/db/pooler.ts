@@ -1,4 +1,4 @@
-// A transaction pooler gives each transaction another session: LISTEN is deaf there, a SET stays behind for the
+// A transaction pooler gives each transaction another session: LISTEN hears nothing there, a SET stays behind for the
 // application's next query, and an advisory lock is never given back. It is recognised before any of that is done.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,7 +1,7 @@
 -- Writing to the outbox.
 --
---   relay.gate_key()              advisory lock that says whether commits ring (the protocol: relay/feed/wakeup.ts)
---   relay.ringing_xid()           default of relay.events.xid: rings the doorbell once per transaction
+--   relay.gate_key()              advisory lock that says whether commits notify (the protocol: relay/feed/wakeup.ts)
+--   relay.ringing_xid()           default of relay.events.xid: notifies the relays once per transaction
 --   relay.restore_defaults()      for a DBA: sets it again
 --   relay.refuse_name(text)       names no client could survive
 --   relay.emit(account, event, payload, audience)   an event without a trigger
@@ -11,10 +11,10 @@
 create or replace function relay.gate_key() returns bigint
 language sql immutable parallel safe
 as $$ select 8242561920741 $$;
-comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try it shared before they ring; a relay that holds it exclusively silences them.';
+comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try it shared before they notify; a relay that holds it exclusively silences them.';
 
 -- The default of relay.events.xid. Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit,
--- so a commit rings only if it gets the gate's lock shared, and not at all while a relay holds the gate; it rings
+-- so a commit notifies only if it gets the gate's lock shared, and not at all while a relay holds the gate; it notifies
 -- once, since Postgres keeps one of a transaction's equal notifications. Mute it for a role with:
 -- alter role x set relay.ring = off, which costs up to a second of delay; needed for PREPARE TRANSACTION, which
 -- Postgres refuses after a NOTIFY.

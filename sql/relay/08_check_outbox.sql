@@ -50,7 +50,7 @@ begin
   loop
     problem := 'default_missing';
     detail := case object
-      when 'relay.events.xid' then 'Its default no longer rings: events arrive up to a second late, and after a crash clients may have seen what never happened.'
+      when 'relay.events.xid' then 'Its default no longer notifies: events arrive up to a second late, and after a crash clients may have seen what never happened.'
       else 'Its default was changed: events end up in the wrong slot of the ring, or with the wrong time.' end;
     remedy := case object
       when 'relay.events.slot' then 'select relay.set_retention((select retention from relay.installation))'

@@ -109,7 +109,7 @@ begin
     problem := 'notification_queue';
     event := null;
     object := 'pg_notification_queue_usage()';
-    detail := format('%s %% full: a session that listens has been in a transaction for long. When it is full, commits that ring fail.', round((pg_notification_queue_usage() * 100)::numeric));
+    detail := format('%s %% full: a session that listens has been in a transaction for long. When it is full, commits that notify fail.', round((pg_notification_queue_usage() * 100)::numeric));
     remedy := 'End that session: the server''s log names it.';
     return next;
   end if;

@@ -44,9 +44,9 @@ select 'relays', 'recado feed', '0', 'No relay is connected: events wait in rela
  where not exists (select from relays where name = 'recado feed')
 union all
 select 'gate', null, case when gate.closed then 'closed' when gate.holder is not null then 'closing' else 'open' end,
-       case when gate.closed then format('by backend %s: many commits, they do not ring, relays read on a pace of their own', gate.holder)
+       case when gate.closed then format('by backend %s: many commits, they do not notify, relays read on a pace of their own', gate.holder)
             when gate.holder is not null then format('backend %s waits for %s writers that rang; new ones do not', gate.holder, gate.ringing)
-            else 'commits ring' end
+            else 'commits notify' end
   from gate
 union all
 select 'backlog', 'events', case when feed.last_read is null then null else (select count(*) from newest where created_at > feed.last_read)::text end,
@@ -73,5 +73,5 @@ union all
 select 'oldest transaction', 'prepared ' || p.gid, date_trunc('seconds', clock_timestamp() - p.prepared)::text, p.owner::text
   from pg_catalog.pg_prepared_xacts as p where p.database = current_database()
 union all
-select 'notification queue', null, round((pg_catalog.pg_notification_queue_usage() * 100)::numeric, 1) || ' %', 'full: commits that ring would fail';
+select 'notification queue', null, round((pg_catalog.pg_notification_queue_usage() * 100)::numeric, 1) || ' %', 'full: commits that notify would fail';
 comment on view relay.status is 'How it goes: relays connected, gate, backlog, slots of the ring, oldest transaction in flight, notification queue.';

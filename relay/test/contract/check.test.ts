@@ -119,7 +119,7 @@ test.each<[name: string, damage: string, expected: string[], event: string | nul
     'doctors.busy',
   ],
   [
-    'a default that no longer rings',
+    'a default that no longer notifies',
     'alter table relay.events alter xid set default pg_current_xact_id()',
     ['default_missing'],
     null,

@@ -22,7 +22,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Most are known: those cost a look and no write.
+  -- Most names are known: they are read and not written.
   with heard as (
     insert into evolution.names as known (source_id, alias, name, said_at, heard_after, in_address_book)
     select of_source, n.alias, n.name, n.said_at, greatest(n.after, c."lastMessageAt"), n.in_address_book
@@ -54,7 +54,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- A name that nobody but the application can have given stays.
+  -- A name that only the application can have given stays.
   with called as (
     select distinct a.chat_id, a.person from evolution.aliases as a
      where a.source_id = of_source and a.alias = any (news_of) and a.chat_id is not null

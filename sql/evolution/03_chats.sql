@@ -11,7 +11,7 @@ begin
   created := '{}';
   create temporary table if not exists wanted_chats (person text, jid text, chat_id bigint) on commit delete rows;
   delete from pg_temp.wanted_chats;
-  -- One that the application made itself, or that is left from before, is taken over.
+  -- A chat that the application made itself, or that is left from before, is taken over.
   insert into pg_temp.wanted_chats (person, jid)
   select distinct a.person, coalesce(canonical.jid, a.jid)
     from evolution.aliases as a

@@ -14,49 +14,49 @@ language sql immutable parallel safe
 as $$ select (array['PENDING', 'SENT', 'FAILED', 'DELIVERED', 'READ', 'PLAYED'])[rank] $$;
 comment on function evolution.status_at(integer) is 'The status of a rank.';
 
-create or replace function evolution.take_messages(source evolution.sources, facts jsonb, told_ids text[], out new_messages bigint, out spoken_in bigint[])
+create or replace function evolution.take_messages(source evolution.sources, facts jsonb, message_ids text[], out new_messages bigint, out spoken_in bigint[])
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   new_messages := 0;
   spoken_in := '{}';
-  if told_ids = '{}' then
+  if message_ids = '{}' then
     return;
   end if;
   -- What the application stored itself when it sent the message.
   update evolution.messages as m set "instanceName" = source.name
-   where m."tenantId" = source."tenantId" and m."instanceName" is null and m."whatsappMessageId" = any (told_ids)
+   where m."tenantId" = source."tenantId" and m."instanceName" is null and m."whatsappMessageId" = any (message_ids)
      and m."chatId" in (select a.chat_id from evolution.aliases as a where a.source_id = source.id)
      and not exists (select from evolution.messages as o where o."tenantId" = source."tenantId"
                         and o."instanceName" = source.name and o."whatsappMessageId" = m."whatsappMessageId");
-  with told as materialized (
+  with received as materialized (
     select distinct on (m.id) m.id, a.chat_id, m."fromMe", m.kind, m.content, m.whatsapp,
-           min(to_timestamp(m."sentAt" / 1000.0)) over tellings as sent_at,
-           coalesce(bool_or(m.live or to_timestamp(m."sentAt" / 1000.0) >= source.live_from) over tellings, false) as live,
-           max(evolution.status_rank(m.status)) over tellings as rank,
+           min(to_timestamp(m."sentAt" / 1000.0)) over same_id as sent_at,
+           coalesce(bool_or(m.live or to_timestamp(m."sentAt" / 1000.0) >= source.live_from) over same_id, false) as live,
+           max(evolution.status_rank(m.status)) over same_id as rank,
            whole.length as fullness
       from jsonb_to_recordset(facts -> 'messages')
         as m(chat text, id text, "fromMe" boolean, kind text, content text, status text, "sentAt" double precision, live boolean, whatsapp jsonb)
       join evolution.aliases as a on a.source_id = source.id and a.alias = m.chat
      cross join lateral (select length(w.text), w.text from (select m.whatsapp::text as text offset 0) as w offset 0) as whole
-    window tellings as (partition by m.id)
+    window same_id as (partition by m.id)
      order by m.id, whole.length desc, whole.text collate "C" desc
   ), known as materialized (
     select t.*, n.id as message_id, n."deletedAt" is null and
            (t.fullness, t.whatsapp::text collate "C") > (length(n.whatsapp::text), n.whatsapp::text collate "C") as fuller
-      from told as t
+      from received as t
       join evolution.messages as n on n."tenantId" = source."tenantId" and n."instanceName" = source.name and n."whatsappMessageId" = t.id
   ), born as (
     insert into evolution.messages ("chatId", "tenantId", "instanceName", "whatsappMessageId", content, direction, status, kind, "sentAt", live, whatsapp)
     select t.chat_id, source."tenantId", source.name, t.id, t.content, case when t."fromMe" then 'OUTGOING' else 'INCOMING' end,
            evolution.status_at(t.rank), t.kind, coalesce(t.sent_at, now()), t.live, t.whatsapp
-      from told as t
+      from received as t
      where not exists (select from known where known.id = t.id)
      order by coalesce(t.sent_at, now()), t.id
     on conflict on constraint a_message_of_an_instance_is_stored_once do nothing
     returning "chatId"
-  ), told_again as (
+  ), repeated as (
     update evolution.messages as m set
       "sentAt" = least(m."sentAt", t.sent_at),
       live = m.live or t.live,
@@ -71,7 +71,7 @@ begin
   select count(*), coalesce(array_agg(distinct born."chatId"), '{}') into new_messages, spoken_in from born;
 end
 $$;
-comment on function evolution.take_messages(evolution.sources, jsonb, text[]) is 'Stores messages; answers how many are new, and in which chats. Of several tellings of one the fullest is kept, which is the same one in any order.';
+comment on function evolution.take_messages(evolution.sources, jsonb, text[]) is 'Stores messages; answers how many are new, and in which chats. Of several versions of one message the longest is kept, so that their order makes no difference.';
 
 create or replace function evolution.take_changes(source evolution.sources, facts jsonb, new_ids text[], out changed_ids text[])
 language plpgsql volatile

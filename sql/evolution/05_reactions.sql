@@ -3,13 +3,13 @@
 --   evolution.take_reactions(source, facts, ids)   step 6 of evolution.ingest()
 --   evolution.take_media(source, facts)            the rest of it
 
-create or replace function evolution.take_reactions(source evolution.sources, facts jsonb, told_ids text[], out reacted_ids text[])
+create or replace function evolution.take_reactions(source evolution.sources, facts jsonb, message_ids text[], out reacted_ids text[])
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   reacted_ids := '{}';
-  -- Reactions wait for their message by themselves; a person is known by the number where there is one.
+  -- A reaction without its message waits in the table. A person is known by the phone number where there is one.
   if jsonb_array_length(coalesce(facts -> 'reactions', '[]')) > 0 then
     insert into evolution.reactions as known (source_id, "whatsappMessageId", reactor, emoji, "reactedAt")
     select distinct on (r.id, coalesce(a.phone, r.reactor)) source.id, r.id, coalesce(a.phone, r.reactor), r.emoji, to_timestamp(r.at / 1000.0)
@@ -22,10 +22,10 @@ begin
     reacted_ids := array(select x.id from jsonb_to_recordset(facts -> 'reactions') as x(id text));
   end if;
   if exists (select from evolution.reactions as r
-              where r."whatsappMessageId" = any (told_ids || reacted_ids) and r.source_id = source.id and r.message_id is null) then
+              where r."whatsappMessageId" = any (message_ids || reacted_ids) and r.source_id = source.id and r.message_id is null) then
     update evolution.reactions as r set message_id = m.id
       from evolution.messages as m
-     where r.source_id = source.id and r.message_id is null and r."whatsappMessageId" = any (told_ids || reacted_ids)
+     where r.source_id = source.id and r.message_id is null and r."whatsappMessageId" = any (message_ids || reacted_ids)
        and m."tenantId" = source."tenantId" and m."instanceName" = source.name and m."whatsappMessageId" = r."whatsappMessageId";
   end if;
 end

@@ -23,7 +23,7 @@ begin
    group by c.chat_id;
 
   insert into evolution.chat_state as known (chat_id, read_until)
-  -- What comes in within the second of an answer is not read by it.
+  -- A message of the same second as our answer is not read by it.
   select m."chatId", max(m."sentAt" + case m.direction when 'OUTGOING' then interval '0' else interval '1 millisecond' end)
     from evolution.messages as m
    where m."tenantId" = source."tenantId" and m."instanceName" = source.name
@@ -53,7 +53,7 @@ begin
     select n.chat_id, n.last_at, live.unread
            + case when s.stated_at >= s.read_until then s.stated else 0 end
            + case when s.base > 0 and (s.read_until is null or s.read_until <= s.base_at) then (
-               -- Evolution's count stands for what we have not heard live, less what was read since.
+               -- Evolution's count is of messages that were not heard live, less what was read since.
                select least(greatest(s.base - count(*) filter (where k.live), 0),
                             count(*) filter (where not k.live and (s.read_until is null or k."sentAt" >= s.read_until)) + greatest(s.base - count(*), 0))
                  from evolution.messages as k where k."chatId" = n.chat_id and k.direction = 'INCOMING' and k."sentAt" <= s.base_at)
@@ -96,7 +96,7 @@ begin
   return null;
 end
 $$;
-comment on function evolution.mark_read() is 'Trigger of evolution.chats: an application that sets unreadCount to 0 has read the chat, and WhatsApp is told so where the instance may.';
+comment on function evolution.mark_read() is 'Trigger of evolution.chats: an application that sets unreadCount to 0 has read the chat; it is marked read on WhatsApp where the instance allows it.';
 
 do $$
 begin

@@ -1,13 +1,13 @@
 -- From facts to rows.
 --
---   evolution.ingest(source, facts, first)   takes in what one or thousands of envelopes told
+--   evolution.ingest(source, facts, first)   stores the facts of one or thousands of envelopes
 --     1 addresses and pairs   2 names   3 chats   4 messages   5 what happened to them
 --     6 reactions and media   7 times and unread counts   8 names and addresses of chats   9 what the team sent
 --
--- Everything is written so that facts can be told again and in any order: each column is a maximum, a minimum, a
--- flag that only goes up, or derived from those. Time of arrival decides nothing, with two exceptions that carry
--- no time of their own: names of the address book, and edits from servers that do not date them.
--- One ingest at a time per source (an advisory lock), so its statements need not fear each other; sources run in
+-- Facts can be stored again and in any order: each column is a maximum, a minimum, a flag that only goes up, or derived
+-- from those. The time of arrival decides nothing, with two exceptions that carry no time of their own: names of the
+-- address book, and edits from servers that do not date them.
+-- One ingest at a time per source (an advisory lock), so its statements meet no concurrent ones; sources run in
 -- parallel. A call is about two dozen statements, however many facts it brings.
 
 create or replace function evolution.ingest(of_source bigint, facts jsonb, is_first_reading boolean default false)
@@ -31,7 +31,7 @@ declare
 begin
   perform pg_advisory_xact_lock(hashtext('evolution.ingest'), of_source::integer);
   perform set_config('evolution.ingesting', 'on', true);
-  -- The history of an instance is told as one event, chat:synced, not as one for each of its messages.
+  -- The history of a new instance is one event, chat:synced, not one for each message.
   perform set_config('evolution.first_reading', case when is_first_reading then 'on' else 'off' end, true);
   select s.* into strict source from evolution.sources as s where s.id = of_source;
 
@@ -48,7 +48,7 @@ begin
   updated := updated || evolution.name_chats(of_source, news_of);
   updated := updated || evolution.remove_chats(of_source, facts);
 
-  -- 9. What the team sent, as the message goes its way.
+  -- 9. What the team sent has the status of its message.
   update evolution.outgoing as o set status = m.status
     from evolution.messages as m
    where m."tenantId" = source."tenantId" and m."instanceName" = source.name

@@ -1,5 +1,5 @@
--- `name` is what Evolution calls contactName, and what the seed's clients read from updates.
--- A change of lastMessageAt alone is not told: the message that caused it was.
+-- `name` is Evolution's word for contactName, and what the team's clients read from updates.
+-- A change of lastMessageAt alone is no event: the message that caused it is one.
 select relay.publish(
   event => 'chat:update',
   on_table => 'evolution.chats',

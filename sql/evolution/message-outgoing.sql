@@ -1,4 +1,4 @@
--- The steps of a reply until it is a message; what follows is told as message:status.
+-- The steps of a reply until it is a message. Later ones are message:status.
 select relay.publish(
   event => 'message:outgoing',
   on_table => 'evolution.outgoing',

@@ -1,4 +1,4 @@
--- A reaction may be there before its message; it is told when both are.
+-- A reaction may come before its message. The event follows when both are stored.
 select relay.publish(
   event => 'message:reaction',
   on_table => 'evolution.reactions',

@@ -4,7 +4,7 @@ import { type Finding, ok, warning } from './finding.ts';
 
 interface Harmful {
   readonly setting: string;
-  /** As it may be written: a setting is kept as somebody wrote it. */
+  /** How the value may be written: Postgres keeps a setting as it was entered. */
   readonly values: readonly string[];
   readonly harm: string;
 }

@@ -1,4 +1,4 @@
-// What doctor says of one thing it looked at.
+// One result of recado doctor.
 export interface Finding {
   readonly what: string;
   readonly state: 'ok' | 'warning' | 'broken';

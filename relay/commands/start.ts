@@ -66,7 +66,7 @@ async function startWhatsApp(databaseUrl: string): Promise<() => Promise<void>> 
 }
 
 /**
- * The worker; without instances it costs a look at a table now and then.
+ * The worker. Without instances it only polls a table.
  * @throws RecadoError `whatsapp_not_installed`
  */
 export async function startEvolution(databaseUrl: string, log: Log): Promise<Started> {

@@ -68,7 +68,7 @@ function defaultOf({ default: text }: Setting, isSet: IsSet): string | null {
 }
 
 function problemOf(setting: Setting, text: string, error: z.ZodError): string {
-  // Whatever has an @ may be an address with a password in it.
+  // A value with an @ may be an address with a password.
   const hidden = setting.secret === true || text.includes('@');
   const shown = hidden ? 'set (its value is not shown here)' : `"${abbreviate(text)}"`;
   const expected = error.issues.map((issue) => issue.message).join(', and ');
@@ -81,7 +81,7 @@ function abbreviate(text: string): string {
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
-/** What no variable shows alone. */
+/** Errors that only several variables together show. */
 function contradictions(env: Environment): string[] {
   const textOf = (name: Name) => received(env, { name });
   const has = (name: Name) => textOf(name) !== '';

@@ -1,4 +1,4 @@
-// Connections to Postgres: how they are made, what values become in them, and which failures heal by waiting.
+// Connections to Postgres: how they are made, how values are parsed, and which failures a retry cures.
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { errorText, RecadoError } from '../errors.ts';
@@ -17,8 +17,8 @@ export interface ConnectOptions {
  * What a value of a column becomes.
  *
  * int8, xid8 and numeric stay text, as the driver has it: a number would be rounded, and a bigint cannot be put into
- * JSON. Who calculates says BigInt(…) where the row is read. timestamptz is a Date. `timestamp` and `date` stay text
- * too: the driver would read them in this process's time zone, which nobody who wrote them knew.
+ * JSON. Code that calculates calls BigInt(…) where it reads the row. timestamptz is a Date. `timestamp` and `date` stay text
+ * too: the driver would read them in the time zone of this process.
  */
 const types: pg.CustomTypesConfig = {
   getTypeParser(oid: number, format?: 'text' | 'binary') {
@@ -83,10 +83,9 @@ export async function openSession(options: ConnectOptions & { queryTimeoutMs?: n
   return client;
 }
 
-// One plan for all: left to itself Postgres may take it to be a little cheaper to plan anew for every read, which
-// takes longer than the read.
-// A database of encoding SQL_ASCII takes any bytes, and refuses to give those that are no UTF-8 to a client that says
-// it reads UTF-8: one of them would end all reading. As bytes they pass, and become U+FFFD here.
+// Generic plans only: Postgres may otherwise plan every read again, which takes longer than the read.
+// A database of encoding SQL_ASCII stores any bytes, and refuses to send invalid UTF-8 to a client that reads UTF-8: one
+// such row would stop all reading. Sent as bytes they pass, and become U+FFFD here.
 /**
  * Whatever the role's or the database's defaults are: under "serializable" the application's transactions would fail
  * because of ours, and read-only sessions cannot settle an epoch.
@@ -104,7 +103,7 @@ const READER_SETTINGS = `
 
 /**
  * A session for reading relay.events. Its settings come before anything is prepared, since a plan made without them
- * stays: a slot that was empty then would be read by sequential scans for ever (44 ms at 200,000 rows).
+ * stays: a slot that was empty then would always be read by sequential scans (44 ms at 200,000 rows).
  */
 export async function openReader(options: ConnectOptions & { queryTimeoutMs?: number }): Promise<pg.Client> {
   const client = await openSession(options);
@@ -137,7 +136,7 @@ export async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient
     await client.query('commit');
     return result;
   } catch (error) {
-    // A connection on which even that fails must not be lent again.
+    // A connection on which even ROLLBACK fails must not be reused.
     await client.query('rollback').catch((failure: Error) => {
       broken = failure;
     });

@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 
-/** Postgres refuses to run as root: whom it runs as then. Undefined: as ourselves. */
+/** The user that Postgres runs as, since it refuses to run as root. Undefined: the current user. */
 export type User = { uid: number; gid: number } | undefined;
 
 export const run = promisify(execFile);
@@ -110,7 +110,7 @@ async function makeCopy(native: string, copy: string): Promise<void> {
   if (!(await isWhole(native, copy))) throw new Error(`the copy in ${copy} lacks files`);
 }
 
-/** Systems sweep old files out of /tmp one by one, and everybody may write there: run only what is whole and ours. */
+/** Systems delete old files in /tmp one by one, and everybody may write there: run only what is complete and ours. */
 async function isWhole(native: string, copy: string): Promise<boolean> {
   const found = await lstat(copy).catch(unless('ENOENT'));
   if (!found) return false;

@@ -62,7 +62,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
     }
     const { said } = server;
     if (/lock file .* (already exists|is empty)|is still in use/.test(said)) {
-      // A server whose parent was killed is perhaps still closing, and a crashed one may have children left.
+      // A server whose parent was killed may still be shutting down, and a crashed one may have left children.
       if (Date.now() > patience || (await isServing(place.data)))
         throw new RecadoError(
           'embedded_in_use',
@@ -70,7 +70,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
         );
       await delay(50);
     } else if (said.includes('could not bind') && --portsLeft > 0) {
-      // Whoever looks for a free port first can lose it again, so Postgres's own attempt is the test.
+      // A port that was found free can be taken meanwhile, so Postgres's own attempt is the test.
       port = await freePort();
     } else {
       throw new RecadoError('embedded_failed', `Postgres did not start on ${dataDir}. It said: ${said}`);
@@ -200,7 +200,7 @@ async function makeCluster(
     await rename(fresh, cluster);
   } catch (error) {
     await rm(fresh, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
-    // Another start was faster: the launch that follows finds out whether its server runs.
+    // Another start was faster. The launch below finds out whether its server runs.
     if (await find(cluster)) return;
     const { stderr } = error as { stderr?: string };
     const said = (stderr?.trim() || errorText(error)).replaceAll(here, data).replaceAll('\n', ' ');
@@ -208,7 +208,7 @@ async function makeCluster(
       cause: error,
     });
   }
-  // What starts left that were killed at this point. One that is still at it has lost anyway; it may add a file while
+  // What killed starts left behind. A start that is still writing has lost the race already; it may add a file while
   // we delete, hence the retries.
   for (const name of await readdir(dataDir))
     if (name.startsWith('cluster-init-'))

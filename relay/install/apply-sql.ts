@@ -16,7 +16,7 @@ import { commandLine } from '../package.ts';
 
 export interface Patience {
   log: Log;
-  /** How long a busy table is tried again. */
+  /** How long a busy table is retried. */
   patienceMs: number;
 }
 
@@ -133,7 +133,7 @@ async function runPart(session: pg.Client, { file, text }: Part): Promise<unknow
   }
 }
 
-/** Runs `work`, and again as long as a lock is all that is missing. `work` undoes itself when it fails. */
+/** Runs `work`, and retries it while a busy table or a deadlock stops it. `work` rolls back when it fails. */
 export async function retryWhileBusy<T>(
   what: string,
   patience: Patience,

@@ -1,4 +1,4 @@
-// One at a time: whoever changes what Recado has made in a database holds an advisory lock for the whole of its work.
+// Whoever changes Recado's objects in a database holds an advisory lock meanwhile, so that only one does at a time.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { openSession } from '../db/connect.ts';
@@ -17,7 +17,7 @@ export interface LockOptions {
 }
 
 /**
- * Runs `work` on a connection of its own, while no other runner is at it.
+ * Runs `work` on a connection of its own, while no other process holds the lock.
  * @throws RecadoError `migrate_locked`: another one did not end in ten minutes
  */
 export async function withLock<T>(

@@ -25,7 +25,7 @@ export interface MigrateOptions {
   log: Log;
   /** To be installed if they are not. Those that are installed are upgraded, whether named or not. */
   packs?: readonly Pack[];
-  /** How long a busy table is tried again. */
+  /** How long a busy table is retried. */
   patienceMs?: number;
   /** The folder that holds migrations/ and sql/: this package's, by default. */
   root?: string;
@@ -41,7 +41,7 @@ export interface Migrated {
 const PATIENCE_MS = 120_000;
 
 /**
- * Migrates. A second runner waits for the first. What is in force already is not touched.
+ * Migrates. A second migration waits for the first. What is up to date is not touched.
  *
  * @throws RecadoError `migration_failed`, `sql_failed`: that migration or file changed nothing;
  *   `contract_incomplete`: everything else is installed, and the message says what is missing for each event that

@@ -1,4 +1,4 @@
-// Takes Recado out of a database, beneath a running application. Events go first, one transaction each, so that no
+// Removes Recado from a database while the application runs. Events go first, one transaction each, so that no
 // write of the application ever meets a trigger whose function is gone; the schemas go last.
 import type pg from 'pg';
 import { RecadoError } from '../errors.ts';
@@ -19,7 +19,7 @@ export interface Inventory {
   /** Those of the clinic and of WhatsApp that hold rows. */
   readonly filled: readonly string[];
   readonly roles: readonly string[];
-  /** What of the application would stop to work: views, keys, functions. */
+  /** What of the application would stop working: views, keys, functions. */
   readonly dependants: readonly string[];
   /** Sessions of relays, workers and other commands, by name. */
   readonly connected: readonly string[];
@@ -32,7 +32,7 @@ export interface UninstallOptions {
   withData?: boolean;
   /** Also where something of the application depends on it; what Postgres ties to it goes, too. */
   force?: boolean;
-  /** How long a busy table is tried again. */
+  /** How long a busy table is retried. */
   patienceMs?: number;
 }
 
@@ -42,7 +42,7 @@ const CLINIC_TABLES = [
   ...['appointmentProcedures', 'procedures', 'appointments', 'appointmentStatuses', 'contacts'],
   ...['patients', 'doctors', 'accounts'],
 ];
-/** Writers queue behind whoever waits for a table, so nobody waits longer. */
+/** Writers queue behind whoever waits for a table, so the wait is short. */
 const BRIEFLY = "set local lock_timeout = '50ms'";
 
 /** What is there; nothing is changed. Without schemas Recado is not installed. */

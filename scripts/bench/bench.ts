@@ -27,7 +27,7 @@ import { retention } from './retention.ts';
 import type { Bench, Section } from './run.ts';
 import { slowCommit, writers } from './writers.ts';
 
-/** First what asks for rest: after a million updates autovacuum has none for a while. */
+/** The quiet sections first: after a million updates autovacuum is busy for a while. */
 const SECTIONS: Record<string, Section> = {
   idle,
   memory,

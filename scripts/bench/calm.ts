@@ -1,11 +1,11 @@
-// A virtual machine shares its processors with others, and for minutes at a time gets half of them or a tenth
-// ("steal" in top). What is measured then says nothing about the peer. So such a measurement is made again.
+// A virtual machine shares its processors with others, and for minutes at a time loses half of them or more ("steal" in
+// top). A measurement made then says nothing about the peer, so it is repeated.
 import { readFileSync } from 'node:fs';
 
 /** Share of the processors' time that the host may take. */
 const BEARABLE = 0.05;
 const ATTEMPTS = 2;
-/** Once disturbed, it lasts: a moment before the next attempt. */
+/** Disturbances last: the pause before the next attempt. */
 const PAUSE_MS = 2_000;
 
 interface Ticks {

@@ -18,7 +18,7 @@ export interface Cluster {
   close(): Promise<void>;
 }
 
-// As somebody would set it up who means it: commits go to disk. Nothing here favours one of the peers.
+// As in production: commits go to disk. Nothing here favours one of the peers.
 const SETTINGS = { max_connections: '200', shared_buffers: '256MB', max_wal_size: '4GB' };
 
 export async function openCluster(given: string | undefined): Promise<Cluster> {

@@ -1,5 +1,5 @@
-// A WhatsApp history over REST and a burst over the websocket, against the seed's findFirst-then-create loop on
-// the same tables. Usage: node --import tsx scripts/bench/ingest.ts [chats] [messages]
+// A WhatsApp history over REST and a burst over the websocket, against a findFirst-then-create loop, as an ORM
+// sends it, on the same tables. Usage: node --import tsx scripts/bench/ingest.ts [chats] [messages]
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -49,9 +49,9 @@ async function main(): Promise<void> {
   try {
     await migrate({ databaseUrl: postgres.url, log: createLog('warn', false), packs: ['whatsapp'] });
 
-    const looped = await seedLoop(pool);
+    const looped = await findFirstLoop(pool);
     say(
-      `the seed's loop:   ${LOOPED} messages in ${looped.toFixed(0)} ms = ${((LOOPED / looped) * 1000).toFixed(0)}/s`,
+      `findFirst loop:    ${LOOPED} messages in ${looped.toFixed(0)} ms = ${((LOOPED / looped) * 1000).toFixed(0)}/s`,
     );
 
     const fake = evolution.add('historia');
@@ -173,10 +173,10 @@ async function main(): Promise<void> {
 }
 
 /**
- * syncChats and handleMessageUpsert of the seed, statement by statement, as its ORM sends them: on a part of the
- * history with a chat for every ten messages, as in the whole.
+ * An application that looks up each row before it writes it, statement by statement, as an ORM sends them: on a part of
+ * the history with a chat for every ten messages, as in the whole.
  */
-async function seedLoop(pool: pg.Pool): Promise<number> {
+async function findFirstLoop(pool: pg.Pool): Promise<number> {
   const began = performance.now();
   const chats = Math.ceil((LOOPED * CHATS) / MESSAGES);
   const find = (address: string) =>

@@ -1,5 +1,5 @@
 // Who is measured. Each gets a database of its own with the clinic's tables and the same doctors; what differs is
-// what hangs on public.doctors, and which server (server.ts) listens. All tell the same event with the same payload.
+// what hangs on public.doctors, and which server (server.ts) listens. All emit the same event with the same payload.
 import type pg from 'pg';
 
 export type PeerName =

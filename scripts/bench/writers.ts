@@ -1,4 +1,4 @@
-// Does the writer feel it: 32 writers, each one small UPDATE per commit, beside a running relay. Also with a commit
+// What capture costs a writer: 32 writers, each one small UPDATE per commit, beside a running relay. Also with a commit
 // that takes 5 ms, as on a network disk or with a synchronous standby.
 import { tidy, withSession } from './cluster.ts';
 import { type Figure, median, medianRatio } from './figures.ts';

@@ -1,7 +1,6 @@
 // What the tests of the main road share: a database with the relay's schema, a relay on a free port, stock clients
 // that write down what they hear. Everything made here is taken apart by the function that made it, or by close().
-import { once } from 'node:events';
-import { type AddressInfo, createServer, type Socket as NetworkSocket } from 'node:net';
+import type { Socket as NetworkSocket } from 'node:net';
 import pg from 'pg';
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
 import { type SignOptions, signToken } from '../auth/sign.ts';
@@ -220,12 +219,4 @@ export function through(link: Link, url: string): string {
   return changed.href;
 }
 
-/** A port on which nobody listens. */
-export async function deadPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
+export { freePort as deadPort } from '../db/embedded.ts';

@@ -1,59 +1,26 @@
-// The feed that reads relay.events: each poll reads what became visible since the last one, and hands it on. One per
-// process; it reads for every account.
+// The feed that reads relay.events. One per process; it reads for every account.
 import type pg from 'pg';
-import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
-import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
-import type { OutboxEvent, Page, PageLimits } from '../outbox/events.ts';
-import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from '../outbox/position.ts';
-import { findForeign, type Largest, readLargest, readStart, startNewEpoch } from '../outbox/start.ts';
-import { type Feed, type FeedListener, notReady } from './feed.ts';
-import { LockedSlots } from './locked-slots.ts';
+import type { Snapshot } from '../outbox/position.ts';
+import type { Feed, FeedListener } from './feed.ts';
+import { OutboxReader, type OutboxReaderOptions } from './outbox-reader.ts';
 import { PollLoop } from './poll-loop.ts';
-import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
-import { warmUp } from './warm-up.ts';
-import type { Witnesses } from './witnesses.ts';
+import type { RecentEvents } from './recent-events.ts';
 
-export interface OutboxFeedOptions {
+export interface OutboxFeedOptions extends OutboxReaderOptions {
   /** Opens a session for reading (openReader). */
   connect: () => Promise<pg.Client>;
-  recent: RecentEventsLimits;
-  page: PageLimits;
-  /** Told which transactions were handed on. */
-  witnesses?: Witnesses;
-  /** Told of every read: its snapshot, uncut, and how many transactions it found events of. */
-  onRead?: (read: { now: Snapshot; transactions: number }) => void;
-  log: Log;
-  metrics: Metrics;
 }
 
-/** So many events of the last batch are looked for again after a new connection. */
-const MOST_REMEMBERED = 1_000;
-
-const NOBODY: FeedListener = { onBatch() {}, onBacklog() {}, accounts: () => [], onLost() {} };
-
 export class OutboxFeed implements Feed {
-  readonly #options: OutboxFeedOptions;
+  readonly #reader: OutboxReader;
   readonly #loop: PollLoop;
-  #listener: FeedListener = NOBODY;
-  #epoch: string | null = null;
-  #seen: Snapshot = NOTHING;
-  /** Transactions of the last batch, with their witnesses. */
-  #lastBatch = new Map<bigint, number>();
-  /** Whether the last batch was small. */
-  #small = true;
-  readonly #lockedSlots: LockedSlots;
-  #recent: RecentEvents;
-  #retentionMs = Number.POSITIVE_INFINITY;
 
   constructor(options: OutboxFeedOptions) {
-    this.#options = options;
-    this.#lockedSlots = new LockedSlots(options.log);
-    this.#recent = new RecentEvents(NOTHING, options.recent);
+    this.#reader = new OutboxReader(options);
     this.#loop = new PollLoop({
       ...options,
-      begin: (session) => this.#begin(session),
-      poll: (session) => this.#poll(session),
+      begin: (session) => this.#reader.begin(session),
+      poll: (session) => this.#reader.poll(session),
     });
   }
 
@@ -66,27 +33,24 @@ export class OutboxFeed implements Feed {
     return this.#loop.firstPoll;
   }
 
-  /** @throws RecadoError `feed_not_ready` before the first successful connection */
   get epoch(): string {
-    if (this.#epoch === null) throw notReady();
-    return this.#epoch;
+    return this.#reader.epoch;
   }
 
   get seen(): Snapshot {
-    return this.#seen;
+    return this.#reader.seen;
   }
 
-  /** As it was when the feed connected. */
   get retentionMs(): number {
-    return this.#retentionMs;
+    return this.#reader.retentionMs;
   }
 
   get recent(): RecentEvents {
-    return this.#recent;
+    return this.#reader.recent;
   }
 
   start(listener: FeedListener): void {
-    this.#listener = listener;
+    this.#reader.listener = listener;
     this.#loop.start();
   }
 
@@ -101,146 +65,5 @@ export class OutboxFeed implements Feed {
 
   close(): Promise<void> {
     return this.#loop.close();
-  }
-
-  /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */
-  async #begin(session: pg.Client): Promise<void> {
-    let start = await readStart(session);
-    this.#retentionMs = start.retentionMs;
-    if (start.epoch === this.#epoch && (await this.#isOtherHistory(session))) {
-      // The database has gone back in time without becoming another one: a storage snapshot was restored, or a crash
-      // undid what was committed asynchronously.
-      await startNewEpoch(session, start.epoch);
-      start = await readStart(session);
-    }
-    // After the start: whatever is written from there on comes by as an event.
-    await this.#listener.beforeBatch?.(session, null);
-    if (start.epoch === this.#epoch) return;
-    const lost = this.#epoch !== null;
-    this.#epoch = start.epoch;
-    await this.#startOver(session, start.now, start.largest);
-    if (lost) this.#lose('epoch');
-  }
-
-  /** Whether something that was handed on is not in the database: the last batch, and the largest transaction. */
-  async #isOtherHistory(session: pg.Client): Promise<boolean> {
-    const claimed = new Map(this.#lastBatch);
-    const { xmax, witness } = this.#seen;
-    if (witness !== undefined) claimed.set(xmax - 1n, witness);
-    return (await findForeign(session, claimed)).size > 0;
-  }
-
-  async #startOver(session: pg.Client, now: Snapshot, largest: Largest | null): Promise<void> {
-    this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
-    this.#lastBatch.clear();
-    this.#lockedSlots.clear();
-    this.#options.witnesses?.clear();
-    const { recent, page, witnesses } = this.#options;
-    this.#recent = new RecentEvents(this.#seen, recent);
-    this.#recent = await warmUp(session, { now, seen: this.#seen, recent, page, witnesses });
-  }
-
-  #lose(reason: 'epoch' | 'retention'): void {
-    this.#options.log.say('feed_lost', { reason });
-    this.#listener.onLost(reason);
-  }
-
-  async #poll(session: pg.Client): Promise<void> {
-    if (!(await this.#lockedSlots.takeBack(session))) await startNewEpoch(session, this.epoch);
-    let page = await this.#readAround(session);
-    if (page.epoch !== this.#epoch) {
-      // relay.new_epoch(), called beneath us.
-      await this.#begin(session);
-      page = { ...page, events: [] };
-    } else if (isTooOld(this.#seen, page.emptied)) {
-      const start = await readStart(session);
-      await this.#listener.beforeBatch?.(session, null);
-      await this.#startOver(session, start.now, start.largest);
-      this.#lose('retention');
-      page = { ...page, events: [] };
-    } else if (page.more) {
-      await this.#passOver(session, page.now);
-    } else {
-      await this.#listener.beforeBatch?.(session, page.events);
-      this.#handOn(page.now, page.events);
-    }
-    this.#options.metrics.eventsRead.inc(page.events.length);
-    const transactions = new Set(page.events.map(({ xid }) => xid)).size;
-    this.#options.onRead?.({ now: page.now, transactions });
-  }
-
-  /** What became visible, without the slots that are locked. */
-  async #readAround(session: pg.Client): Promise<Page> {
-    try {
-      return await this.#readBatch(session);
-    } catch (error) {
-      if (!(await this.#lockedSlots.leaveOut(session, this.#seen, error))) throw error;
-      return await this.#readBatch(session);
-    }
-  }
-
-  async #readBatch(session: pg.Client): Promise<Page> {
-    const { page: limits } = this.#options;
-    const { leftOut } = this.#lockedSlots;
-    // Where the last batch was small, this one probably is.
-    const small = this.#small ? await readSmallBatch(session, this.#seen, limits, leftOut) : null;
-    const page = small ?? (await readBatch(session, this.#seen, limits, leftOut));
-    this.#small = !page.more && isSmallBatch(page.events);
-    return page;
-  }
-
-  #handOn(now: Snapshot, events: readonly OutboxEvent[]): void {
-    const seen = this.#seen;
-    const bound = this.#boundOf(now, events);
-    this.#remember(events);
-    this.#seen = bound;
-    this.#recent.add(events, bound);
-    this.#listener.onBatch({ epoch: this.epoch, seen, bound, events });
-  }
-
-  /**
-   * More than a page. It is not read here: accounts that have events in it read them at their own pace, and for all
-   * others it is simply seen, so that a million events of one account hold nobody else up.
-   */
-  async #passOver(session: pg.Client, now: Snapshot): Promise<void> {
-    const { log, metrics } = this.#options;
-    const seen = this.#seen;
-    const { leftOut } = this.#lockedSlots;
-    const largest = await readLargest(session, now, leftOut);
-    const bound = largest ? cut(now, largest.xid, largest.witness) : cut(now, seen.xmax - 1n, seen.witness);
-    const asked = new Set(this.#listener.accounts());
-    const touched = await findTouched(session, [...asked], seen, bound, leftOut);
-    // Some of its events may be revocations.
-    await this.#listener.beforeBatch?.(session, null);
-    log.say('feed_backlog', { accounts: touched?.size ?? asked.size });
-    metrics.backlogs.inc();
-    this.#seen = bound;
-    this.#lastBatch.clear();
-    this.#recent.clear(bound);
-    this.#listener.onBacklog({
-      epoch: this.epoch,
-      seen,
-      bound,
-      // Who came meanwhile was not looked for.
-      touches: (account) => touched === null || touched.has(account) || !asked.has(account),
-    });
-  }
-
-  /** What is seen after a batch. */
-  #boundOf(now: Snapshot, events: readonly OutboxEvent[]): Snapshot {
-    let largest = this.#seen.xmax - 1n;
-    let { witness } = this.#seen;
-    for (const event of events) {
-      if (event.xid < largest) continue;
-      largest = event.xid;
-      witness = witnessOf(event);
-    }
-    return cut(now, largest, witness);
-  }
-
-  #remember(events: readonly OutboxEvent[]): void {
-    if (events.length === 0) return;
-    this.#lastBatch = new Map(events.slice(-MOST_REMEMBERED).map((event) => [event.xid, witnessOf(event)]));
-    this.#options.witnesses?.note(events);
   }
 }

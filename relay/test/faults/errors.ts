@@ -54,20 +54,20 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['missing'],
     edits: [
       {
-        file: 'feed/outbox-feed.js',
+        file: 'feed/outbox-reader.js',
         find: 'page = await this.#readAround(session);',
         put: `const after = this.cursor ?? (await readLastId(session));
             page = await readPage(session, { seen: NOTHING, bound: null, after }, this.#options.page);
             this.cursor = page.events.at(-1)?.id ?? after;`,
       },
       {
-        file: 'feed/outbox-feed.js',
-        find: 'export class OutboxFeed {',
+        file: 'feed/outbox-reader.js',
+        find: 'export class OutboxReader {',
         put: `async function readLastId(session) {
     const { rows } = await session.query('select coalesce(max(id), 0)::text as id from relay.events');
     return BigInt(rows[0].id);
 }
-export class OutboxFeed {`,
+export class OutboxReader {`,
       },
     ],
   },

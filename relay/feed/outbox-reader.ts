@@ -1,0 +1,211 @@
+// What this process has handed on, and how it goes on from there: each poll reads what became visible since, of every
+// account.
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
+import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
+import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from '../outbox/position.ts';
+import { findForeign, type Largest, readLargest, readStart, startNewEpoch } from '../outbox/start.ts';
+import { type FeedListener, notReady } from './feed.ts';
+import { LockedSlots } from './locked-slots.ts';
+import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
+import { warmUp } from './warm-up.ts';
+import type { Witnesses } from './witnesses.ts';
+
+export interface OutboxReaderOptions {
+  recent: RecentEventsLimits;
+  page: PageLimits;
+  /** Told which transactions were handed on. */
+  witnesses?: Witnesses;
+  /** Told of every read: its snapshot, uncut, and how many transactions it found events of. */
+  onRead?: (read: { now: Snapshot; transactions: number }) => void;
+  log: Log;
+  metrics: Metrics;
+}
+
+/** So many events of the last batch are looked for again after a new connection. */
+const MOST_REMEMBERED = 1_000;
+
+const NOBODY: FeedListener = { onBatch() {}, onBacklog() {}, accounts: () => [], onLost() {} };
+
+export class OutboxReader {
+  readonly #options: OutboxReaderOptions;
+  /** Who is told. */
+  listener: FeedListener = NOBODY;
+  #epoch: string | null = null;
+  #seen: Snapshot = NOTHING;
+  /** Transactions of the last batch, with their witnesses. */
+  #lastBatch = new Map<bigint, number>();
+  /** Whether the last batch was small. */
+  #small = true;
+  readonly #lockedSlots: LockedSlots;
+  #recent: RecentEvents;
+  #retentionMs = Number.POSITIVE_INFINITY;
+
+  constructor(options: OutboxReaderOptions) {
+    this.#options = options;
+    this.#lockedSlots = new LockedSlots(options.log);
+    this.#recent = new RecentEvents(NOTHING, options.recent);
+  }
+
+  /** @throws RecadoError `feed_not_ready` before the first successful connection */
+  get epoch(): string {
+    if (this.#epoch === null) throw notReady();
+    return this.#epoch;
+  }
+
+  /** What was handed on. */
+  get seen(): Snapshot {
+    return this.#seen;
+  }
+
+  /** How long events are kept, as it was when begin() was called. */
+  get retentionMs(): number {
+    return this.#retentionMs;
+  }
+
+  get recent(): RecentEvents {
+    return this.#recent;
+  }
+
+  /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */
+  async begin(session: Session): Promise<void> {
+    let start = await readStart(session);
+    this.#retentionMs = start.retentionMs;
+    if (start.epoch === this.#epoch && (await this.#isOtherHistory(session))) {
+      // The database has gone back in time without becoming another one: a storage snapshot was restored, or a crash
+      // undid what was committed asynchronously.
+      await startNewEpoch(session, start.epoch);
+      start = await readStart(session);
+    }
+    // After the start: whatever is written from there on comes by as an event.
+    await this.listener.beforeBatch?.(session, null);
+    if (start.epoch === this.#epoch) return;
+    const lost = this.#epoch !== null;
+    this.#epoch = start.epoch;
+    await this.#startOver(session, start.now, start.largest);
+    if (lost) this.#lose('epoch');
+  }
+
+  /** Whether something that was handed on is not in the database: the last batch, and the largest transaction. */
+  async #isOtherHistory(session: Session): Promise<boolean> {
+    const claimed = new Map(this.#lastBatch);
+    const { xmax, witness } = this.#seen;
+    if (witness !== undefined) claimed.set(xmax - 1n, witness);
+    return (await findForeign(session, claimed)).size > 0;
+  }
+
+  async #startOver(session: Session, now: Snapshot, largest: Largest | null): Promise<void> {
+    this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
+    this.#lastBatch.clear();
+    this.#lockedSlots.clear();
+    this.#options.witnesses?.clear();
+    const { recent, page, witnesses } = this.#options;
+    this.#recent = new RecentEvents(this.#seen, recent);
+    this.#recent = await warmUp(session, { now, seen: this.#seen, recent, page, witnesses });
+  }
+
+  #lose(reason: 'epoch' | 'retention'): void {
+    this.#options.log.say('feed_lost', { reason });
+    this.listener.onLost(reason);
+  }
+
+  async poll(session: Session): Promise<void> {
+    if (!(await this.#lockedSlots.takeBack(session))) await startNewEpoch(session, this.epoch);
+    let page = await this.#readAround(session);
+    if (page.epoch !== this.#epoch) {
+      // relay.new_epoch(), called beneath us.
+      await this.begin(session);
+      page = { ...page, events: [] };
+    } else if (isTooOld(this.#seen, page.emptied)) {
+      const start = await readStart(session);
+      await this.listener.beforeBatch?.(session, null);
+      await this.#startOver(session, start.now, start.largest);
+      this.#lose('retention');
+      page = { ...page, events: [] };
+    } else if (page.more) {
+      await this.#passOver(session, page.now);
+    } else {
+      await this.listener.beforeBatch?.(session, page.events);
+      this.#handOn(page.now, page.events);
+    }
+    this.#options.metrics.eventsRead.inc(page.events.length);
+    const transactions = new Set(page.events.map(({ xid }) => xid)).size;
+    this.#options.onRead?.({ now: page.now, transactions });
+  }
+
+  /** What became visible, without the slots that are locked. */
+  async #readAround(session: Session): Promise<Page> {
+    try {
+      return await this.#readBatch(session);
+    } catch (error) {
+      if (!(await this.#lockedSlots.leaveOut(session, this.#seen, error))) throw error;
+      return await this.#readBatch(session);
+    }
+  }
+
+  async #readBatch(session: Session): Promise<Page> {
+    const { page: limits } = this.#options;
+    const { leftOut } = this.#lockedSlots;
+    // Where the last batch was small, this one probably is.
+    const small = this.#small ? await readSmallBatch(session, this.#seen, limits, leftOut) : null;
+    const page = small ?? (await readBatch(session, this.#seen, limits, leftOut));
+    this.#small = !page.more && isSmallBatch(page.events);
+    return page;
+  }
+
+  #handOn(now: Snapshot, events: readonly OutboxEvent[]): void {
+    const seen = this.#seen;
+    const bound = this.#boundOf(now, events);
+    this.#remember(events);
+    this.#seen = bound;
+    this.#recent.add(events, bound);
+    this.listener.onBatch({ epoch: this.epoch, seen, bound, events });
+  }
+
+  /**
+   * More than a page. It is not read here: accounts that have events in it read them at their own pace, and for all
+   * others it is simply seen, so that a million events of one account hold nobody else up.
+   */
+  async #passOver(session: Session, now: Snapshot): Promise<void> {
+    const { log, metrics } = this.#options;
+    const seen = this.#seen;
+    const { leftOut } = this.#lockedSlots;
+    const largest = await readLargest(session, now, leftOut);
+    const bound = largest ? cut(now, largest.xid, largest.witness) : cut(now, seen.xmax - 1n, seen.witness);
+    const asked = new Set(this.listener.accounts());
+    const touched = await findTouched(session, [...asked], seen, bound, leftOut);
+    // Some of its events may be revocations.
+    await this.listener.beforeBatch?.(session, null);
+    log.say('feed_backlog', { accounts: touched?.size ?? asked.size });
+    metrics.backlogs.inc();
+    this.#seen = bound;
+    this.#lastBatch.clear();
+    this.#recent.clear(bound);
+    this.listener.onBacklog({
+      epoch: this.epoch,
+      seen,
+      bound,
+      // Who came meanwhile was not looked for.
+      touches: (account) => touched === null || touched.has(account) || !asked.has(account),
+    });
+  }
+
+  /** What is seen after a batch. */
+  #boundOf(now: Snapshot, events: readonly OutboxEvent[]): Snapshot {
+    let largest = this.#seen.xmax - 1n;
+    let { witness } = this.#seen;
+    for (const event of events) {
+      if (event.xid < largest) continue;
+      largest = event.xid;
+      witness = witnessOf(event);
+    }
+    return cut(now, largest, witness);
+  }
+
+  #remember(events: readonly OutboxEvent[]): void {
+    if (events.length === 0) return;
+    this.#lastBatch = new Map(events.slice(-MOST_REMEMBERED).map((event) => [event.xid, witnessOf(event)]));
+    this.#options.witnesses?.note(events);
+  }
+}

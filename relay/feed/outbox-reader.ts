@@ -83,8 +83,10 @@ export class OutboxReader {
     if (start.epoch === this.#epoch) return;
     const lost = this.#epoch !== null;
     this.#epoch = start.epoch;
-    await this.#startOver(session, start.now, start.largest);
+    this.#startOver(start.now, start.largest);
+    // Before anything that may fail: whoever does not hear of it has a gap.
     if (lost) this.#lose('epoch');
+    await this.#warmUp(session, start.now);
   }
 
   /** Whether something that was handed on is not in the database: the last batch, and the largest transaction. */
@@ -95,13 +97,16 @@ export class OutboxReader {
     return (await findForeign(session, claimed)).size > 0;
   }
 
-  async #startOver(session: Session, now: Snapshot, largest: Largest | null): Promise<void> {
+  #startOver(now: Snapshot, largest: Largest | null): void {
     this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
     this.#lastBatch.clear();
     this.#lockedSlots.clear();
     this.#options.witnesses?.clear();
+    this.#recent = new RecentEvents(this.#seen, this.#options.recent);
+  }
+
+  async #warmUp(session: Session, now: Snapshot): Promise<void> {
     const { recent, page, witnesses } = this.#options;
-    this.#recent = new RecentEvents(this.#seen, recent);
     this.#recent = await warmUp(session, { now, seen: this.#seen, recent, page, witnesses });
   }
 
@@ -120,8 +125,9 @@ export class OutboxReader {
     } else if (isTooOld(this.#seen, page.emptied)) {
       const start = await readStart(session);
       await this.listener.beforeBatch?.(session, null);
-      await this.#startOver(session, start.now, start.largest);
+      this.#startOver(start.now, start.largest);
       this.#lose('retention');
+      await this.#warmUp(session, start.now);
       page = { ...page, events: [] };
     } else if (page.more) {
       await this.#passOver(session, page.now);

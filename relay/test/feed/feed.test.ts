@@ -421,6 +421,26 @@ describe('on one database', () => {
     expect(reader.lost).toEqual(['epoch']);
   });
 
+  test('a new epoch is told though the connection breaks in the warm-up after it', async () => {
+    let breaks = false;
+    const reader = await startReader(database.url, {
+      before(text) {
+        if (!breaks || !text.includes('with newest as')) return;
+        breaks = false;
+        throw new Error('The connection breaks.');
+      },
+    });
+    await emit(database, 'old');
+    await reader.feed.read();
+    breaks = true;
+    await database.query('select relay.new_epoch()');
+    reader.feed.wake();
+    await until('the feed knows', () => reader.lost.length > 0);
+    await until('the feed reads', () => reader.feed.ready);
+    expect(breaks).toBe(false);
+    expect(reader.lost).toEqual(['epoch']);
+  });
+
   test('is another epoch after the database became another one: nothing old comes back, all must refetch', async () => {
     const reader = await startReader(database.url);
     await emit(database, 'old');

@@ -78,6 +78,7 @@ export class LiveAccounts {
   onBatch(batch: Batch, toCatchUp: ToCatchUp): void {
     const { metrics, trace, roomPrefix } = this.#options;
     const now = Date.now();
+    if (batch.isElsewhere) this.#moveAccounts(batch.isElsewhere, batch, toCatchUp);
     for (const [account, events] of this.#byAccount(batch.events)) {
       const members = this.#members.get(account);
       const room = roomPrefix + account;
@@ -150,11 +151,19 @@ export class LiveAccounts {
   }
 
   onBacklog(backlog: Backlog, toCatchUp: ToCatchUp): void {
-    for (const account of this.accounts()) {
-      const members = this.#members.get(account);
-      if (members && backlog.touches(account)) this.#moveToCatchUp([...members], backlog, toCatchUp);
-    }
+    this.#moveAccounts(backlog.touches, backlog, toCatchUp);
     this.#refreshQuietAccounts();
+  }
+
+  /** Those whose events are not in a batch. */
+  #moveAccounts(
+    isElsewhere: (account: string) => boolean,
+    batch: Pick<Batch, 'epoch' | 'seen'>,
+    toCatchUp: ToCatchUp,
+  ): void {
+    for (const [account, members] of [...this.#members]) {
+      if (isElsewhere(account)) this.#moveToCatchUp([...members], batch, toCatchUp);
+    }
   }
 
   onLost(reason: 'epoch' | 'retention'): void {

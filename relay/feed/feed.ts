@@ -13,6 +13,8 @@ export interface Batch {
   readonly bound: Snapshot;
   /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
+  /** Accounts whose events are not among them, and are to be read from the table. Absent: none. */
+  isElsewhere?: (account: string) => boolean;
 }
 
 /** More events became visible together than are read at once: a large transaction, or the node was behind. */
@@ -21,7 +23,7 @@ export interface Backlog {
   readonly seen: Snapshot;
   readonly bound: Snapshot;
   /** Whether it may have events of the account. */
-  touches(account: string): boolean;
+  touches: (account: string) => boolean;
 }
 
 export interface FeedListener {
@@ -56,9 +58,10 @@ export interface Feed {
   start(listener: FeedListener): void;
   /**
    * Resolves when everything that was visible at the call has been handed on.
+   * @param wanted enough, where the caller knows what it waits for
    * @throws RecadoError `feed_not_ready` if that cannot be done now
    */
-  read(): Promise<void>;
+  read(wanted?: Snapshot): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -4,8 +4,9 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
 import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
-import { cut, isTooOld, NOTHING, type Snapshot, witnessOf } from '../outbox/position.ts';
+import { cut, isTooOld, NOTHING, type Snapshot, union, witnessOf } from '../outbox/position.ts';
 import { findForeign, type Largest, readLargest, readStart, startNewEpoch } from '../outbox/start.ts';
+import type { Step } from '../stream/rule.ts';
 import { type FeedListener, notReady } from './feed.ts';
 import { LockedSlots } from './locked-slots.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
@@ -133,7 +134,7 @@ export class OutboxReader {
       await this.#passOver(session, page.now);
     } else {
       await this.listener.beforeBatch?.(session, page.events);
-      this.#handOn(page.now, page.events);
+      this.#handOn(this.#boundOf(page.now, page.events), page.events);
     }
     this.#options.metrics.eventsRead.inc(page.events.length);
     const transactions = new Set(page.events.map(({ xid }) => xid)).size;
@@ -160,13 +161,37 @@ export class OutboxReader {
     return page;
   }
 
-  #handOn(now: Snapshot, events: readonly OutboxEvent[]): void {
+  /**
+   * Takes a step that another process has read.
+   * @param session for what is read before it is handed on
+   */
+  async take(session: Session, { bound, events, elsewhere }: Step): Promise<void> {
+    // What is elsewhere was not looked through, and some of it may be revocations.
+    await this.listener.beforeBatch?.(session, elsewhere === 'all' ? null : events);
+    this.#options.metrics.eventsRead.inc(events.length);
+    this.#handOn(bound, events, elsewhere);
+  }
+
+  /** Nothing new: its listener refreshes those that were quiet for long. */
+  rest(): void {
+    this.listener.onBatch({ epoch: this.epoch, seen: this.#seen, bound: this.#seen, events: [] });
+  }
+
+  #handOn(bound: Snapshot, events: readonly OutboxEvent[], elsewhere: Step['elsewhere'] = []): void {
     const seen = this.#seen;
-    const bound = this.#boundOf(now, events);
     this.#remember(events);
     this.#seen = bound;
-    this.#recent.add(events, bound);
-    this.listener.onBatch({ epoch: this.epoch, seen, bound, events });
+    const batch = { epoch: this.epoch, seen, bound, events };
+    if (elsewhere.length === 0) {
+      this.#recent.add(events, bound);
+      this.listener.onBatch(batch);
+      return;
+    }
+    // Memory would have a hole.
+    this.#recent.clear(bound);
+    const named = new Set(elsewhere);
+    const isElsewhere = (account: string) => elsewhere === 'all' || named.has(account);
+    this.listener.onBatch({ ...batch, isElsewhere });
   }
 
   /**
@@ -206,7 +231,8 @@ export class OutboxReader {
       largest = event.xid;
       witness = witnessOf(event);
     }
-    return cut(now, largest, witness);
+    // An edge has its place from others, of whom one may have read later.
+    return union(this.#seen, cut(now, largest, witness));
   }
 
   #remember(events: readonly OutboxEvent[]): void {

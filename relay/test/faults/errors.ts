@@ -171,7 +171,7 @@ export class RelayAdapter extends Adapter {`,
     edits: [
       {
         file: 'delivery/live-accounts.js',
-        find: 'if (members && backlog.touches(account))',
+        find: 'if (isElsewhere(account))',
         put: 'if (false)',
       },
     ],

@@ -85,6 +85,21 @@ const observations = {
     text: (o: { accounts: number }) =>
       `more events than are read at once: ${o.accounts} accounts read theirs from the table, all others go on`,
   },
+  stream_failed: {
+    level: 'warn',
+    text: (o: { error: string; failures: number }) =>
+      `the stream cannot be read (${o.error}), attempt ${o.failures}; events come from the database meanwhile`,
+  },
+  stream_recovered: {
+    level: 'info',
+    text: (o: { failures: number }) => `the stream is read again after ${o.failures} failed attempts`,
+  },
+  edge_fallback: {
+    level: 'warn',
+    text: () =>
+      'the stream is silent, or its hub is away: events are read from the database until it is back',
+  },
+  edge_streaming: { level: 'info', text: () => 'events come from the stream again' },
   slots_locked: {
     level: 'warn',
     text: (o: { slots: readonly number[] }) =>

@@ -141,7 +141,7 @@ export class Subscribers implements FeedListener {
     }
     if (!covers(feed.seen, horizon(position))) {
       // Another node may have read further than this one. After a read, only a position of the future is still ahead.
-      await feed.read();
+      await feed.read(horizon(position));
       if (!covers(feed.seen, horizon(position))) return { position: null, resync: 'future' };
     }
     if (!feed.recent.reaches(position.seen)) {

@@ -5,6 +5,7 @@ import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { notReady } from './feed.ts';
+import { type PromiseWithResolvers, withResolvers } from './with-resolvers.ts';
 
 export interface PollLoopOptions {
   /** Opens a session for reading (openReader). */
@@ -161,26 +162,13 @@ export class PollLoop {
     for (const reader of this.#readers.splice(0)) reader.reject(notReady());
   }
 
-  /** Half a second, doubling to ten, with jitter: many nodes come back to one database. */
   async #backOff(): Promise<void> {
     const { signal } = this.#stopping;
-    const delay = Math.min(10_000, 250 * 2 ** Math.min(this.#failures, 6)) * (0.5 + Math.random() / 2);
-    await sleep(delay, undefined, { signal }).catch(() => undefined);
+    await sleep(backOffMs(this.#failures), undefined, { signal }).catch(() => undefined);
   }
 }
 
-interface PromiseWithResolvers {
-  promise: Promise<void>;
-  resolve: () => void;
-  reject: (error: Error) => void;
-}
-
-function withResolvers(): PromiseWithResolvers {
-  let resolve!: () => void;
-  let reject!: (error: Error) => void;
-  const promise = new Promise<void>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  return { promise, resolve, reject };
+/** Half a second, doubling to ten, with jitter: many nodes come back to one database. */
+export function backOffMs(failures: number): number {
+  return Math.min(10_000, 250 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
 }

@@ -129,6 +129,16 @@ export async function findRecent(session: Session, events: number, bytes: number
   return BigInt(oldest ?? newest!) + 1n;
 }
 
+/** Which run of which server this is. Snapshots of two runs cannot be compared: a crash gives out the same ids again. */
+export async function readServer(session: Session): Promise<string> {
+  const { rows } = await session.query<{ server: string }>({
+    name: 'recado_server',
+    text: `select system_identifier || '/' || (date_part('epoch', pg_postmaster_start_time()) * 1000000)::bigint as server
+             from pg_control_system()`,
+  });
+  return rows[0]!.server;
+}
+
 /** Declares every position void, unless another relay already did; see relay.new_epoch(). */
 export async function startNewEpoch(session: Session, expected: string): Promise<void> {
   await session.query('select relay.new_epoch($1)', [expected]);

@@ -1,0 +1,55 @@
+// Who waits until an edge has read far enough.
+import { covers, type Snapshot } from '../outbox/position.ts';
+import { notReady } from './feed.ts';
+import { type PromiseWithResolvers, withResolvers } from './with-resolvers.ts';
+
+interface Waiter {
+  /** Enough, if it comes; absent: a read. */
+  readonly wanted: Snapshot | undefined;
+  /** When the database is read for it. */
+  readonly until: number;
+  readonly arrived: PromiseWithResolvers;
+}
+
+export class Waiting {
+  #waiters: Waiter[] = [];
+
+  /** When the database is to be read; infinite where nobody waits. */
+  get until(): number {
+    return this.#waiters.reduce((first, { until }) => Math.min(first, until), Number.POSITIVE_INFINITY);
+  }
+
+  /** @throws RecadoError `feed_not_ready` */
+  add(wanted: Snapshot | undefined, until: number): Promise<void> {
+    const arrived = withResolvers();
+    this.#waiters.push({ wanted, until, arrived });
+    return arrived.promise;
+  }
+
+  /** Answers those that have what they want. */
+  onSeen(seen: Snapshot): void {
+    if (this.#waiters.length === 0) return;
+    this.#waiters = this.#waiters.filter(({ wanted, arrived }) => {
+      if (wanted === undefined || !covers(seen, wanted)) return true;
+      arrived.resolve();
+      return false;
+    });
+  }
+
+  /** Runs a read, which answers those that wait now; whoever comes during it waits for the next. */
+  async during(read: () => Promise<void>): Promise<void> {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    try {
+      await read();
+      for (const { arrived } of waiters) arrived.resolve();
+    } catch (error) {
+      for (const { arrived } of waiters) arrived.reject(notReady());
+      throw error;
+    }
+  }
+
+  reject(): void {
+    for (const { arrived } of this.#waiters.splice(0)) arrived.reject(notReady());
+  }
+}

@@ -1,0 +1,508 @@
+// An edge against a real Postgres, a hub that reads it, and a stream in memory that loses, repeats and reorders: what it
+// hands on is compared with the table, which is the oracle.
+import type pg from 'pg';
+import { createReaderPool, openReader } from '../../db/connect.ts';
+import { EdgeFeed } from '../../feed/edge-feed.ts';
+import type { Batch, FeedListener } from '../../feed/feed.ts';
+import { OutboxFeed } from '../../feed/outbox-feed.ts';
+import { createLog } from '../../log.ts';
+import { createMetrics } from '../../metrics.ts';
+import type { OutboxEvent, Session } from '../../outbox/events.ts';
+import { covers, parsePosition, type Snapshot } from '../../outbox/position.ts';
+import { readServer } from '../../outbox/start.ts';
+import type { Entry } from '../../stream/entry.ts';
+import type { EntryReader } from '../../stream/reader.ts';
+import { Link } from '../faults/links.ts';
+import { type Database, deadPort, freshDatabase, through, until } from '../world.ts';
+
+const silent = createLog(process.env.TEST_LOG ?? 'silent', false);
+const LIMITS = {
+  recent: { bytes: 64 * 1024 * 1024, events: 100_000 },
+  page: { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: 4 * 1024 * 1024 },
+};
+const ends: (() => unknown)[] = [];
+let database: Database;
+
+beforeEach(async () => {
+  database = await freshDatabase();
+  await database.query(`select relay.publish('item')`);
+});
+
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+  await database.close();
+});
+
+/** What hubs append to and edges read. */
+class Stream {
+  readonly entries: Entry[] = [];
+  away = false;
+  asked = 0;
+  onAsk: () => void = () => {};
+  #waiting = new Set<() => void>();
+
+  append(entry: Entry): void {
+    // Each is another one, also where it repeats one.
+    this.entries.push({ ...entry });
+    for (const wake of this.#waiting) wake();
+  }
+
+  /** Removes all of it. */
+  flush(): void {
+    this.entries.splice(0);
+  }
+
+  reader(): EntryReader {
+    let last: Entry | null = null;
+    let closed = false;
+    const wakes = this.#waiting;
+    const check = () => {
+      if (this.away || closed) throw new Error('The stream is away.');
+    };
+    return {
+      next: async () => {
+        check();
+        const behind = last ? this.entries.indexOf(last) + 1 : 0;
+        const entries = this.entries.slice(behind, behind + 10);
+        last = entries.at(-1) ?? last;
+        if (entries.length > 0) return entries;
+        let wake!: () => void;
+        const woken = new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+        wakes.add(wake);
+        const timer = setTimeout(wake, 100);
+        await woken;
+        clearTimeout(timer);
+        wakes.delete(wake);
+        return [];
+      },
+      seek: async (isOld) => {
+        check();
+        last = this.entries.findLast(isOld) ?? this.entries.at(-1) ?? null;
+      },
+      ask: () => {
+        this.asked += 1;
+        this.onAsk();
+      },
+      close: async () => {
+        closed = true;
+        for (const wake of wakes) wake();
+      },
+    };
+  }
+}
+
+/** Reads the database and appends, as often as it is told to; each second a beacon. */
+class Hub implements FeedListener {
+  readonly feed: OutboxFeed;
+  readonly #stream: Stream;
+  readonly #name: string;
+  #server = '';
+  #number = 0;
+  #last: Snapshot | null = null;
+  #epoch = '';
+  /** What becomes of each entry on its way. */
+  send: (entry: Entry) => void;
+  beacon = setInterval(() => this.appendNothing(), 500);
+
+  constructor(stream: Stream, name: string) {
+    this.#stream = stream;
+    this.#name = name;
+    this.send = (entry) => this.#stream.append(entry);
+    this.feed = new OutboxFeed({
+      connect: () => openReader({ url: database.url, name: 'hub', queryTimeoutMs: 15_000 }),
+      ...LIMITS,
+      log: silent,
+      metrics: createMetrics(),
+    });
+  }
+
+  static async start(stream: Stream, name = 'h1'): Promise<Hub> {
+    const hub = new Hub(stream, name);
+    ends.push(() => hub.close());
+    hub.feed.start(hub);
+    await hub.feed.firstRead;
+    return hub;
+  }
+
+  async beforeBatch(session: Session): Promise<void> {
+    this.#server = await readServer(session);
+  }
+
+  onBatch({ epoch, bound, events }: Batch): void {
+    if (epoch !== this.#epoch) this.#last = null;
+    this.#epoch = epoch;
+    const seen = this.#last ?? bound;
+    if (events.length === 0 && this.#last && covers(this.#last, bound)) return;
+    this.#append(seen, bound, events);
+  }
+
+  appendNothing(): void {
+    if (this.#last) this.#append(this.#last, this.#last, []);
+  }
+
+  onBacklog({ seen, bound, epoch }: { seen: Snapshot; bound: Snapshot; epoch: string }): void {
+    this.#epoch = epoch;
+    this.#append(this.#last ?? seen, bound, [], 'all');
+  }
+
+  accounts(): string[] {
+    return [];
+  }
+
+  onLost(): void {
+    this.#last = null;
+  }
+
+  #append(
+    seen: Snapshot,
+    bound: Snapshot,
+    events: readonly OutboxEvent[],
+    elsewhere: Entry['elsewhere'] = [],
+  ): void {
+    this.#number += 1;
+    const { epoch } = this.feed;
+    this.#last = bound;
+    this.send({
+      epoch,
+      server: this.#server,
+      hub: this.#name,
+      number: this.#number,
+      seen,
+      bound,
+      events,
+      elsewhere,
+    });
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.beacon);
+    await this.feed.close();
+  }
+}
+
+/** An edge and what it handed on. */
+class Edge implements FeedListener {
+  readonly feed: EdgeFeed;
+  readonly metrics = createMetrics();
+  readonly batches: Batch[] = [];
+  readonly lost: string[] = [];
+  readonly asked: (readonly OutboxEvent[] | null)[] = [];
+  backlogs = 0;
+  readonly pool: pg.Pool;
+
+  constructor(stream: Stream, url: string) {
+    this.pool = createReaderPool({ url, name: 'edge', max: 1, queryTimeoutMs: 5_000, log: silent });
+    this.feed = new EdgeFeed({
+      stream: stream.reader(),
+      pool: this.pool,
+      ...LIMITS,
+      log: silent,
+      metrics: this.metrics,
+    });
+  }
+
+  static async start(stream: Stream, url = database.url): Promise<Edge> {
+    const edge = new Edge(stream, url);
+    ends.push(async () => {
+      await edge.feed.close();
+      await edge.pool.end();
+    });
+    edge.feed.start(edge);
+    await edge.feed.firstRead;
+    return edge;
+  }
+
+  async beforeBatch(_: Session, events: readonly OutboxEvent[] | null): Promise<void> {
+    this.asked.push(events);
+  }
+
+  onBatch(batch: Batch): void {
+    const before = this.batches.at(-1);
+    if (before && before.epoch === batch.epoch) expect(covers(batch.bound, before.bound)).toBe(true);
+    if (batch.events.length > 0) this.batches.push(batch);
+  }
+
+  onBacklog(): void {
+    this.backlogs += 1;
+  }
+
+  accounts(): string[] {
+    return ['acme'];
+  }
+
+  onLost(reason: string): void {
+    this.lost.push(reason);
+  }
+
+  get payloads(): unknown[] {
+    return this.batches.flatMap(({ events }) => events.map(({ payload }) => JSON.parse(payload ?? 'null')));
+  }
+
+  async reads(reason: string): Promise<number> {
+    const { values } = await this.metrics.edgeReads.get();
+    return values.find(({ labels }) => labels.reason === reason)?.value ?? 0;
+  }
+
+  async hears(count: number): Promise<unknown[]> {
+    await until(
+      `an edge hands on ${count} events, not ${JSON.stringify(this.payloads)}`,
+      () => this.payloads.length >= count,
+    );
+    return this.payloads;
+  }
+}
+
+/** What the database shows now, as relay.position() says it. */
+async function positionNow(): Promise<Snapshot> {
+  const [row] = await database.query<{ position: string }>('select relay.position() as position');
+  return parsePosition(row!.position)!.seen;
+}
+
+async function linkToDatabase(): Promise<Link> {
+  const link = await Link.to(Number(new URL(database.url).port));
+  ends.push(() => link.close());
+  return link;
+}
+
+async function refuse(link: Link): Promise<void> {
+  link.point(await deadPort());
+  link.cut();
+}
+
+function accept(link: Link): void {
+  link.point(Number(new URL(database.url).port));
+}
+
+async function emit(...payloads: unknown[]): Promise<void> {
+  for (const payload of payloads) {
+    await database.query(`select relay.emit('acme', 'item', $1)`, [JSON.stringify(payload)]);
+  }
+}
+
+test('takes what the hub has read, and asks the database nothing but where to begin', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  await emit('before');
+  await hub.feed.read();
+  const edge = await Edge.start(stream);
+  await emit(1, 2);
+  await hub.feed.read();
+  await emit(3);
+  await hub.feed.read();
+  expect(await edge.hears(3)).toEqual([1, 2, 3]);
+  expect(edge.feed).toMatchObject({ ready: true, streaming: true });
+  expect(edge.feed.seen).toEqual(hub.feed.seen);
+  expect([await edge.reads('gap'), await edge.reads('silence'), await edge.reads('start')]).toEqual([
+    0, 0, 1,
+  ]);
+});
+
+test('reads the database where an entry is missing, and nothing twice where one comes again', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream);
+  const sent: Entry[] = [];
+  hub.send = (entry) => void sent.push(entry);
+  for (let n = 1; n <= 4; n += 1) {
+    await emit(n);
+    await hub.feed.read();
+  }
+  const entries = sent.filter(({ events }) => events.length > 0);
+  stream.append(entries[0]!);
+  await edge.hears(1);
+  expect(await edge.reads('gap')).toBe(0);
+  stream.append(entries[2]!);
+  // The read finds the fourth too.
+  await edge.hears(4);
+  for (const entry of [...entries, entries[1]!]) stream.append(entry);
+  hub.send = (entry) => stream.append(entry);
+  await emit(5);
+  await hub.feed.read();
+  expect(await edge.hears(5)).toEqual([1, 2, 3, 4, 5]);
+  expect(await edge.reads('gap')).toBe(1);
+});
+
+test('reads the database while the hub is silent, and returns', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream);
+  hub.send = () => {};
+  await until('the edge falls back', () => !edge.feed.streaming);
+  expect(edge.feed.ready).toBe(true);
+  await emit(1, 2);
+  expect(await edge.hears(2)).toEqual([1, 2]);
+  hub.send = (entry) => stream.append(entry);
+  await until('the edge is back at the stream', () => edge.feed.streaming);
+  const reads = await edge.reads('silence');
+  await emit(3);
+  await hub.feed.read();
+  expect(await edge.hears(3)).toEqual([1, 2, 3]);
+  expect(await edge.reads('silence')).toBe(reads);
+});
+
+test('goes on without the stream, and finds its place in it when it is back, emptied meanwhile', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream);
+  stream.away = true;
+  await until('the edge falls back', () => !edge.feed.streaming);
+  await emit(1);
+  await edge.hears(1);
+  stream.flush();
+  stream.away = false;
+  await until('the edge is back at the stream', () => edge.feed.streaming);
+  await emit(2);
+  await hub.feed.read();
+  expect(await edge.hears(2)).toEqual([1, 2]);
+});
+
+test('goes on without the database, and is not ready without both', async () => {
+  const link = await linkToDatabase();
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream, through(link, database.url));
+  await refuse(link);
+  await emit(1);
+  await hub.feed.read();
+  expect(await edge.hears(1)).toEqual([1]);
+  expect(edge.feed.ready).toBe(true);
+  hub.send = () => {};
+  await until('the edge has neither', () => !edge.feed.ready);
+  await emit(2);
+  accept(link);
+  expect(await edge.hears(2)).toEqual([1, 2]);
+  await until('the edge reads the database', () => edge.feed.ready);
+  expect(edge.feed.streaming).toBe(false);
+});
+
+test('begins when the database is there, with what the stream brought meanwhile', async () => {
+  const link = await linkToDatabase();
+  await refuse(link);
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const starting = Edge.start(stream, through(link, database.url));
+  await emit(1);
+  await hub.feed.read();
+  accept(link);
+  const edge = await starting;
+  await emit(2);
+  await hub.feed.read();
+  expect((await edge.hears(1)).at(-1)).toBe(2);
+  expect(covers(edge.feed.seen, hub.feed.seen)).toBe(true);
+});
+
+test('a client that is ahead: the hub is asked, and the database where it does not answer', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream);
+  stream.onAsk = () => void hub.feed.read();
+  await emit(1);
+  const ahead = await positionNow();
+  await edge.feed.read(ahead);
+  expect(covers(edge.feed.seen, ahead)).toBe(true);
+  expect([stream.asked, await edge.reads('client')]).toEqual([1, 0]);
+  stream.onAsk = () => {};
+  await emit(2);
+  const further = await positionNow();
+  await edge.feed.read(further);
+  expect(covers(edge.feed.seen, further)).toBe(true);
+  expect(await edge.reads('client')).toBe(1);
+  expect(edge.payloads).toEqual([1, 2]);
+});
+
+test('another history: an entry of one that is not the database’s is ignored, a new epoch is told', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream);
+  const [real] = stream.entries;
+  const event = {
+    id: 1n,
+    xid: 1n,
+    account: 'acme',
+    event: 'item',
+    payload: '"of another database"',
+    audience: null,
+    known: true,
+    capturedAt: 0,
+  };
+  stream.append({ ...real!, epoch: 'ffffffffffff', bound: { xmax: 1_000_000n, xip: [] }, events: [event] });
+  stream.append({ ...real!, server: 'another', bound: { xmax: 1_000_000n, xip: [] }, events: [event] });
+  await emit(1);
+  await hub.feed.read();
+  expect(await edge.hears(1)).toEqual([1]);
+  expect(edge.lost).toEqual([]);
+  await database.query('select relay.new_epoch()');
+  await hub.feed.read();
+  await emit(2);
+  await hub.feed.read();
+  expect((await edge.hears(2)).at(-1)).toBe(2);
+  expect(edge.lost).toEqual(['epoch']);
+  expect(edge.feed.epoch).toBe(hub.feed.epoch);
+});
+
+test('asks before each batch, and reads every revocation at its start', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream);
+  expect(edge.asked[0]).toBeNull();
+  await database.query(`select relay.revoke('acme')`);
+  await hub.feed.read();
+  await until('it has asked', () =>
+    edge.asked.flatMap((events) => events ?? []).some(({ event }) => event === 'relay:revoke'),
+  );
+});
+
+test('two hubs, a stream that loses, repeats and reorders, writers at once: each event once, in order', async () => {
+  const stream = new Stream();
+  const hubs = [await Hub.start(stream), await Hub.start(stream, 'h2')];
+  let held: Entry | null = null;
+  for (const hub of hubs) {
+    hub.send = (entry) => {
+      const chance = Math.random();
+      if (chance < 0.1) return;
+      if (chance < 0.2 && !held) {
+        held = entry;
+        return;
+      }
+      stream.append(entry);
+      if (chance > 0.9) stream.append(entry);
+      if (held && chance > 0.7) {
+        stream.append(held);
+        held = null;
+      }
+      if (chance > 0.97) stream.flush();
+    };
+  }
+  const edges = [await Edge.start(stream), await Edge.start(stream)];
+  let writing = true;
+  const reading = hubs.map(async (hub) => {
+    while (writing) await hub.feed.read();
+  });
+  await Promise.all(
+    Array.from({ length: 4 }, async (_, writer) => {
+      const client = await database.connect();
+      for (let n = 0; n < 60; n += 1) {
+        await client.query('begin');
+        await client.query(`select relay.emit('acme', 'item', $1)`, [JSON.stringify([writer, n])]);
+        await client.query(n % 7 === 0 ? 'rollback' : 'commit');
+      }
+    }),
+  );
+  writing = false;
+  await Promise.all(reading);
+  // These hubs have no safety read.
+  for (const hub of hubs) await hub.feed.read();
+  const rows = await database.query<{ id: string }>('select id from relay.events');
+  for (const edge of edges) {
+    await edge.hears(rows.length);
+    const events = edge.batches.flatMap((batch) => batch.events);
+    expect(events).toHaveLength(rows.length);
+    expect(new Set(events.map(({ id }) => String(id)))).toEqual(new Set(rows.map(({ id }) => id)));
+    for (let writer = 0; writer < 4; writer += 1) {
+      const own = (edge.payloads as [number, number][]).filter(([by]) => by === writer).map(([, n]) => n);
+      expect(own).toEqual([...own].sort((a, b) => a - b));
+    }
+  }
+});

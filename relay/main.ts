@@ -45,7 +45,7 @@ program
   .action(async () => {
     const { settings, log } = begin(isWorker ? 'worker' : 'relay');
     if (settings.relay.processes > 1 && !isWorker) {
-      const processes = await startProcesses(settings, log);
+      const processes = await startProcesses(await findDatabase(settings), settings, log);
       log.say('relay_listening', { url: processes.url });
       await until(log, processes);
       return;

@@ -37,6 +37,18 @@ export function createMetrics() {
       aggregator: 'min',
       registers,
     }),
+    streaming: new Gauge({
+      name: 'recado_edge_streaming',
+      help: '1 while events come from the stream, 0 while this edge reads the database instead.',
+      aggregator: 'min',
+      registers,
+    }),
+    edgeReads: new Counter({
+      name: 'recado_edge_reads_total',
+      help: 'Times an edge read the database for what the stream did not tell, by reason.',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
     notifyQueue: new Gauge({
       name: 'recado_notification_queue_ratio',
       help: 'How full the notification queue of the cluster is, 0 to 1. When it is full every NOTIFY fails.',
@@ -119,4 +131,37 @@ export function createMetrics() {
     ),
     slowConsumers: counter('recado_slow_consumers_closed_total', 'Sockets closed because they did not read.'),
   };
+}
+
+/** What only the process knows that reads the database. */
+export const OF_THE_READER = [
+  'recado_backlogs_total',
+  'recado_wakeups_total',
+  'recado_listen_failures_total',
+  'recado_listening',
+  'recado_slots_emptied_total',
+  'recado_gate_closed',
+  'recado_notification_queue_ratio',
+  'recado_oldest_transaction_seconds',
+  'recado_outbox_bytes',
+  'recado_capture_failures',
+  'recado_contract_problems',
+  'recado_retention_failures_total',
+  'recado_evolution_connected',
+  'recado_evolution_parked_updates',
+  'recado_evolution_rejected_envelopes',
+];
+
+/** What only a process knows that takes what another one has read. */
+export const OF_AN_EDGE = ['recado_edge_streaming', 'recado_edge_reads_total'];
+
+/** A zero would raise an alarm where there is nothing to count. */
+export function leaveOut({ registry }: Metrics, names: readonly string[]): void {
+  for (const name of names) registry.removeSingleMetric(name);
+}
+
+/** As Prometheus reads them. */
+export async function textOf({ registry }: Metrics, names: readonly string[]): Promise<string> {
+  const texts = await Promise.all(names.map((name) => registry.getSingleMetricAsString(name)));
+  return texts.join('\n\n');
 }

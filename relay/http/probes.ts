@@ -6,9 +6,12 @@ import type { Reply, RequestContext } from './reply.ts';
 
 /** The metrics of all processes behind this port, as Prometheus reads them. */
 export async function metricsText(context: RequestContext): Promise<string> {
-  await gauge(context);
+  gaugeProcess(context);
   const { metrics, link } = context;
-  return link ? await link.metrics() : await metrics.registry.metrics();
+  // The first process reads the database for all.
+  if (link) return link.metrics();
+  await gaugeDatabase(context);
+  return metrics.registry.metrics();
 }
 
 /** relay.check() plans every expression of the contract, too slow for each scrape. */
@@ -23,12 +26,14 @@ export function gaugeProcess(
   metrics.sockets.set(subscribers.count);
   metrics.feedReady.set(feed.ready ? 1 : 0);
   metrics.listening.set(wakeup.listening ? 1 : 0);
+  metrics.streaming.set(wakeup.listening ? 1 : 0);
 }
 
-/** Sets the gauges that a scrape measures. If the database does not answer, the last values stay. */
-async function gauge(context: RequestContext): Promise<void> {
+/** Sets the gauges of the database. If it does not answer, the last values stay. */
+export async function gaugeDatabase(
+  context: Pick<RequestContext, 'metrics' | 'feed' | 'pool' | 'gauges' | 'log'>,
+): Promise<void> {
   const { metrics, feed, pool, gauges, log } = context;
-  gaugeProcess(context);
   if (!feed.ready) return;
   try {
     const load = await readLoad(pool);

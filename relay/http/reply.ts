@@ -27,7 +27,7 @@ export interface AllProcesses {
 
 export interface RequestContext {
   feed: Feed;
-  wakeup: Wakeup;
+  wakeup: Pick<Wakeup, 'listening' | 'gate'>;
   subscribers: Subscribers;
   streams: Streams;
   metrics: Metrics;

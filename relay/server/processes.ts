@@ -1,9 +1,10 @@
 // Several relay processes behind one port (RELAY_PROCESSES). The first process listens and hands each connection to
 // a worker; the stock client begins with HTTP long-polling, whose requests must all reach the worker that has the
-// session, and the sticky library sees to that. Every worker is a whole relay and reads the outbox itself.
+// session, and the sticky library sees to that. The first process also reads the database, for all of them.
 import cluster, { type Worker } from 'node:cluster';
 import type { Server as HttpServer } from 'node:http';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
@@ -15,6 +16,7 @@ import { createMetrics, type Metrics } from '../metrics.ts';
 import { Refusals } from '../transport/refusals.ts';
 import { TicketBox, type Tickets } from '../transport/tickets.ts';
 import { createDoorway, watchDoorway } from './doorway.ts';
+import { startSharedReader } from './shared-reader.ts';
 
 interface Question {
   recado: 'question';
@@ -51,6 +53,7 @@ export const isWorker = cluster.isWorker;
  * @throws RecadoError `port_in_use`, `listen_failed`
  */
 export async function startProcesses(
+  databaseUrl: string,
   { http, relay }: Pick<Settings, 'http' | 'relay'>,
   log: Log,
 ): Promise<Listening & { close(): Promise<void> }> {
@@ -66,6 +69,7 @@ export async function startProcesses(
   // The refusals of this process are said, and in nobody's metrics.
   watchDoorway(server, http, new Refusals(log, createMetrics()));
   const listening = await listen(server, http);
+  const reader = startSharedReader(databaseUrl, relay, log);
   const aggregator = new AggregatorRegistry();
   let closing = false;
 
@@ -89,13 +93,29 @@ export async function startProcesses(
   });
   for (let i = 0; i < relay.processes; i += 1) startWorker();
 
+  async function metricsOfAll(): Promise<string> {
+    const texts = [aggregator.clusterMetrics(), reader.metrics()];
+    const answers = await Promise.all(
+      texts.map((text) => text.catch((error: unknown) => `# ${String(error)}\n`)),
+    );
+    return `${answers.map((text) => text.trimEnd()).join('\n\n')}\n`;
+  }
+
+  function stateOfAll(): Awaited<ReturnType<AllProcesses['workers']>> {
+    const workers = [...states.values()].map((state) => ({
+      ...state,
+      listening: state.listening && reader.listening,
+    }));
+    return { expected: relay.processes, workers };
+  }
+
   const tickets = new TicketBox();
   async function find({ about, details: [first = '', second = ''] }: Question): Promise<string> {
     switch (about) {
       case 'metrics':
-        return aggregator.clusterMetrics().catch((error: unknown) => `# ${String(error)}\n`);
+        return metricsOfAll();
       case 'workers':
-        return JSON.stringify({ expected: relay.processes, workers: [...states.values()] });
+        return JSON.stringify(stateOfAll());
       case 'keep ticket':
         return (await tickets.keep(first, second)) ?? '';
       case 'take ticket':
@@ -122,7 +142,8 @@ export async function startProcesses(
       const late = setTimeout(() => {
         for (const worker of workers) worker.process.kill('SIGKILL');
       }, CLOSE_WITHIN_MS);
-      await Promise.all(ended);
+      const readerEnded = Promise.race([reader.close(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
+      await Promise.all([...ended, readerEnded]);
       clearTimeout(late);
     },
   };

@@ -5,29 +5,19 @@ import { createVerifier } from '../auth/token.ts';
 import type { Settings } from '../config/settings.ts';
 import { MAX_EVENT_BYTES } from '../config/table.ts';
 import { consoleRoutes } from '../console/console.ts';
-import {
-  createPool,
-  createReaderPool,
-  openReader,
-  openSession,
-  TRANSACTION_SETTINGS,
-} from '../db/connect.ts';
+import { createPool, createReaderPool } from '../db/connect.ts';
 import { Trace } from '../delivery/recent-emits.ts';
 import { Replay } from '../delivery/replay.ts';
 import { Subscribers } from '../delivery/subscribers.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
 import { syncRoutes } from '../evolution/route.ts';
-import { OutboxFeed } from '../feed/outbox-feed.ts';
-import { startRetention } from '../feed/retention.ts';
-import { watchTableSwaps } from '../feed/table-swaps.ts';
-import { startWakeup } from '../feed/wakeup.ts';
 import { Witnesses } from '../feed/witnesses.ts';
 import { serveBelow } from '../http/base-path.ts';
 import { listen } from '../http/listen.ts';
 import { gaugeProcess } from '../http/probes.ts';
 import { answer } from '../http/router.ts';
 import type { Log } from '../log.ts';
-import { createMetrics, type Metrics } from '../metrics.ts';
+import { createMetrics, leaveOut, type Metrics, OF_AN_EDGE, OF_THE_READER } from '../metrics.ts';
 import type { PageLimits } from '../outbox/events.ts';
 import { Admission } from '../transport/admission.ts';
 import { TIMEOUTS, watchArrivals } from '../transport/arrivals.ts';
@@ -35,7 +25,9 @@ import { Refusals } from '../transport/refusals.ts';
 import { Sockets } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
 import { TicketBox } from '../transport/tickets.ts';
+import { entriesOfFirstProcess } from './entries.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
+import { createRelayPool, QUERY_TIMEOUT_MS, readDatabase, readEntries } from './source.ts';
 
 export interface RelayOptions {
   /** A direct connection, not a transaction pooler. */
@@ -58,19 +50,12 @@ export interface Relay {
   close(): Promise<void>;
 }
 
-/** A query that takes longer has lost its connection: pages are index scans of milliseconds. */
-const QUERY_TIMEOUT_MS = 15_000;
-/** Retention may look at every row of a slot. */
-const RETENTION_TIMEOUT_MS = 120_000;
-/** While its connection hangs, the gate cannot notify the other nodes. */
-const GATE_TIMEOUT_MS = 3_000;
 /** What is closed later than that is a connection to a database that does not answer. */
 const CLOSE_WITHIN_MS = 2_000;
 const REPLAY_SESSIONS = 2;
 /** Nobody waits longer in front of a page. */
 const CONSOLE_SETTINGS = 'set statement_timeout = 2000';
-/** Of the live feed. Replays read smaller pages, and their clients drain each before the next. */
-const FEED_PAGE: PageLimits = { events: 20_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
+/** Its client drains each before the next. */
 const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes: MAX_EVENT_BYTES };
 
 /**
@@ -80,6 +65,7 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes
 export async function startRelay(options: RelayOptions): Promise<Relay> {
   const { databaseUrl, jwt, settings, demo = false, log } = options;
   const metrics = createMetrics();
+  leaveOut(metrics, isWorker ? OF_THE_READER : OF_AN_EDGE);
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
@@ -91,32 +77,12 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     log,
   });
   const witnesses = new Witnesses(replayPool);
-  const feed = new OutboxFeed({
-    connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
-    recent: { bytes: settings.relay.windowBytes, events: settings.relay.windowEvents },
-    page: FEED_PAGE,
-    witnesses,
-    onRead: (read) => wakeup.onRead(read),
-    log,
-    metrics,
-  });
-  const pool = createPool({
-    url: databaseUrl,
-    name: 'recado relay',
-    max: 2,
-    onConnect: async (client) => {
-      await client.query(TRANSACTION_SETTINGS);
-    },
-    queryTimeoutMs: RETENTION_TIMEOUT_MS,
-    log,
-  });
-  const gatePool = createPool({
-    url: databaseUrl,
-    name: 'recado notify',
-    max: 1,
-    queryTimeoutMs: GATE_TIMEOUT_MS,
-    log,
-  });
+  const pool = createRelayPool(databaseUrl, log);
+  const reading = { databaseUrl, settings: settings.relay, witnesses, log, metrics };
+  const source = isWorker
+    ? readEntries({ ...reading, stream: entriesOfFirstProcess() })
+    : readDatabase({ ...reading, pool });
+  const { feed, wakeup } = source;
   const consolePool = createPool({
     url: databaseUrl,
     name: 'recado console',
@@ -165,17 +131,6 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   // A worker is handed its connections.
   const { url, port } = isWorker ? { url: '', port: 0 } : await listen(server, settings.http);
 
-  const wakeup = startWakeup({
-    databaseUrl,
-    connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
-    pool: gatePool,
-    mayCloseGate: true,
-    wake: () => feed.wake(),
-    safetyReadMs: settings.relay.safetyReadMs,
-    paceMs: settings.relay.paceMs,
-    log,
-    metrics,
-  });
   const link = isWorker
     ? joinAsWorker({
         server,
@@ -189,7 +144,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     : null;
   const tickets = link?.tickets ?? new TicketBox();
   const streams = new Streams({ subscribers, admission, refusals, tickets, log, metrics });
-  feed.start(subscribers);
+  source.start(subscribers);
   server.on('request', (request, response) => {
     answer(request, response, {
       feed,
@@ -208,9 +163,6 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     });
   });
 
-  const retention = startRetention({ pool, feed, log, metrics });
-  const swaps = watchTableSwaps({ pool, log });
-
   let closing: Promise<void> | null = null;
   async function close(): Promise<void> {
     link?.close();
@@ -222,8 +174,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     link?.leave();
   }
   async function closeDatabase(): Promise<void> {
-    await Promise.all([retention.close(), swaps.close(), wakeup.close(), feed.close()]);
-    await Promise.all([pool.end(), gatePool.end(), replayPool.end(), consolePool.end()]);
+    await source.close();
+    await Promise.all([pool.end(), replayPool.end(), consolePool.end()]);
   }
   return {
     url,

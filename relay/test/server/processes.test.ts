@@ -180,6 +180,38 @@ test('metrics are those of all processes together, whoever answers', async () =>
   }
 });
 
+test('the first process reads the database for all', async () => {
+  await connect(6);
+  await tell();
+  for (const client of clients) await client.hears(told);
+  const readers = await database.query(
+    `select application_name as name, count(*)::int as sessions from pg_stat_activity
+      where datname = current_database() and application_name in ('recado feed', 'recado wakeup') group by 1 order by 1`,
+  );
+  expect(readers).toEqual([
+    { name: 'recado feed', sessions: 1 },
+    { name: 'recado wakeup', sessions: 1 },
+  ]);
+  await until('all take what it reads', async () => (await metric('recado_edge_streaming')) === 1);
+});
+
+test('while the first process is frozen the workers read the database', async () => {
+  const auth = { token: await token() };
+  for (let n = 0; n < 6; n += 1) clients.push(new Client(port, auth));
+  await connect(0);
+  first.kill('SIGSTOP');
+  try {
+    await tell();
+    for (const client of clients) expect(await client.hears(told)).toEqual(everything());
+  } finally {
+    first.kill('SIGCONT');
+  }
+  await until('they take what it reads', async () => (await metric('recado_edge_streaming')) === 1);
+  await tell();
+  for (const client of clients) expect(await client.hears(told)).toEqual(everything());
+  for (const client of clients) expect(client.of('relay:resync')).toEqual([]);
+});
+
 test('a worker that is killed is replaced, and its clients go on where they were', async () => {
   await connect(8);
   await tell();

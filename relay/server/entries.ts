@@ -1,0 +1,158 @@
+// Entries between the processes behind one port: the first one reads the database and hands what it has read to the
+// workers, which ask the database only for what they missed. Node keeps the order of messages and loses none.
+
+import cluster, { type Worker } from 'node:cluster';
+import { randomBytes } from 'node:crypto';
+import type { Backlog, Batch, Feed, FeedListener } from '../feed/feed.ts';
+import type { OutboxEvent, Session } from '../outbox/events.ts';
+import type { Snapshot } from '../outbox/position.ts';
+import { readServer } from '../outbox/start.ts';
+import { type Entry, encodeEntry, LONGEST_ENTRY, parseEntry } from '../stream/entry.ts';
+import type { EntryReader } from '../stream/reader.ts';
+
+type Message = { recado: 'entry'; text: string } | { recado: 'read' };
+
+/** An edge takes a hub that says nothing for two seconds as gone. */
+const BEACON_MS = 1_000;
+/** Of one worker. One that is frozen gets no more, and reads the database when it goes on. */
+const MOST_UNSENT = 64 * 1024 * 1024;
+/** A worker that waits for the database lets go of what it cannot take. */
+const MOST_UNTAKEN = 64 * 1024 * 1024;
+const NEXT_WITHIN_MS = 1_000;
+
+/** In the first process. */
+export class EntryBroadcast implements FeedListener {
+  readonly #feed: Feed;
+  readonly #hub = randomBytes(6).toString('hex');
+  readonly #unsent = new Map<number, number>();
+  readonly #beacon = setInterval(() => this.#sayNothing(), BEACON_MS);
+  #server = '';
+  #number = 0;
+  /** The bound of the last entry; null: there is none of this history. */
+  #last: Snapshot | null = null;
+
+  constructor(feed: Feed) {
+    this.#feed = feed;
+    cluster.on('message', (_worker, message: unknown) => {
+      if (isMessage(message) && message.recado === 'read') void this.#read();
+    });
+    cluster.on('exit', ({ id }) => this.#unsent.delete(id));
+  }
+
+  async beforeBatch(session: Session, events: readonly OutboxEvent[] | null): Promise<void> {
+    // With every new session, which may be of another server.
+    if (events === null) this.#server = await readServer(session);
+  }
+
+  onBatch({ seen, bound, events }: Batch): void {
+    if (events.length > 0) this.#send(seen, bound, events, []);
+  }
+
+  onBacklog({ seen, bound }: Backlog): void {
+    this.#send(seen, bound, [], 'all');
+  }
+
+  /** Each worker looks for its own. */
+  accounts(): string[] {
+    return [];
+  }
+
+  onLost(): void {
+    this.#last = null;
+  }
+
+  close(): void {
+    clearInterval(this.#beacon);
+  }
+
+  async #read(): Promise<void> {
+    await this.#feed.read().catch(() => undefined);
+    this.#sayNothing();
+  }
+
+  /** That the first process lives, and how far it is. */
+  #sayNothing(): void {
+    if (this.#feed.ready) this.#send(this.#feed.seen, this.#feed.seen, [], []);
+  }
+
+  #send(
+    seen: Snapshot,
+    bound: Snapshot,
+    events: readonly OutboxEvent[],
+    elsewhere: Entry['elsewhere'],
+  ): void {
+    this.#number += 1;
+    const entry: Entry = {
+      epoch: this.#feed.epoch,
+      server: this.#server,
+      hub: this.#hub,
+      number: this.#number,
+      seen: this.#last ?? seen,
+      bound,
+      events,
+      elsewhere,
+    };
+    this.#last = bound;
+    let text = encodeEntry(entry);
+    if (text.length > LONGEST_ENTRY) text = encodeEntry({ ...entry, events: [], elsewhere: 'all' });
+    for (const worker of Object.values(cluster.workers ?? {})) if (worker) this.#sendTo(worker, text);
+  }
+
+  #sendTo(worker: Worker, text: string): void {
+    const unsent = this.#unsent.get(worker.id) ?? 0;
+    if (!worker.isConnected() || unsent > MOST_UNSENT) return;
+    this.#unsent.set(worker.id, unsent + text.length);
+    worker.send({ recado: 'entry', text } satisfies Message, () => {
+      const before = this.#unsent.get(worker.id);
+      if (before !== undefined) this.#unsent.set(worker.id, before - text.length);
+    });
+  }
+}
+
+/** In a worker. */
+export function entriesOfFirstProcess(): EntryReader {
+  let texts: string[] = [];
+  let length = 0;
+  let onText: () => void = () => {};
+  const onMessage = (message: unknown) => {
+    if (!isMessage(message) || message.recado !== 'entry') return;
+    length += message.text.length;
+    // The next one shows the gap.
+    if (length > MOST_UNTAKEN) take();
+    texts.push(message.text);
+    onText();
+  };
+  function take(): string[] {
+    const taken = texts;
+    texts = [];
+    length = 0;
+    return taken;
+  }
+  process.on('message', onMessage);
+  return {
+    async next() {
+      if (texts.length === 0) {
+        let timer: NodeJS.Timeout | undefined;
+        await new Promise<void>((resolve) => {
+          onText = resolve;
+          timer = setTimeout(resolve, NEXT_WITHIN_MS);
+        });
+        clearTimeout(timer);
+      }
+      return take().map(parseEntry);
+    },
+    // The channel has one place, and keeps the order.
+    seek: async () => undefined,
+    ask() {
+      if (process.connected) process.send?.({ recado: 'read' } satisfies Message);
+    },
+    async close() {
+      process.off('message', onMessage);
+      onText();
+    },
+  };
+}
+
+function isMessage(message: unknown): message is Message {
+  return typeof message === 'object' && message !== null && 'recado' in message;
+}

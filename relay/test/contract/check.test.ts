@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => clinic.close());
 
-interface Problem {
+interface CheckRow {
   problem: string;
   event: string | null;
   object: string;
@@ -16,27 +16,27 @@ interface Problem {
   remedy: string;
 }
 
-async function check(): Promise<Problem[]> {
-  const { rows } = await clinic.database.pool.query<Problem>('select * from relay.check()');
+async function check(): Promise<CheckRow[]> {
+  const { rows } = await clinic.database.pool.query<CheckRow>('select * from relay.check()');
   return rows;
 }
 
 /** Damages, and rolls back: what check() said in between, and after the remedies were followed. */
-async function damaged(damage: string, heal = true): Promise<{ found: Problem[]; healed: Problem[] }> {
+async function damaged(damage: string, heal = true): Promise<{ found: CheckRow[]; healed: CheckRow[] }> {
   const { writer } = clinic;
   await writer.query('begin');
   try {
     await writer.query(damage);
-    const { rows: found } = await writer.query<Problem>('select * from relay.check()');
+    const { rows: found } = await writer.query<CheckRow>('select * from relay.check()');
     if (heal) for (const { remedy } of found) await writer.query(remedy);
-    const { rows: healed } = await writer.query<Problem>('select * from relay.check()');
+    const { rows: healed } = await writer.query<CheckRow>('select * from relay.check()');
     return { found, healed };
   } finally {
     await writer.query('rollback');
   }
 }
 
-const codes = (problems: Problem[]) => [...new Set(problems.map(({ problem }) => problem))].sort();
+const codes = (problems: CheckRow[]) => [...new Set(problems.map(({ problem }) => problem))].sort();
 
 test('nothing is off in a fresh installation', async () => {
   expect(await check()).toEqual([]);
@@ -236,7 +236,7 @@ test('captures that failed, with what Postgres said', async () => {
   await writer.query('begin');
   await writer.query(`select relay.publish('test.fails', 'public.doctors', account => 'new."accountId"',
     payload => 'to_jsonb(1 / (new.id - new.id))'); ${softDelete}`);
-  const { rows } = await writer.query<Problem>('select * from relay.check()');
+  const { rows } = await writer.query<CheckRow>('select * from relay.check()');
   await writer.query('rollback');
   expect(rows).toEqual([
     expect.objectContaining({
@@ -262,7 +262,7 @@ test('row-level security that a look into the table would meet', async () => {
       alter table hidden.pets owner to relay_admin;
       select relay.publish('pets.changed', 'hidden.pets',
         account => '(select o.account from hidden.owners as o where o.id = new.owner_id)')`);
-    const { rows } = await writer.query<Problem>('select * from relay.check()');
+    const { rows } = await writer.query<CheckRow>('select * from relay.check()');
     expect(rows).toEqual([expect.objectContaining({ problem: 'row_security', event: 'pets.changed' })]);
     await writer.query('alter table hidden.owners no force row level security');
     expect((await writer.query('select * from relay.check()')).rows).toEqual([]);
@@ -282,7 +282,7 @@ test("check() and publishing again run nobody's SQL with the rights of who calls
         as $$ begin insert into mallory.calls values (current_user); return 'x'; end $$;
       select relay.publish('test.sneaky', 'public.doctors', account => 'new."accountId"', payload => 'to_jsonb(mallory.sneak(1))');
       update relay.catalogue set condition = 'true); insert into mallory.calls values (current_user); select (true' where event = 'doctors.busy'`);
-    const { rows } = await writer.query<Problem>('select * from relay.check()');
+    const { rows } = await writer.query<CheckRow>('select * from relay.check()');
     expect(rows).toContainEqual(
       expect.objectContaining({ problem: 'expression_broken', event: 'doctors.busy' }),
     );

@@ -102,15 +102,26 @@ const contents = async (fake: FakeInstance) =>
     )
   ).map((m) => m.content);
 
+async function stores(fake: FakeInstance, content: string): Promise<void> {
+  await until(
+    () => contents(fake),
+    (stored) => stored.includes(content),
+  );
+}
+
+async function becomes(fake: FakeInstance, wanted: string): ReturnType<typeof status> {
+  return until(
+    () => status(fake),
+    (row) => row.status === wanted,
+  );
+}
+
 async function connect(to: EvolutionServer): Promise<FakeInstance> {
   const fake = addFake(to);
   await insert(fake, to.url);
   await until(() => fake.subscribed, Boolean);
   fake.emit('connection.update', { instance: fake.name, state: 'open', statusReason: 200 });
-  await until(
-    () => status(fake),
-    (s) => s.status === 'connected',
-  );
+  await becomes(fake, 'connected');
   // What comes before that is history, and not told message by message.
   await until(
     () =>
@@ -125,15 +136,9 @@ test('a row inserted is connected; the event that makes the namespace is lost, a
   const fake = addFake(evolution);
   await insert(fake, evolution.url);
   await until(() => fake.subscribed, Boolean);
-  await until(
-    () => status(fake),
-    (s) => s.status === 'waiting',
-  );
+  await becomes(fake, 'waiting');
   fake.message({ text: 'quem criou o namespace', pushName: 'Ana' });
-  await until(
-    () => status(fake),
-    (s) => s.status === 'connected',
-  );
+  await becomes(fake, 'connected');
   await until(
     () => contents(fake),
     (c) => c.length === 1,
@@ -159,10 +164,7 @@ test('a restart of Evolution: reconnected although the namespace is gone, and wh
   const fake = await connect(evolution);
   const seconds = Math.floor(Date.now() / 1_000) - 10;
   fake.message({ text: 'antes', messageTimestamp: seconds });
-  await until(
-    () => contents(fake),
-    (c) => c.includes('antes'),
-  );
+  await stores(fake, 'antes');
   await evolution.down();
   // The last of them also stands in the list of chats, which is read first.
   const missed = ['durante', 'ainda durante', 'por fim'];
@@ -175,19 +177,10 @@ test('a restart of Evolution: reconnected although the namespace is gone, and wh
   const told = (await eventsOf(world, `t-${fake.name}`)).filter((e) => e.event === 'chat:message');
   expect(told.map((e) => (e.payload.message as { content: string }).content)).toEqual(['antes', ...missed]);
   fake.message({ text: 'cria o namespace' });
-  await until(
-    () => contents(fake),
-    (c) => c.includes('cria o namespace'),
-  );
-  await until(
-    () => status(fake),
-    (s) => s.status === 'connected',
-  );
+  await stores(fake, 'cria o namespace');
+  await becomes(fake, 'connected');
   fake.message({ text: 'depois' });
-  await until(
-    () => contents(fake),
-    (c) => c.includes('depois'),
-  );
+  await stores(fake, 'depois');
   expect((await contents(fake)).sort()).toEqual(['antes', 'cria o namespace', 'depois', ...missed].sort());
 });
 
@@ -348,10 +341,7 @@ test('an instance made anew with as many old messages as the one before', async 
   const fake = addFake(evolution);
   fake.message({ text: 'of the first', messageTimestamp: tenDaysAgo }, true);
   await insert(fake, evolution.url);
-  await until(
-    () => contents(fake),
-    (c) => c.includes('of the first'),
-  );
+  await stores(fake, 'of the first');
   await until(
     () =>
       world.rows('select 1 from evolution.sources where name = $1 and server_id = $2', [fake.name, fake.id]),
@@ -362,10 +352,7 @@ test('an instance made anew with as many old messages as the one before', async 
   const anew = evolution.add(fake.name, fake.token);
   anew.message({ text: 'of the second', messageTimestamp: tenDaysAgo }, true);
   await evolution.up();
-  await until(
-    () => contents(fake),
-    (c) => c.includes('of the second'),
-  );
+  await stores(fake, 'of the second');
 });
 
 test.each([
@@ -389,10 +376,7 @@ test.each([
     fake.messages[0]!.MessageUpdate = [{ status: 'DELETED' }];
     await evolution.up();
     fake.message({ text: 'after' });
-    await until(
-      () => contents(fake),
-      (c) => c.includes('after'),
-    );
+    await stores(fake, 'after');
     if (!isRevoked) {
       expect(await contents(fake)).toContain('sorry');
       return;
@@ -576,16 +560,10 @@ test('a wrong key is reported on the row; a right one takes effect at once', asy
   const evolution = await server();
   const fake = addFake(evolution);
   await insert(fake, evolution.url, { apiKey: 'WRONG-KEY-SECRET' });
-  const seen = await until(
-    () => status(fake),
-    (s) => s.status === 'unauthorized',
-  );
+  const seen = await becomes(fake, 'unauthorized');
   expect(seen.statusReason).toMatch(/401 .*Unauthorized/);
   await world.rows('update evolution.instances set "apiKey" = $2 where name = $1', [fake.name, fake.token]);
-  await until(
-    () => status(fake),
-    (s) => s.status === 'waiting',
-  );
+  await becomes(fake, 'waiting');
 });
 
 test('an unknown instance is not_found; a server that does not answer is unreachable', async () => {
@@ -593,18 +571,12 @@ test('an unknown instance is not_found; a server that does not answer is unreach
   const fake = addFake(evolution);
   evolution.remove(fake.name);
   await insert(fake, evolution.url, { apiKey: 'GLOBAL-KEY-SECRET' });
-  await until(
-    () => status(fake),
-    (s) => s.status === 'not_found',
-  );
+  await becomes(fake, 'not_found');
   await world.rows('update evolution.instances set host = $2 where name = $1', [
     fake.name,
     'http://127.0.0.1:9',
   ]);
-  await until(
-    () => status(fake),
-    (s) => s.status === 'unreachable',
-  );
+  await becomes(fake, 'unreachable');
 });
 
 test('several instances on one host, each with its own key; deleting a row hangs up', async () => {
@@ -612,14 +584,8 @@ test('several instances on one host, each with its own key; deleting a row hangs
   const [one, other] = [await connect(evolution), await connect(evolution)];
   one.message({ text: 'para um' });
   other.message({ text: 'para outro' });
-  await until(
-    () => contents(one),
-    (c) => c.includes('para um'),
-  );
-  await until(
-    () => contents(other),
-    (c) => c.includes('para outro'),
-  );
+  await stores(one, 'para um');
+  await stores(other, 'para outro');
   expect(evolution.sockets).toBe(2);
   await world.rows('delete from evolution.instances where name = $1', [one.name]);
   await until(
@@ -631,10 +597,7 @@ test('several instances on one host, each with its own key; deleting a row hangs
     () => evolution.sockets,
     (n) => n === 0,
   );
-  await until(
-    () => status(other),
-    (s) => s.status === 'disconnected',
-  );
+  await becomes(other, 'disconnected');
 });
 
 test('a deleted instance that is added again finds its chats; another tenant gets none of them', async () => {
@@ -647,10 +610,7 @@ test('a deleted instance that is added again finds its chats; another tenant get
   );
   await world.rows('delete from evolution.instances where name = $1', [fake.name]);
   await insert(fake, evolution.url);
-  await until(
-    () => status(fake),
-    (s) => s.status === 'connected',
-  );
+  await becomes(fake, 'connected');
   fake.message({ text: 'dois' });
   await until(
     () => contents(fake),
@@ -692,10 +652,7 @@ test.each(['auto', 'global'])(
       },
       (c) => c.length > 0,
     );
-    await until(
-      () => status(fake),
-      (s) => s.status === 'connected',
-    );
+    await becomes(fake, 'connected');
     expect(await contents(fake)).toEqual(['nosso']);
   },
 );
@@ -704,15 +661,9 @@ test('a server without websockets is read over REST again and again', async () =
   const evolution = await server({ websocket: false });
   const fake = addFake(evolution);
   await insert(fake, evolution.url);
-  await until(
-    () => status(fake),
-    (s) => s.status === 'polling',
-  );
+  await becomes(fake, 'polling');
   fake.message({ text: 'só por REST' });
-  await until(
-    () => contents(fake),
-    (c) => c.includes('só por REST'),
-  );
+  await stores(fake, 'só por REST');
 });
 
 test('1.x: flat bodies, GET findChats, arrays', async () => {
@@ -731,10 +682,7 @@ test('1.x: flat bodies, GET findChats, arrays', async () => {
     status: 'READ',
   });
   fake.emit('chats.upsert', [{ id: '5511999991111@s.whatsapp.net' }]);
-  await until(
-    () => status(fake),
-    (s) => s.status === 'connected',
-  );
+  await becomes(fake, 'connected');
   await until(
     async () => {
       fake.emit('chats.upsert', [{ id: '5511999991111@s.whatsapp.net' }]);
@@ -930,15 +878,9 @@ test('two workers share the instances; one closes and the other takes over at on
   await until(shares, (rows) => rows.length === 1);
   expect(Date.now() - began).toBeLessThan(4_000);
   for (const fake of fakes) {
-    await until(
-      () => status(fake),
-      (s) => s.status === 'connected',
-    );
+    await becomes(fake, 'connected');
     fake.message({ text: 'ainda aqui' });
-    await until(
-      () => contents(fake),
-      (c) => c.includes('ainda aqui'),
-    );
+    await stores(fake, 'ainda aqui');
   }
 }, 20_000);
 

@@ -47,6 +47,8 @@ export class Subscriber {
   resync: ResyncReason | null;
   /** It still has to receive relay:ready or relay:resync. A client that resumed needs neither. */
   needsReady: boolean;
+  /** Its last change of token, under way or done: they take effect in the order in which they were asked for. */
+  refreshed: Promise<void> | null = null;
 
   constructor(
     connection: ClientConnection,

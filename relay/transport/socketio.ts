@@ -71,7 +71,7 @@ export class Sockets {
     const refresh = this.#refresh.bind(this);
     this.#onRefresh = function (token, ack) {
       budgetOf(meterOf(this.conn)).spend(REFRESH_COST);
-      void refresh(this.data.subscriber, token, ack);
+      this.data.subscriber.refreshed = refresh(this.data.subscriber, token, ack);
     };
     const states = this.#states;
     this.#onDisconnect = function () {
@@ -198,6 +198,7 @@ export class Sockets {
   async #refresh(subscriber: Subscriber, token: unknown, ack: unknown): Promise<void> {
     const { subscribers } = this.#options;
     const answer = typeof ack === 'function' ? (ack as (result: unknown) => void) : () => {};
+    await subscriber.refreshed;
     try {
       const identity = await subscribers.identify(bearerFrom({ auth: { token }, headers: {} }));
       if (identity.accountId !== subscriber.identity.accountId) {

@@ -1,13 +1,17 @@
 // Who hears what inside an account: an attendant's token gets nothing of another attendant's, on every road.
 import { once } from 'node:events';
-import { type IncomingMessage, request } from 'node:http';
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import type { SignOptions } from '../../auth/sign.ts';
+import { readSettings } from '../../config/settings.ts';
 import { unmarkPosition } from '../../delivery/hears.ts';
 import { formatPosition, parsePosition } from '../../outbox/position.ts';
-import type { Relay } from '../../server/relay.ts';
+import { type Relay, startRelay } from '../../server/relay.ts';
+import { hearing } from '../hearing.ts';
 import { Stream } from '../transport/stream.ts';
-import { Client, type Database, freshDatabase, metric, startNode, token, until } from '../world.ts';
+import { Client, type Database, freshDatabase, metric, SECRET, startNode, token, until } from '../world.ts';
 
 let database: Database;
 let account: string;
@@ -216,14 +220,28 @@ describe('an attendant hears nothing of another one', () => {
     }
   });
 
-  test('nor does a log or a metric name a topic', async () => {
-    const relay = await node();
-    const ana = client(relay, { token: await tokenOf('ana', ['chat:secret']) });
+  test('nor does a log, a metric or an answer name a topic', async () => {
+    const said: string[] = [];
+    const settings = readSettings({
+      ...{ DATABASE_URL: database.url, JWT_SECRET: SECRET, JWT_TOPICS_CLAIM: 'topics' },
+      ...{ HOST: '127.0.0.1', PORT: '0', SAFETY_READ_MS: '200', LOG_LEVEL: 'trace' },
+    });
+    const log = hearing((name, fields) => said.push(`${name} ${fields}`));
+    const relay = await startRelay({ databaseUrl: database.url, jwt: settings.jwt, settings, log });
+    ends.push(() => relay.close());
+    await relay.ready();
+    const ana = client(relay, { token: await tokenOf('ana', ['chat:1']) });
+    const ill = client(relay, { token: await tokenOf('bia', [['chat:2']] as never) });
     await ana.live();
-    await emit(['chat:secret', 'chat:other'], 1);
+    await until('a refusal', () => ill.refusals.length);
+    await emit(['chat:1', 'chat:2'], 1);
     await ana.hears(1);
-    const text = await relay.metrics.registry.metrics();
-    expect(text).not.toMatch(/secret|chat:|user:/);
+    await database.query(`select relay.revoke_topic($1, 'chat:1')`, [account]);
+    await until('relay:resync', () => ana.of('relay:resync').length);
+    const answers = [...ill.refusals.map(({ message }) => message), ...ana.of('relay:resync')];
+    const metrics = await relay.metrics.registry.metrics();
+    expect(said.length).toBeGreaterThan(0);
+    expect(`${said.join()}${metrics}${JSON.stringify(answers)}`).not.toMatch(/chat:|user:/);
   });
 });
 
@@ -299,15 +317,45 @@ describe('topics that change', () => {
     await expectHeard(ana, [1, 2]);
   });
 
-  test('several times are those of the refresh that came last', async () => {
-    const relay = await node();
-    const ana = client(relay, { token: await tokenOf('ana') });
+  test('several times are those of the refresh that came last, though an earlier token takes longer to verify', async () => {
+    const keys = await Promise.all(
+      ['old', 'new'].map(async (kid) => ({ kid, ...(await generateKeyPair('RS256')) })),
+    );
+    const [known, unknown] = keys as [(typeof keys)[number], (typeof keys)[number]];
+    const published: (typeof known)[] = [known];
+    const asked: (() => void)[] = [];
+    const answer = async (response: ServerResponse) => {
+      const set = published.map(async ({ kid, publicKey }) => ({
+        ...(await exportJWK(publicKey)),
+        kid,
+        alg: 'RS256',
+      }));
+      response.end(JSON.stringify({ keys: await Promise.all(set) }));
+    };
+    const issuer = createServer((_, response) => {
+      // The second reading of the set waits until it is told.
+      if (published.length === 1) void answer(response);
+      else asked.push(() => void answer(response));
+    });
+    await once(issuer.listen(0, '127.0.0.1'), 'listening');
+    ends.push(() => issuer.close());
+    const sign = ({ kid, privateKey }: typeof known, topics: string[]) =>
+      new SignJWT({ accountId: account, sub: 'ana', topics })
+        .setProtectedHeader({ alg: 'RS256', kid })
+        .setExpirationTime('1h')
+        .sign(privateKey);
+    const relay = await node({ JWT_JWKS_URL: `http://127.0.0.1:${(issuer.address() as AddressInfo).port}/` });
+    const ana = client(relay, { token: await sign(known, []) });
     await ana.live();
-    const tokens = await Promise.all([...Array(8).keys()].map((n) => tokenOf('ana', [`chat:${n}`])));
-    await Promise.all(tokens.map((given) => inSession(ana, given)));
-    await emitTogether([...Array(8).keys()].map((n) => [[`chat:${n}`], n] as const));
-    await emit(null, 'end');
-    await expectHeard(ana, [7, 'end']);
+    published.push(unknown);
+    const first = inSession(ana, await sign(unknown, ['chat:1']));
+    await until('the key set is asked for', () => asked.length);
+    const second = inSession(ana, await sign(known, ['chat:2']));
+    asked[0]!();
+    expect(await Promise.all([first, second])).toMatchObject([{ ok: true }, { ok: true }]);
+    await emit(['chat:1'], 'hidden');
+    await emit(['chat:2'], 2);
+    await expectHeard(ana, [2]);
   });
 
   test('while a client is away make its session a new one', async () => {
@@ -337,15 +385,15 @@ describe('topics that change', () => {
 
   test('are told by relay:ready where there is no session', async () => {
     const relay = await node();
-    const hearing = async (topics: readonly string[], query = '') => {
+    const hearingOf = async (topics: readonly string[], query = '') => {
       const { heard } = await stream(relay, await tokenOf('ana', topics), { query });
       return (heard[0]!.payload as { hearing: string }).hearing;
     };
-    const first = await hearing(['chat:1']);
+    const first = await hearingOf(['chat:1']);
     expect(first).toMatch(/^[\w-]{12}$/);
-    expect(await hearing(['chat:1'])).toBe(first);
-    expect(await hearing(['chat:2'])).not.toBe(first);
-    expect(await hearing(['chat:1'], '?events=chat.*')).not.toBe(first);
+    expect(await hearingOf(['chat:1'])).toBe(first);
+    expect(await hearingOf(['chat:2'])).not.toBe(first);
+    expect(await hearingOf(['chat:1'], '?events=chat.*')).not.toBe(first);
   });
 
   test('by a row are honoured within a second: live, over SSE, and at the next connection', async () => {

@@ -39,10 +39,12 @@ export const commandOf = ({ command = [] }: Service): string[] =>
 
 export interface Balancer {
   readonly port: number;
+  /** What it has logged. */
+  log(): string;
   close(): Promise<void>;
 }
 
-const HAPROXY = '/usr/sbin/haproxy';
+export const HAPROXY = '/usr/sbin/haproxy';
 
 /**
  * Debian's HAProxy with the shipped configuration, in which only addresses are others.
@@ -53,21 +55,22 @@ export async function startBalancer(nodes: Record<string, number>): Promise<Bala
   const addresses = Object.entries(nodes).map(([name, own]) => [`${name}:3000`, `127.0.0.1:${own}`]);
   let text = readFile('deploy/haproxy.cfg');
   for (const [shipped, here] of [['bind :3000', `bind 127.0.0.1:${port}`], ...addresses]) {
-    if (text.split(shipped!).length !== 2)
-      throw new Error(`deploy/haproxy.cfg does not name ${shipped} once`);
-    text = text.replace(shipped!, here!);
+    if (!text.includes(shipped!)) throw new Error(`deploy/haproxy.cfg does not name ${shipped}`);
+    text = text.replaceAll(shipped!, here!);
   }
   const folder = await mkdtemp(join(tmpdir(), 'recado-haproxy-'));
   const file = join(folder, 'haproxy.cfg');
   await writeFile(file, text);
   // A machine whose limit of open files is 20,000 must do.
   const limited = ['--nofile=20000:20000', HAPROXY, '-db', '-f', file];
-  const child: ChildProcess = spawn('/usr/bin/prlimit', limited, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child: ChildProcess = spawn('/usr/bin/prlimit', limited, { stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = once(child, 'exit');
   let said = '';
-  child.stderr!.on('data', (data) => {
-    said += String(data);
-  });
+  for (const stream of [child.stdout!, child.stderr!]) {
+    stream.on('data', (data) => {
+      said += String(data);
+    });
+  }
   const close = async () => {
     child.kill('SIGKILL');
     await ended;
@@ -82,5 +85,5 @@ export async function startBalancer(nodes: Record<string, number>): Promise<Bala
     await close();
     throw error;
   }
-  return { port, close };
+  return { port, log: () => said, close };
 }

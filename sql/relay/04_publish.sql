@@ -147,7 +147,8 @@ begin
     end if;
     wanted.account := account;
     wanted.payload := coalesce(payload, format('to_jsonb(%s)', case when wanted.operation = 'DELETE' then 'old' else 'new' end));
-    wanted.audience := audience;
+    -- Stays where a later call leaves it out: a pack that is upgraded knows nothing of it, and would tell everybody.
+    wanted.audience := nullif(coalesce(audience, current.audience), '');
     wanted.condition := condition;
   end if;
   if wanted.level = 'statement' and wanted.operation = 'UPDATE' then
@@ -187,4 +188,4 @@ begin
 end
 $$;
 comment on function relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text, text, text) is
-  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event, an array of accounts an event for each. audience is a list of topics: whoever''s token has one of them hears it, null is nobody, array[''*''] and no audience are everybody of the account. Several operations are several calls, of which one gives description and payload_schema; a later call without them leaves them as they are, '''' and ''{}'' remove them. One event may be of several tables. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';
+  'Adds an event to the contract, or changes it. condition, account and payload are SQL over new and old; a null account means no event, an array of accounts an event for each. audience is a list of topics: whoever''s token has one of them hears it, null is nobody, array[''*''] and no audience are everybody of the account. Several operations are several calls, of which one gives description and payload_schema; a later call without them or without audience leaves them as they are, '''' and ''{}'' remove them. One event may be of several tables. Example: select relay.publish(event => ''doctors.created'', on_table => ''public.doctors'', operation => ''INSERT'', account => ''new."accountId"'', payload => ''to_jsonb(new)'')';

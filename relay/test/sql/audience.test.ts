@@ -189,15 +189,17 @@ describe.each(LEVELS)('%s level: an audience', (level, more) => {
     expect(await recorded('delete from public.chats')).toEqual([said(['user:ana'])]);
   });
 
-  test('goes when the event is published without it, and comes back, also by republish and resume', async () => {
+  test('stays by republish and resume, and when a later call leaves it out; an empty one removes it', async () => {
     await chats(`array['user:' || new.attendant]`, more);
     await clinic.writer.query(`select relay.suspend('chat.said'), relay.resume('chat.said')`);
     await clinic.writer.query(`drop function relay_capture."chat.said/insert"() cascade`);
     await clinic.writer.query(`select relay.republish('chat.said')`);
     expect(await recorded(insert(1, "'ana'"))).toEqual([said(['user:ana'])]);
     await publish(
-      `'chat.said', 'public.chats', 'INSERT', account => 'new.account', payload => 'to_jsonb(new.code)'${more}`,
+      `'chat.said', 'public.chats', 'INSERT', account => 'new.account', payload => 'to_jsonb(new.code::text)'${more}`,
     );
+    expect(await recorded(insert(4, "'ana'"))).toEqual([said(['user:ana'])]);
+    await chats('', more);
     expect(await recorded(insert(2, "'ana'"))).toEqual([said(null)]);
     const [{ call }] = (await rows<{ call: string }>(
       `select call from relay.contract where event = 'chat.said'`,
@@ -265,7 +267,7 @@ describe.each(LEVELS)('%s level: several accounts', (level, more) => {
       resync(['user:ana'], 'a'),
       resync(['user:ana'], 'b'),
     ]);
-    await shared();
+    await shared(`, audience => ''`);
     const long = await recorded(insert(2, 'null', "array['a', repeat('x', 300)]"));
     expect(long).toEqual([resync(null, 'a'), resync(null, 'x'.repeat(257))]);
   });
@@ -486,6 +488,35 @@ test(
     expect((await problems()).map(({ problem }) => problem)).toContain('capture_privileges');
   }),
 );
+
+test('WhatsApp: the messages of a conversation are heard by its attendant, those of nobody yet by the reception', async () => {
+  const { writer } = clinic;
+  await writer.query(
+    `create table public.attendances ("chatId" bigint primary key, "tenantId" text, attendant text)`,
+  );
+  const call = await clinic.value<string>(`select call from relay.contract where event = 'chat:message'`);
+  const audience = `audience => $$coalesce((select array['user:' || a.attendant] from public.attendances as a where a."chatId" = new."chatId"), array['reception'])$$`;
+  await writer.query(call.replace(/\);$/, () => `,\n${audience});`));
+  const [{ id }] = (await rows<{ id: string }>(
+    `insert into evolution.chats ("tenantId", "whatsappChatId") values ('1', '5581999999999') returning id`,
+  )) as [{ id: string }];
+  const message = (n: number) =>
+    `insert into evolution.messages ("chatId", "tenantId", "whatsappMessageId", direction) values (${id}, '1', 'M${n}', 'INCOMING')`;
+  const audiences = (
+    await recorded(message(1), `insert into public.attendances values (${id}, '1', 'ana')`, message(2))
+  )
+    .filter(({ event }) => event === 'chat:message')
+    .map((event) => event.audience);
+  expect(audiences).toEqual([['reception'], ['user:ana']]);
+  // An upgrade of the pack makes the call that it always made.
+  await writer.query(call);
+  expect((await recorded(message(3))).find(({ event }) => event === 'chat:message')!.audience).toEqual([
+    'user:ana',
+  ]);
+  await writer.query(call.replace(/\);$/, `,\naudience => '');`));
+  expect((await recorded(message(4))).find(({ event }) => event === 'chat:message')!.audience).toBeNull();
+  await writer.query('drop table public.attendances');
+});
 
 describe('relay.emit()', () => {
   const emit = (args: string) => `select relay.emit('a', 'chat.said', '"x"'${args})`;

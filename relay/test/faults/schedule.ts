@@ -14,8 +14,11 @@ export interface Fault {
   readonly kind: string;
 }
 
-const FAULTS: readonly FaultKind[] = [...PROCESS_FAULTS, ...NETWORK_FAULTS, ...REFETCH_FAULTS];
-const KINDS: readonly FaultKind[] = [...FAULTS, ...LOAD];
+const FAULTS: readonly FaultKind[] = [...PROCESS_FAULTS, ...NETWORK_FAULTS];
+const KINDS: readonly FaultKind[] = [...FAULTS, ...REFETCH_FAULTS, ...LOAD];
+
+/** The server starts twice for each reason to refetch, in everybody's way: too much for a short run. */
+const REFETCHES_FROM_MS = 120_000;
 
 /** The last part of each minute, or of a shorter run, knows only load: there every late event is seen. */
 const MINUTE_MS = 60_000;
@@ -34,7 +37,8 @@ export function makeSchedule({ seed, count, milliseconds, only }: ScheduleOption
   const chance = new Chance(seed, 'schedule');
   const wanted = (kinds: readonly FaultKind[]) =>
     kinds.filter(({ name }) => only === undefined || new RegExp(only).test(name));
-  const [faults, load] = [wanted(FAULTS), wanted(LOAD)];
+  const refetches = milliseconds >= REFETCHES_FROM_MS || only !== undefined ? REFETCH_FAULTS : [];
+  const [faults, load] = [wanted([...FAULTS, ...refetches]), wanted(LOAD)];
   if (faults.length + load.length === 0) {
     throw new Error(
       `No kind of fault has a name like "${only}"; there are ${KINDS.map(({ name }) => name).join(', ')}.`,

@@ -2,7 +2,9 @@
 // and a row; what is written is decided here. None of it knows of sockets or events: it is what any application,
 // or psql, would write.
 import pg from 'pg';
+import type { Identity } from '../auth/token.ts';
 import { transaction } from '../db/connect.ts';
+import { readStored, type StoredEvent } from './events.ts';
 
 /** What the page shows at first, and the position from which events change it. */
 export interface Clinic {
@@ -10,13 +12,15 @@ export interface Clinic {
   appointments: unknown[];
   doctors: unknown[];
   chats: unknown[];
+  /** What was told before. */
+  stored: StoredEvent[];
 }
 
 /** Lists and position are one snapshot: no event is missing between them, and none is in both. */
-export async function loadClinic(pool: pg.Pool, accountId: string): Promise<Clinic> {
+export async function loadClinic(pool: pg.Pool, identity: Identity): Promise<Clinic> {
   return transaction(pool, async (client) => {
     await client.query('set transaction isolation level repeatable read, read only');
-    const { rows } = await client.query<Clinic>(
+    const { rows } = await client.query<Omit<Clinic, 'stored'>>(
       `select relay.position() as position,
          coalesce((select jsonb_agg(relay_clinic.appointment(a.id) order by a."startTime", a.id)
            from public.appointments as a join public."appointmentStatuses" as s on s.id = a."statusId"
@@ -27,9 +31,9 @@ export async function loadClinic(pool: pg.Pool, accountId: string): Promise<Clin
              select m.content from evolution.messages as m where m."chatId" = c.id order by m."sentAt" desc, m.id desc limit 1))
              order by c."lastMessageAt" desc nulls last, c.id)
            from evolution.chats as c where c."tenantId" = $1 and c.status = 'ACTIVE'), '[]') as chats`,
-      [accountId],
+      [identity.accountId],
     );
-    return rows[0]!;
+    return { ...rows[0]!, stored: await readStored(client, identity) };
   });
 }
 

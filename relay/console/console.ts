@@ -3,6 +3,8 @@
 //   GET  /console/session      whether this is the demonstration
 //   GET  /console/contract     the contract; for any token, with its SQL for operators. Also as
 //                              contract.asyncapi.json and contract.d.ts
+//   GET  /console/events       the last stored events of the token's account, and the position behind them
+//   GET  /console/event        what became of one of them
 //   GET  /console/operations   how it goes; for operators
 //   POST /demo/tokens          the sample accounts and their tokens  ┐ only of `recado start` on the embedded database,
 //   GET  /demo/clinic          an account's list and its position    ├ and only for a browser on this machine
@@ -15,10 +17,12 @@ import type { Settings } from '../config/settings.ts';
 import { toAsyncApi } from '../contract/asyncapi.ts';
 import { type ContractEvent, readContract } from '../contract/read.ts';
 import { toTypeScript } from '../contract/typescript.ts';
+import { transaction } from '../db/connect.ts';
 import { isLocal, isOperator, refuseOthersThanOperators } from '../http/operators.ts';
 import { RefusedRequest, type RequestContext, type Route, type Routes, readJson } from '../http/reply.ts';
 import { version } from '../package.ts';
 import { act, isActionName, loadClinic } from './clinic.ts';
+import { findEvents, readStored, type StoredEvent, type Wanted } from './events.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';
 
@@ -51,12 +55,34 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
       const type = 'text/plain; charset=utf-8';
       return { status: 200, body: toTypeScript(await contractFor(request, context)), type };
     },
+    'GET /console/events': async (request, context) => {
+      const identity = await identify(request, context);
+      return { status: 200, body: { account: identity.accountId, ...(await loadEvents(identity)) } };
+    },
+    'GET /console/event': async (request, context) => {
+      const identity = await identify(request, context);
+      const found = await findEvents(pool, identity, wantedIn(request));
+      const events = found.map((event) => {
+        const emitted = context.trace.find(BigInt(event.id));
+        return { ...event, emitted: emitted === null ? [] : [emitted] };
+      });
+      return { status: 200, body: { events } };
+    },
     'GET /console/operations': async (request, context) => {
       refuseOthersThanOperators(request, context);
       return { status: 200, body: await operations.read(context) };
     },
     ...(demo && demoRoutes(pool, demo)),
   };
+
+  /** One snapshot: who connects with the position misses nothing, and hears nothing twice. */
+  async function loadEvents(identity: Identity): Promise<{ position: string; events: StoredEvent[] }> {
+    return transaction(pool, async (client) => {
+      await client.query('set transaction isolation level repeatable read, read only');
+      const { rows } = await client.query<{ position: string }>('select relay.position() as position');
+      return { position: rows[0]!.position, events: await readStored(client, identity) };
+    });
+  }
 
   /** Tables, triggers and conditions are for operators; clients get names and shapes. */
   async function contractFor(request: IncomingMessage, context: RequestContext): Promise<ContractEvent[]> {
@@ -65,6 +91,15 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
     const events = await readContract(pool, roomPrefix);
     return operator ? events : events.map((event) => withoutSql(event, roomPrefix));
   }
+}
+
+function wantedIn({ url }: IncomingMessage): Wanted {
+  const asked = new URL(url ?? '/', 'http://relay').searchParams;
+  const id = asked.get('id');
+  if (id !== null && !/^\d{1,18}$/.test(id)) {
+    throw new RefusedRequest(400, 'id_invalid', 'The id of an event is expected, a number.');
+  }
+  return { event: asked.get('event') ?? '', id, position: asked.get('position') };
 }
 
 function withoutSql(event: ContractEvent, roomPrefix: string): ContractEvent {
@@ -91,8 +126,7 @@ function demoRoutes(pool: pg.Pool, jwt: Settings['jwt']): Routes {
       return { status: 200, body: { accounts: await Promise.all(accounts), expiresIn: TOKEN_SECONDS } };
     }),
     'GET /demo/clinic': guarded(async (request, context) => {
-      const { accountId } = await identify(request, context);
-      return { status: 200, body: await loadClinic(pool, accountId) };
+      return { status: 200, body: await loadClinic(pool, await identify(request, context)) };
     }),
     'POST /demo/act': guarded(async (request, context) => {
       const { accountId } = await identify(request, context);

@@ -13,7 +13,10 @@ export interface Listener {
 }
 
 /** Whether a client is sent an event of its account. */
-export function hears({ identity, choice }: Listener, { event, audience }: OutboxEvent): boolean {
+export function hears(
+  { identity, choice }: Listener,
+  { event, audience }: Pick<OutboxEvent, 'event' | 'audience'>,
+): boolean {
   if (audience !== null && !sharesTopic(identity, audience)) return false;
   // What the relay itself has to say is not chosen.
   return choice === null || event.startsWith('relay:') || choice.includes(event);

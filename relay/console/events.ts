@@ -1,0 +1,81 @@
+// Stored events for the page: the last ones of an account, and what became of one.
+import type { Identity } from '../auth/token.ts';
+import { hears } from '../delivery/hears.ts';
+import type { Emitted } from '../delivery/recent-emits.ts';
+import { boundedAudience, type Session, sizeOf } from '../outbox/events.ts';
+import { horizon, parsePosition, snapshotText } from '../outbox/position.ts';
+
+export interface StoredEvent {
+  id: string;
+  event: string;
+  /** Absent where it is larger than is shown. */
+  payload?: unknown;
+  /** Of the payload. */
+  bytes: number;
+  /** ms since 1970, by the database's clock. */
+  capturedAt: number;
+}
+
+export interface FoundEvent extends StoredEvent {
+  xid: string;
+  /** Only where the server runs with track_commit_timestamp. */
+  committedAt: number | null;
+  /** By each process that remembers it. */
+  emitted: Emitted[];
+}
+
+interface Row {
+  event: string;
+  audience: string[] | null;
+}
+
+const MOST = 200;
+const MOST_OF_A_NAME = 20;
+const LARGEST_PAYLOAD = 4_096;
+
+const COLUMNS = `jsonb_build_object('id', e.id::text, 'event', e.event, 'bytes', ${sizeOf('e.payload')},
+    'capturedAt', round(extract(epoch from e.created_at) * 1000))
+  || case when ${sizeOf('e.payload')} <= ${LARGEST_PAYLOAD} then jsonb_build_object('payload', e.payload) else '{}' end`;
+
+/** What a token may hear, the oldest first. Read in one snapshot with a position, they end where the position begins. */
+export async function readStored(session: Session, identity: Identity): Promise<StoredEvent[]> {
+  const { rows } = await session.query<Row & { stored: StoredEvent }>(
+    `select e.event, ${boundedAudience('e.audience')}, ${COLUMNS} as stored from relay.events as e
+      where e.account_id = $1 and exists (select from relay.catalogue as c where c.event = e.event)
+      order by e.xid desc, e.id desc limit ${MOST}`,
+    [identity.accountId],
+  );
+  return rows
+    .filter((row) => hears({ identity, choice: null }, row))
+    .map(({ stored }) => stored)
+    .reverse();
+}
+
+export interface Wanted {
+  event: string;
+  id: string | null;
+  /** Of a client that has just seen the event. */
+  position: string | null;
+}
+
+/** The account's event of that id; by a position, the last ones of that name which it has seen, the newest first. */
+export async function findEvents(
+  session: Session,
+  identity: Identity,
+  { event, id, position }: Wanted,
+): Promise<Omit<FoundEvent, 'emitted'>[]> {
+  const parsed = position === null ? null : parsePosition(position);
+  const exact = parsed?.batch ? parsed.batch.through.toString() : id;
+  if (exact === null && !parsed) return [];
+  const { rows } = await session.query<Row & { found: Omit<FoundEvent, 'emitted'> }>(
+    `select e.event, ${boundedAudience('e.audience')}, ${COLUMNS} || jsonb_build_object('xid', e.xid::text,
+              'committedAt', case when current_setting('track_commit_timestamp')::boolean
+                then round(extract(epoch from pg_xact_commit_timestamp(e.xid::xid)) * 1000) end) as found
+       from relay.events as e
+      where e.account_id = $1 and e.event = $2
+        and case when $3::bigint is null then pg_visible_in_snapshot(e.xid, $4::pg_snapshot) else e.id = $3 end
+      order by e.xid desc, e.id desc limit ${MOST_OF_A_NAME}`,
+    [identity.accountId, event, exact, parsed ? snapshotText(horizon(parsed)) : null],
+  );
+  return rows.filter((row) => hears({ identity, choice: null }, row)).map(({ found }) => found);
+}

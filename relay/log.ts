@@ -117,6 +117,11 @@ const observations = {
         ? 'this is another database than before (restored, copied or failed over): all clients were told to refetch'
         : 'events were emptied before this relay read them: all clients were told to refetch',
   },
+  capture_failed: {
+    level: 'error',
+    text: (o: { name: string; table: string; sqlstate: string; unsaid: number }) =>
+      `an event ${o.name} of ${o.table} could not be captured (SQLSTATE ${o.sqlstate}), its account was told to refetch; ${o.unsaid} more since the last line; select * from relay.failures tells why`,
+  },
   event_unknown: {
     level: 'warn',
     text: (o: { name: string }) =>

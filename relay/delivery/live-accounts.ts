@@ -10,6 +10,7 @@ import type { Share } from './audible.ts';
 import type { ClientWriter } from './client-writer.ts';
 import { type Delivery, isSent, positionEvent, resyncOf, resyncPayload, toDeliveries } from './deliveries.ts';
 import { Encoded } from './encode.ts';
+import { FailedCaptures } from './failed-captures.ts';
 import { hearingOf } from './hears.ts';
 import { Members } from './members.ts';
 import type { Trace } from './recent-emits.ts';
@@ -41,9 +42,11 @@ export class LiveAccounts {
   /** The newest batch at the last refresh by the clock, and at the one before. */
   #lastRefresh = { at: Date.now(), newest: 0, previousNewest: 0 };
   readonly #unknownNames = new Set<string>();
+  readonly #failedCaptures: FailedCaptures;
 
   constructor(options: LiveAccountsOptions) {
     this.#options = options;
+    this.#failedCaptures = new FailedCaptures(options.log);
   }
 
   accounts(): string[] {
@@ -183,6 +186,7 @@ export class LiveAccounts {
     const forAll: OutboxEvent[] = [];
     for (const event of events) {
       if (!event.known && !event.event.startsWith('relay:')) this.#reportUnknown(event.event);
+      this.#failedCaptures.note(event);
       if (event.account === null) {
         forAll.push(event);
         continue;

@@ -67,15 +67,21 @@ export function createMetrics() {
       aggregator: 'max',
       registers,
     }),
+    slowestReader: new Gauge({
+      name: 'recado_slowest_reader_seconds',
+      help: 'Since the slowest node of this database last asked for events; every node asks about once a second.',
+      aggregator: 'max',
+      registers,
+    }),
     captureFailures: new Gauge({
       name: 'recado_capture_failures',
-      help: 'Rows of relay.failures of the last hour.',
+      help: 'Captures that failed in the last hour, without events that were published again since.',
       aggregator: 'max',
       registers,
     }),
     contractProblems: new Gauge({
       name: 'recado_contract_problems',
-      help: 'Rows of relay.check(), looked at once a minute at most.',
+      help: 'What is off with the contract now: rows of relay.check(), looked at once a minute at most.',
       aggregator: 'max',
       registers,
     }),

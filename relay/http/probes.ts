@@ -41,6 +41,7 @@ export async function gaugeDatabase(
     metrics.oldestTransaction.set(load.oldestTransactionSeconds);
     metrics.outboxBytes.set(load.outboxBytes);
     metrics.captureFailures.set(load.captureFailures);
+    metrics.slowestReader.set(load.slowestReaderSeconds);
     for (const set of gauges) await set(pool, metrics);
     if (Date.now() - (checkedAt.get(metrics) ?? 0) < CHECK_EVERY_MS) return;
     checkedAt.set(metrics, Date.now());

@@ -6,10 +6,13 @@ import type { Routes } from '../http/reply.ts';
 import { packageRoot } from '../package.ts';
 
 const FOLDER = join(packageRoot, 'relay/console/page');
-const SOCKET_IO = join(
-  dirname(createRequire(import.meta.url).resolve('socket.io-client/package.json')),
-  'dist/socket.io.esm.min.js',
-);
+const { resolve } = createRequire(import.meta.url);
+/** Served as they come from the registry. */
+const LIBRARIES = {
+  'socket.io.js': join(dirname(resolve('socket.io-client/package.json')), 'dist/socket.io.esm.min.js'),
+  'uplot.js': join(dirname(resolve('uplot/package.json')), 'dist/uPlot.esm.js'),
+  'uplot.css': join(dirname(resolve('uplot/package.json')), 'dist/uPlot.min.css'),
+};
 
 const TYPES: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',
@@ -35,7 +38,7 @@ export async function pageRoutes(): Promise<Routes> {
   const served: [path: string, file: string][] = [
     ['/', join(FOLDER, 'index.html')],
     ...files.map((name): [string, string] => [`/console/${name}`, join(FOLDER, name)]),
-    ['/console/socket.io.js', SOCKET_IO],
+    ...Object.entries(LIBRARIES).map(([name, file]): [string, string] => [`/console/${name}`, file]),
   ];
   return Object.fromEntries(
     served.map(([path, file]) => [

@@ -1,86 +1,119 @@
-// Small live charts, drawn by hand: a few lines over the last two minutes.
+// A small live chart: a few lines over the last two minutes.
+
 import { element, setText } from './element.js';
+import uPlot from './uplot.js';
 
 const SAMPLES = 120;
-const WIDTH = 240;
-const HEIGHT = 56;
+const HEIGHT = 110;
+const clock = new Intl.DateTimeFormat('pt-BR', { timeStyle: 'medium' });
+const number = new Intl.NumberFormat('pt-BR', { maximumFractionDigits: 2 });
 
-/**
- * @param {{title: string, lines: string[], show: (values: number[]) => string, least?: number, steps?: boolean}} options
- *   `show` makes the text of the latest values; `least` is the smallest top of the scale
- */
 export class Chart {
   element;
   #options;
-  #samples = [];
-  #paths;
+  /** Times, then the values of each line. */
+  #samples;
+  #plot;
   #value = element('p', { class: 'value' });
-  #top = element('span', { class: 'top-label', 'aria-hidden': 'true' });
-  #svg;
+  #nothing = element('p', { class: 'nothing' }, 'Nada foi medido nos últimos dois minutos.');
+  #canvas = element('div', { class: 'plot', role: 'img' });
 
+  /**
+   * @param {{title: string, lines: string[], show: (values: number[]) => string, least?: number, scale?: (value: number) => string, steps?: boolean}} options
+   *   `show` makes the text of the latest values; `least` is the smallest top of the scale
+   */
   constructor(options) {
     this.#options = options;
-    this.#svg = draw('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' });
-    const area = draw('path', { class: 'area' });
-    this.#paths = options.lines.map((_, index) => draw('path', { class: `curve curve-${index}` }));
-    this.#svg.append(area, ...this.#paths);
-    this.#paths.area = area;
+    this.#samples = [[], ...options.lines.map(() => [])];
     const legend = options.lines.map((name, index) => element('li', { class: `curve-${index}` }, name));
     this.element = element(
       'figure',
       { class: 'card chart' },
       element('figcaption', {}, options.title),
       this.#value,
-      element('div', { class: 'plot' }, this.#svg, this.#top),
+      this.#canvas,
+      this.#nothing,
       options.lines.length > 1 ? element('ul', { class: 'legend', 'aria-hidden': 'true' }, legend) : null,
     );
+    new ResizeObserver(() => this.#draw()).observe(this.#canvas);
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#plot?.redraw(false));
   }
 
   /** @param {(number | null)[]} values one per line; null: nothing was measured */
-  push(values) {
-    this.#samples = [...this.#samples.slice(1 - SAMPLES), values];
-    const { title, show, least = 1 } = this.#options;
-    const top = roundUp(Math.max(least, ...this.#samples.flat().map((value) => value ?? 0)));
-    this.#paths.forEach((path, line) => {
-      path.setAttribute('d', this.#curve(line, top));
-    });
-    const first = this.#curve(0, top);
-    const x = WIDTH - (this.#samples.length - 1) * (WIDTH / (SAMPLES - 1));
-    this.#paths.area.setAttribute('d', first === '' ? '' : `${first}V${HEIGHT}H${x}Z`);
-    const text = show(values);
+  push(at, values) {
+    for (const [index, value] of [at / 1_000, ...values].entries()) {
+      this.#samples[index].push(value);
+      if (this.#samples[index].length > SAMPLES) this.#samples[index].shift();
+    }
+    const text = this.#options.show(values);
     setText(this.#value, text);
-    setText(
-      this.#top,
-      this.#options.steps ? '' : (this.#options.scale?.(top) ?? new Intl.NumberFormat('pt-BR').format(top)),
+    this.#canvas.setAttribute('aria-label', `${this.#options.title}: ${text}`);
+    this.#draw();
+  }
+
+  #draw() {
+    const [times, ...lines] = this.#samples;
+    const measured = lines.some((line) => line.some((value) => value !== null));
+    this.#nothing.hidden = measured || times.length === 0;
+    this.#canvas.hidden = times.length > 0 && !measured;
+    const width = this.#canvas.clientWidth;
+    if (width === 0 || times.length === 0) return;
+    this.#plot ??= this.#make(width);
+    if (this.#plot.width !== width) this.#plot.setSize({ width, height: HEIGHT });
+    this.#plot.setData(this.#samples);
+  }
+
+  #make(width) {
+    const { lines, least = 1, scale = (value) => number.format(value), steps = false } = this.#options;
+    const axis = {
+      stroke: () => colour('--soft-ink'),
+      font: '11px system-ui, sans-serif',
+      ticks: { show: false },
+      grid: { stroke: () => colour('--line'), width: 1 },
+    };
+    return new uPlot(
+      {
+        width,
+        height: HEIGHT,
+        legend: { show: false },
+        cursor: { show: false },
+        scales: {
+          x: { range: (_plot, _least, last) => [last - SAMPLES, last] },
+          y: { range: (_plot, _least, most) => [0, Math.max(least, most ?? 0) * 1.1] },
+        },
+        axes: [
+          {
+            ...axis,
+            size: 22,
+            space: 90,
+            values: (_plot, times) => times.map((time) => clock.format(time * 1_000)),
+          },
+          {
+            ...axis,
+            size: 52,
+            space: 34,
+            values: (_plot, marks) => marks.map((mark) => (steps ? '' : scale(mark))),
+          },
+        ],
+        series: [
+          {},
+          ...lines.map((label, index) => ({
+            label,
+            width: 2,
+            points: { show: false },
+            stroke: () => colour(`--curve-${index}`),
+            ...(index === 0 && { fill: () => colour('--tint') }),
+            ...(steps && { paths: uPlot.paths.stepped({ align: 1 }) }),
+          })),
+        ],
+      },
+      this.#samples,
+      this.#canvas,
     );
-    this.#svg.setAttribute('aria-label', `${title}: ${text}`);
-  }
-
-  #curve(line, top) {
-    const step = WIDTH / (SAMPLES - 1);
-    const begin = WIDTH - (this.#samples.length - 1) * step;
-    let last = 0;
-    return this.#samples
-      .map((values, index) => {
-        // Where nothing was measured the line goes on as it was.
-        last = values[line] ?? last;
-        const x = (begin + index * step).toFixed(1);
-        const y = (HEIGHT - 1 - (last / top) * (HEIGHT - 4)).toFixed(1);
-        if (index === 0) return `M${x} ${y}`;
-        return this.#options.steps ? `H${x}V${y}` : `L${x} ${y}`;
-      })
-      .join('');
   }
 }
 
-function draw(tag, attributes) {
-  const made = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
-
-/** 1, 2 or 5 times a power of ten. */
-function roundUp(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
+/** As the light of the moment has it. */
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name);
 }

@@ -24,7 +24,8 @@ export interface Operations {
 }
 
 interface DatabaseNews {
-  nodes: { pid: number; client: string; since: string }[];
+  /** Those that read events; `lastReadAgo` in seconds. */
+  nodes: { pid: number; client: string; since: string; lastReadAgo: number }[];
   /** Committed events this node has not read. */
   backlog: number;
   /** Seconds the oldest transaction that may write has been open. */
@@ -103,7 +104,8 @@ async function readDatabase({ feed }: RequestContext, pool: pg.Pool): Promise<Ou
   const { rows } = await pool.query<{ news: OutboxNews }>(
     `select jsonb_build_object(
        'nodes', coalesce((select jsonb_agg(jsonb_build_object(
-            'pid', a.pid, 'client', coalesce(host(a.client_addr), 'local'), 'since', a.backend_start) order by a.backend_start)
+            'pid', a.pid, 'client', coalesce(host(a.client_addr), 'local'), 'since', a.backend_start,
+            'lastReadAgo', round(extract(epoch from clock_timestamp() - a.query_start)::numeric, 1)) order by a.backend_start)
           from pg_stat_activity as a where a.application_name = 'recado feed' and a.datname = current_database()), '[]'),
        'backlog', (select count(*) from (
           select from relay.events as e

@@ -54,7 +54,15 @@ function card({ event, room, audience, description, payload, sample, recorded })
       title,
       element('span', { class: enabled ? 'tag on' : 'tag off' }, enabled ? 'ativo' : 'suspenso'),
     ),
-    description === null ? null : element('p', { lang: 'en' }, description),
+    description === null
+      ? null
+      : element(
+          'p',
+          { class: 'from-database' },
+          element('span', { class: 'tag' }, 'descrição no banco'),
+          ' ',
+          element('span', { lang: 'en' }, description),
+        ),
     element('ul', { class: 'sources' }, recorded.filter(({ when }) => when !== '').map(sourceLine)),
     element('p', { class: 'room' }, 'Sala ', element('code', {}, room)),
     audience === 'topics'
@@ -77,8 +85,29 @@ function sourceLine({ table, when }) {
     'li',
     {},
     table === null ? null : element('code', {}, table),
-    element('code', { class: 'fires', lang: 'en' }, when),
+    element('span', { class: 'fires' }, ...inPortuguese(when)),
   );
+}
+
+/** What relay.fires_when() says. The condition is SQL. */
+function inPortuguese(when) {
+  if (when === 'an application calls relay.emit()') {
+    return ['quando a aplicação chama ', element('code', {}, 'relay.emit()')];
+  }
+  if (when.startsWith('TRUNCATE'))
+    return ['depois de ', element('code', {}, 'TRUNCATE'), ' (todas as contas recarregam)'];
+  const match =
+    /^(?<late>at commit, )?after (?<operation>\w+) of (?<what>a row|any number of rows)(?: when (?<condition>.*))?$/s.exec(
+      when,
+    );
+  if (!match) return [element('code', { lang: 'en' }, when)];
+  const { late, operation, what, condition } = match.groups;
+  return [
+    late ? 'no commit, depois de ' : 'depois de ',
+    element('code', {}, operation),
+    what === 'a row' ? ' de uma linha' : ' de qualquer número de linhas',
+    ...(condition ? [', quando ', element('code', {}, condition)] : []),
+  ];
 }
 
 function folded(title, value, open) {

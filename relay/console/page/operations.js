@@ -1,10 +1,14 @@
 // How it goes, for operators: asked every second while somebody looks.
 import { Chart } from './chart.js';
 import { element, setText } from './element.js';
+import { FROZEN_AFTER, INSTANCE_STATES, warningsOf } from './warnings.js';
 
 const EVERY_MS = 1_000;
 const TOKEN_IN_TAB = 'recado-operator';
 const number = new Intl.NumberFormat('pt-BR', { maximumFractionDigits: 1 });
+/** State of the phone, as the server says it. */
+const PHONES = { open: 'conectado', close: 'desconectado', connecting: 'conectando' };
+
 const moment = new Intl.DateTimeFormat('pt-BR', { dateStyle: 'short', timeStyle: 'medium' });
 
 export class Operations {
@@ -76,12 +80,12 @@ export class Operations {
     const seconds = Math.max(0.001, (now.at - before.at) / 1_000);
     const rate = (name) => Math.max(0, ((now.metrics[name] ?? 0) - (before.metrics[name] ?? 0)) / seconds);
     const { database, metrics } = now;
-    this.#charts.rate.push([rate('events_read_total'), rate('deliveries_total')]);
-    this.#charts.latency.push(percentiles(before.latency, now.latency, [0.5, 0.95, 0.99]));
-    this.#charts.gate.push([metrics.gate_closed > 0 || now.gate !== 'open' ? 1 : 0]);
-    this.#charts.backlog.push([database?.backlog ?? null]);
-    this.#charts.sockets.push([metrics.sockets ?? 0]);
-    this.#charts.transaction.push([database?.oldestTransaction ?? null]);
+    this.#charts.rate.push(now.at, [rate('events_read_total'), rate('deliveries_total')]);
+    this.#charts.latency.push(now.at, percentiles(before.latency, now.latency, [0.5, 0.95, 0.99]));
+    this.#charts.gate.push(now.at, [metrics.gate_closed > 0 || now.gate !== 'open' ? 1 : 0]);
+    this.#charts.backlog.push(now.at, [database?.backlog ?? null]);
+    this.#charts.sockets.push(now.at, [metrics.sockets ?? 0]);
+    this.#charts.transaction.push(now.at, [database?.oldestTransaction ?? null]);
     const warnings = warningsOf(now);
     verdict(
       ...(now.ready
@@ -101,20 +105,31 @@ export class Operations {
   }
 
   #showDatabase(database) {
-    showRows('#nodes', database.nodes, 3, 'Nenhum nó lê este banco.', ({ pid, client, since }) => [
-      `backend ${pid}`,
-      client,
-      moment.format(new Date(since)),
-    ]);
+    showRows(
+      '#nodes',
+      database.nodes,
+      4,
+      'Nenhum nó lê este banco.',
+      ({ pid, client, since, lastReadAgo }) => [
+        `backend ${pid}`,
+        client,
+        moment.format(new Date(since)),
+        lamp(
+          lastReadAgo < 2 ? 'agora' : `há ${number.format(lastReadAgo)} s`,
+          lastReadAgo <= FROZEN_AFTER,
+          null,
+        ),
+      ],
+    );
     showRows('#instances', database.instances, 5, 'Nenhuma instância cadastrada.', (instance) => [
       instance.name,
       instance.account,
       lamp(
-        instance.status,
+        INSTANCE_STATES[instance.status] ?? instance.status,
         instance.status === 'connected' || instance.status === 'polling',
         instance.reason,
       ),
-      lamp(instance.state ?? '—', instance.state === 'open', null),
+      lamp(PHONES[instance.state] ?? instance.state ?? '—', instance.state === 'open', null),
       String(instance.rejected),
     ]);
   }
@@ -132,9 +147,13 @@ function makeCharts() {
   const seconds = (value) =>
     value >= 1 ? `${number.format(value)} s` : `${number.format(value * 1_000)} ms`;
   const latency = ([p50, p95, p99]) =>
-    p50 === null ? 'sem eventos agora' : `p50 ${seconds(p50)} · p95 ${seconds(p95)} · p99 ${seconds(p99)}`;
+    p50 === null
+      ? 'nenhum evento neste segundo'
+      : `p50 ${seconds(p50)} · p95 ${seconds(p95)} · p99 ${seconds(p99)}`;
   const gate = ([closed]) =>
-    closed === 1 ? 'fechado: muitas gravações, leitura em ritmo' : 'aberto: cada gravação toca a campainha';
+    closed === 1
+      ? 'não: há muitas gravações, e o relay lê a cada poucos milissegundos'
+      : 'sim: cada gravação avisa o relay na hora';
   const backlog = ([count]) =>
     count === null ? 'desconhecida' : `${number.format(count)} ${count === 1 ? 'evento' : 'eventos'} por ler`;
   const oldest = ([age]) => (age === null ? 'desconhecida' : `${number.format(age)} s`);
@@ -147,7 +166,7 @@ function makeCharts() {
       least: 0.01,
       scale: seconds,
     }),
-    gate: new Chart({ title: 'Portão', lines: ['fechado'], show: gate, steps: true }),
+    gate: new Chart({ title: 'Avisos do Postgres (NOTIFY)', lines: ['sem avisos'], show: gate, steps: true }),
     backlog: new Chart({ title: 'Fila', lines: ['por ler'], show: backlog, least: 10 }),
     sockets: new Chart({
       title: 'Telas conectadas',
@@ -181,48 +200,14 @@ function percentiles(before, now, wanted) {
   });
 }
 
-const CHECKS = {
-  database:
-    'Os eventos não estão sendo lidos: veja o banco e o log do relay. Nada se perde, as telas esperam.',
-  listen: 'Sem LISTEN: os eventos chegam pela leitura de segurança, até um segundo depois.',
-};
-
-function warningsOf({ checks, database, error, metrics }) {
-  const warnings = Object.entries(checks)
-    .filter(([, text]) => text !== 'ok')
-    .map(([name, text]) => CHECKS[name] ?? text);
-  if (database === null) return [...warnings, `O banco não respondeu ao painel (${error}).`];
-  const { oldestTransaction, notifyQueue, backlog, instances, problems } = database;
-  if (oldestTransaction > 60)
-    warnings.push(`Há uma transação aberta há ${number.format(oldestTransaction)} s.`);
-  if (notifyQueue > 0.1) warnings.push(`A fila do NOTIFY está ${number.format(notifyQueue * 100)} % cheia.`);
-  if (backlog > 10_000) warnings.push(`${number.format(backlog)} eventos esperam para ser lidos.`);
-  if (metrics.slow_consumers_closed_total > 0) {
-    warnings.push(
-      `${metrics.slow_consumers_closed_total} telas lentas foram desconectadas; elas voltam e recuperam.`,
-    );
-  }
-  if (metrics.retention_failures_total > 0) {
-    warnings.push(
-      'Eventos antigos não puderam ser apagados: o disco do Postgres pode estar cheio (veja retention_failed no log).',
-    );
-  }
-  for (const { problem, object, detail, remedy } of problems) {
-    warnings.push([problem, object, detail, remedy].filter(Boolean).join(' · '));
-  }
-  for (const { name, status, reason } of instances) {
-    if (!['connected', 'polling', 'waiting'].includes(status)) {
-      warnings.push(`A instância ${name} está ${status}${reason ? ` (${reason})` : ''}.`);
-    }
-  }
-  return warnings;
-}
-
 function showWarnings(warnings) {
   const list = document.querySelector('#warnings');
   list.hidden = warnings.length === 0;
-  if (list.textContent === warnings.join('')) return;
-  list.replaceChildren(...warnings.map((text) => element('li', {}, text)));
+  const said = JSON.stringify(warnings.map(({ text, detail }) => [text, detail?.textContent]));
+  // What somebody has opened stays open.
+  if (list.dataset.said === said) return;
+  list.dataset.said = said;
+  list.replaceChildren(...warnings.map(({ text, detail }) => element('li', {}, text, detail)));
 }
 
 function verdict(text, look) {
@@ -254,7 +239,7 @@ const TOTALS = {
   resyncs_total: 'Pedidos de recarga',
   handshakes_refused_total: 'Conexões recusadas',
   slow_consumers_closed_total: 'Telas lentas fechadas',
-  wakeups_total: 'Toques da campainha',
+  wakeups_total: 'Avisos do Postgres recebidos',
   events_unknown_total: 'Fora do contrato',
 };
 

@@ -1,10 +1,21 @@
 // The sample clinic. A button has something written and changes nothing here: what is on the list comes from the
 // load, and then from events alone.
-import { announce, element, keepingFocus, painted, setText, showList } from './element.js';
+import {
+  ARRIVED,
+  fillAppointment,
+  fillChat,
+  fillDoctor,
+  light,
+  makeRow,
+  SERVING,
+  sendingText,
+} from './clinic-rows.js';
+import { announce, keepingFocus, setText, showList } from './element.js';
+import { afterPaint, perFrame } from './frames.js';
 import { Journey } from './journey.js';
 
-const ARRIVED = 3;
-const SERVING = 4;
+/** Rows of a list that are shown at once. */
+const PAGE = 20;
 
 export class Clinic {
   #session;
@@ -15,10 +26,26 @@ export class Clinic {
   #chats = new Map();
   /** Rows that just changed, to be lit up once. */
   #fresh = new Set();
+  /** Arrived since the last frame. */
+  #arrived = [];
+  #news = '';
+  #chatsShown = PAGE;
+  #search = document.querySelector('#chats-search');
+  #show = perFrame(() => this.#showNow());
+  /** In the frame after: under load each of the two has a frame of its own. */
+  #tell = perFrame(() => this.#tellNow());
 
   constructor(session) {
     this.#session = session;
     this.#journey = new Journey(session, () => this.#show());
+    this.#search.addEventListener('input', () => {
+      this.#chatsShown = PAGE;
+      this.#show();
+    });
+    document.querySelector('#chats-more').addEventListener('click', () => {
+      this.#chatsShown += PAGE;
+      this.#show();
+    });
     session.addEventListener('clinic', ({ detail }) => this.#load(detail));
     session.addEventListener('arrival', ({ detail }) => this.#hear(detail));
     session.addEventListener('state', () => this.#showBanner());
@@ -47,11 +74,13 @@ export class Clinic {
     const { event, payload } = arrival;
     const news = this.#changes[event]?.(payload);
     this.#journey.hear(arrival);
-    if (news) {
-      announce(arrival.recovered ? `Recuperado: ${news}` : news);
-      this.#show();
-    }
-    painted().then(() => this.#journey.shown(arrival, Date.now()));
+    if (news) this.#news = arrival.recovered ? `Recuperado: ${news}` : news;
+    this.#arrived.push(arrival);
+    this.#show();
+  }
+
+  shown(shown) {
+    if (shown) this.#show();
   }
 
   /** What each event does to the lists, and how it is told. */
@@ -88,9 +117,7 @@ export class Clinic {
     },
     'message:outgoing': ({ chatId, status, reasonCode }) => {
       const chat = this.#chats.get(chatId);
-      const because = REASONS[reasonCode] ?? 'o servidor recusou';
-      const sending =
-        { QUEUED: WAITING, SENDING: 'enviando…', FAILED: `não enviada: ${because}` }[status] ?? '';
+      const sending = sendingText(status, reasonCode);
       return chat && this.#setChat({ ...chat, sending }, sending || 'mensagem enviada');
     },
     // The Cloud API takes a message and says later that it could not deliver it.
@@ -127,7 +154,26 @@ export class Clinic {
 
   // ---------------------------------------------------------------------------------------------------------
 
-  #show() {
+  #showNow() {
+    const arrived = this.#arrived.splice(0);
+    if (arrived.length > 0) {
+      afterPaint(() => {
+        for (const arrival of arrived) this.#journey.shown(arrival, Date.now());
+      });
+    }
+    if (!this.#root.hidden) this.#showLists();
+    this.#fresh.clear();
+    this.#showBanner();
+    this.#tell();
+  }
+
+  #tellNow() {
+    this.#journey.showForeign();
+    if (this.#news) announce(this.#news);
+    this.#news = '';
+  }
+
+  #showLists() {
     const appointments = [...this.#appointments.values()].sort(
       (a, b) => a.startTime.localeCompare(b.startTime) || a.id - b.id,
     );
@@ -139,95 +185,40 @@ export class Clinic {
     const doctors = [...this.#doctors.values()].sort(
       (a, b) => a.name.localeCompare(b.name, 'pt-BR') || a.id - b.id,
     );
-    const chats = [...this.#chats.values()].sort((a, b) =>
-      String(b.lastMessageAt ?? '').localeCompare(String(a.lastMessageAt ?? '')),
-    );
+    const wanted = this.#search.value.trim().toLowerCase();
+    const chats = [...this.#chats.values()]
+      .filter(({ contactName }) => contactName.toLowerCase().includes(wanted))
+      .sort((a, b) => compare(String(b.lastMessageAt ?? ''), String(a.lastMessageAt ?? '')));
+    document.querySelector('#chats-tools').hidden = this.#chats.size <= PAGE;
+    const more = document.querySelector('#chats-more');
+    more.hidden = chats.length <= this.#chatsShown;
+    setText(more, `Mostrar mais (${chats.length - this.#chatsShown})`);
     keepingFocus(this.#root, () => {
       for (const [id, group] of Object.entries(groups)) {
-        this.#showRows(id, group, 'appointment', (row, item) => this.#fillAppointment(row, item));
+        this.#showRows(id, group, 'appointment', fillAppointment);
         setText(document.querySelector(`#${id}-count`), String(group.length));
       }
-      this.#showRows('doctors', doctors, 'doctor', (row, item) => this.#fillDoctor(row, item));
-      this.#showRows('chats', chats, 'chat', (row, item) => this.#fillChat(row, item));
+      this.#showRows('doctors', doctors, 'doctor', fillDoctor);
+      this.#showRows('chats', chats.slice(0, this.#chatsShown), 'chat', fillChat);
     });
-    this.#fresh.clear();
-    this.#showBanner();
   }
 
   #showRows(id, items, kind, fill) {
     const key = (item) => `${kind}-${item.id}`;
     showList(document.querySelector(`#${id}`), items, {
       key,
-      make: (item) => this.#makeRow(kind, key(item)),
+      make: () => makeRow(kind, (action, row, title) => this.#act(action, row.dataset.key, title)),
       update: (row, item) => {
-        fill(row, item);
         const waits = this.#journey.waitsFor(key(item));
+        // An item that changed is another object.
+        if (row.item === item && row.waits === waits) return;
+        Object.assign(row, { item, waits });
+        fill(row, item);
         row.classList.toggle('waits', waits);
         setText(row.querySelector('.waiting-note'), waits ? 'Gravado; esperando o evento' : '');
         if (this.#fresh.has(key(item))) light(row);
       },
     });
-  }
-
-  #makeRow(kind, key) {
-    const buttons = BUTTONS[kind].map(([action, label, look]) =>
-      element(
-        'button',
-        {
-          type: 'button',
-          class: look,
-          'data-does': action,
-          onclick: ({ currentTarget }) => this.#act(action, key, currentTarget.getAttribute('aria-label')),
-        },
-        label,
-      ),
-    );
-    return element(
-      'li',
-      { class: `row ${kind}` },
-      element('span', { class: 'mark', 'aria-hidden': 'true' }),
-      element(
-        'div',
-        { class: 'what' },
-        element('p', { class: 'name' }, element('span', { class: 'who' }), element('span', { class: 'tag' })),
-        element('p', { class: 'detail' }),
-        element('p', { class: 'waiting-note' }),
-      ),
-      element('div', { class: 'buttons' }, buttons),
-    );
-  }
-
-  #fillAppointment(row, { startTime, patient, doctor, status, appointmentProcedures }) {
-    const name = patient?.name ?? 'Sem paciente';
-    const detail = [appointmentProcedures?.procedure?.name, doctor?.name ?? 'sem médico']
-      .filter(Boolean)
-      .join(' · ');
-    // The heading above says the other statuses.
-    const tag = [SERVING, ARRIVED].includes(status?.id) ? '' : (status?.name ?? '');
-    fill(row, { mark: startTime, name, detail, tag });
-    row.querySelector('.tag').style.setProperty('--dot', status?.color ?? 'transparent');
-    const next = { [SERVING]: 'finish', [ARRIVED]: 'call' }[status?.id] ?? 'checkin';
-    label(row, name, [next, 'cancel']);
-  }
-
-  #fillDoctor(row, { name, isBusy }) {
-    fill(row, { mark: initials(name), name, detail: '', tag: isBusy ? 'Ocupado' : 'Livre' });
-    row.querySelector('.tag').style.setProperty('--dot', isBusy ? '#e0a100' : '#2a9d5c');
-    label(row, name, ['deleteDoctor']);
-  }
-
-  #fillChat(row, { contactName, lastMessage, unreadCount, instanceName, sending }) {
-    const unread = unreadCount === 0 ? '' : `${unreadCount} ${unreadCount === 1 ? 'não lida' : 'não lidas'}`;
-    fill(row, {
-      mark: initials(contactName),
-      name: contactName,
-      detail: sending || (lastMessage ?? 'Sem mensagens'),
-      tag: unread,
-    });
-    row.classList.toggle('unread', unreadCount > 0);
-    // A chat of an instance is written to; the others are only samples.
-    const write = instanceName === null ? 'message' : 'reply';
-    label(row, contactName, unreadCount > 0 ? [write, 'read'] : [write]);
   }
 
   #showBanner() {
@@ -248,57 +239,7 @@ function promise(state, waiting) {
   return 'O que já foi gravado chega na volta. Enquanto o Recado não responde, os botões não gravam.';
 }
 
-const WAITING = 'na fila: o servidor do WhatsApp não responde';
-
-/** Why a reply was not sent. */
-const REASONS = {
-  sending_not_allowed: 'o envio está desligado para este número',
-  send_unsure: 'a conexão caiu; confira no celular',
-  send_without_id: 'confira no celular',
-  evolution_unauthorized: 'o servidor do WhatsApp não aceita a chave',
-  evolution_not_found: 'o servidor do WhatsApp não conhece este número',
-};
-
-const BUTTONS = {
-  appointment: [
-    ['checkin', 'Check-in', 'main'],
-    ['call', 'Chamar', 'main'],
-    ['finish', 'Finalizar', 'main'],
-    ['cancel', 'Cancelar', 'quiet'],
-  ],
-  doctor: [['deleteDoctor', 'Excluir', 'quiet danger']],
-  chat: [
-    ['message', 'Nova mensagem', 'quiet'],
-    ['reply', 'Responder', 'quiet'],
-    ['read', 'Lida', 'quiet'],
-  ],
-};
-
-function fill(row, { mark, name, detail, tag }) {
-  setText(row.querySelector('.mark'), mark);
-  setText(row.querySelector('.who'), name);
-  setText(row.querySelector('.detail'), detail);
-  setText(row.querySelector('.tag'), tag);
-  row.querySelector('.tag').hidden = tag === '';
-}
-
-/** Which buttons a row has now; each says for whom it is. */
-function label(row, name, shown) {
-  for (const button of row.querySelectorAll('button')) {
-    button.hidden = !shown.includes(button.dataset.does);
-    button.setAttribute('aria-label', `${button.textContent}: ${name}`);
-  }
-}
-
-function light(row) {
-  row.classList.add('fresh');
-  row.addEventListener('animationend', () => row.classList.remove('fresh'), { once: true });
-}
-
-function initials(name) {
-  const words = name.replace(/^(Dra?\.)\s+/i, '').split(/\s+/);
-  return [words[0], words.length > 1 ? words.at(-1) : '']
-    .map((word) => [...word][0] ?? '')
-    .join('')
-    .toUpperCase();
+function compare(a, b) {
+  if (a === b) return 0;
+  return a < b ? -1 : 1;
 }

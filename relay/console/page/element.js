@@ -26,20 +26,34 @@ export function setText(target, text) {
 }
 
 /**
- * Brings a list to show `items`, keeping the elements of those that stay.
- * @param {(item: object) => Element} make once for each new key
+ * Brings a list to show `items`. Elements of items that are gone are taken for new ones, but for the one with the focus:
+ * under somebody's fingers nothing becomes another.
+ * @param {() => Element} make
  * @param {(element: Element, item: object) => void} update every time
  */
 export function showList(list, items, { key, make, update }) {
   const known = new Map([...list.children].map((child) => [child.dataset.key, child]));
-  items.forEach((item, index) => {
-    const name = String(key(item));
-    const child = known.get(name) ?? make(item);
+  const names = items.map((item) => String(key(item)));
+  const wanted = new Set(names);
+  const free = new Set(
+    [...known.values()].filter(
+      (child) => !wanted.has(child.dataset.key) && !child.contains(document.activeElement),
+    ),
+  );
+  for (const [index, item] of items.entries()) {
+    const name = names[index];
+    const place = list.children[index] ?? null;
+    let child = known.get(name);
+    if (!child) {
+      child = free.has(place) ? place : (free.values().next().value ?? make());
+      known.delete(child.dataset.key);
+    }
     known.delete(name);
+    free.delete(child);
     child.dataset.key = name;
     update(child, item);
-    if (list.children[index] !== child) list.insertBefore(child, list.children[index] ?? null);
-  });
+    if (place !== child) list.insertBefore(child, place);
+  }
   for (const child of known.values()) child.remove();
 }
 
@@ -55,19 +69,6 @@ export function keepingFocus(root, change) {
   const next = again ?? list.children[Math.min(index, list.children.length - 1)];
   const target = next?.querySelector('button') ?? list.closest('.card')?.querySelector('h2');
   target?.focus();
-}
-
-/** Resolves when what was changed is on the screen. A hidden page is not painted. */
-export function painted() {
-  if (document.hidden) return Promise.resolve();
-  return new Promise((resolve) => {
-    requestAnimationFrame(() => {
-      const { port1, port2 } = new MessageChannel();
-      port1.onmessage = () => resolve();
-      port2.postMessage(null);
-    });
-    document.addEventListener('visibilitychange', () => resolve(), { once: true });
-  });
 }
 
 /** Has something read by a screen reader. */

@@ -1,99 +1,190 @@
-// The live tail: what this token hears.
-import { codeBlock, element, setText } from './element.js';
+// What this token hears, after what is stored: a list that stays smooth at hundreds of events a second, and the way of
+// the one that was chosen.
+import { element, setText } from './element.js';
+import { EventDetail } from './event-detail.js';
+import { perFrame } from './frames.js';
+import { LongList } from './long-list.js';
+import { preview } from './preview.js';
 
-const MOST = 200;
+const MOST = 1_000;
+const GLANCE = 240;
 const clock = new Intl.DateTimeFormat('pt-BR', { timeStyle: 'medium' });
 
+/** How an event came here. */
+const CAME = {
+  live: ['ao vivo', 'time live'],
+  recovered: ['recuperado', 'time recovered'],
+  stored: ['guardado', 'time'],
+};
+
 export class EventTail {
-  #list = document.querySelector('#events');
   #filter = document.querySelector('#event-filter');
+  #search = document.querySelector('#event-search');
   #pause = document.querySelector('#event-pause');
+  #viewport = document.querySelector('#events-view');
+  #names = new Set();
+  /** The oldest first. */
+  #all = [];
+  /** Since the last frame. */
+  #fresh = [];
   #held = [];
+  #position = null;
+  #account = null;
+  #detail;
+  #list;
+  #show = perFrame(() => this.#flush());
 
   constructor(session) {
+    this.#detail = new EventDetail(session, () => this.#list.draw());
+    this.#list = new LongList(this.#viewport, {
+      make: () => this.#makeRow(),
+      fill: (row, entry) => this.#fillRow(row, entry),
+    });
     session.addEventListener('arrival', ({ detail }) => this.#hear(detail));
-    session.addEventListener('position', ({ detail }) => this.#showPosition(detail.position));
-    // Another account's events are not shown under this one's name.
-    session.addEventListener('clinic', () => this.#accountMayHaveChanged(session.account));
-    this.#filter.addEventListener('change', () => this.#showFiltered());
+    session.addEventListener('position', ({ detail }) => {
+      this.#position = detail.position;
+      this.#show();
+    });
+    session.addEventListener('stored', ({ detail }) => this.#begin(detail));
+    this.#filter.addEventListener('change', () => this.#choose());
+    this.#search.addEventListener('input', () => this.#choose());
     this.#pause.addEventListener('click', () => this.#togglePause());
     document.querySelector('#event-clear').addEventListener('click', () => this.#clear());
+    this.#viewport.addEventListener('keydown', (pressed) => this.#move(pressed));
   }
 
-  #account = null;
-  #accountMayHaveChanged(account) {
+  shown(shown) {
+    if (shown) this.#flush();
+  }
+
+  /** Another account's events are not shown under this one's name. After a resync those that are here stay. */
+  #begin({ account, events }) {
     if (this.#account !== account) this.#clear();
     this.#account = account;
+    if (this.#all.length > 0) return;
+    this.#fresh.unshift(
+      ...events.map((event) => withGlance({ ...event, at: event.capturedAt, came: 'stored' })),
+    );
+    this.#show();
   }
 
-  #hear(arrival) {
-    this.#showPosition(arrival.position);
-    if (![...this.#filter.options].some(({ value }) => value === arrival.event)) {
-      this.#filter.append(element('option', { value: arrival.event }, arrival.event));
-    }
-    if (this.#pause.getAttribute('aria-pressed') === 'true') {
-      this.#held = [...this.#held.slice(1 - MOST), arrival];
-      setText(this.#pause, `Continuar (${this.#held.length})`);
-      return;
-    }
-    this.#add(arrival);
+  #hear({ event, payload, position, recovered, at }) {
+    this.#position = position;
+    const entry = withGlance({ event, payload, position, at, came: recovered ? 'recovered' : 'live' });
+    const paused = this.#pause.getAttribute('aria-pressed') === 'true';
+    const waiting = paused ? this.#held : this.#fresh;
+    waiting.push(entry);
+    if (waiting.length > 2 * MOST) waiting.splice(0, MOST);
+    this.#show();
   }
 
-  #add({ event, payload, position, recovered, at }) {
-    const text = JSON.stringify(payload, null, 2);
-    const entry = element(
+  #flush() {
+    const fresh = this.#fresh.splice(0);
+    for (const { event } of fresh) {
+      if (this.#names.has(event)) continue;
+      this.#names.add(event);
+      this.#filter.append(element('option', { value: event }, event));
+    }
+    this.#all.push(...fresh);
+    if (this.#all.length > MOST) this.#all.splice(0, this.#all.length - MOST);
+    setText(document.querySelector('#position'), this.#position ?? '—');
+    setText(this.#pause, this.#pauseText());
+    this.#list.add(fresh.filter(this.#wanted()), MOST);
+    this.#showEmpty();
+  }
+
+  /** Which entries are to be seen. */
+  #wanted() {
+    const name = this.#filter.value;
+    const words = this.#search.value.trim().toLowerCase();
+    return (entry) => {
+      if (name !== '' && entry.event !== name) return false;
+      return words === '' || entry.words.includes(words);
+    };
+  }
+
+  #choose() {
+    this.#flush();
+    this.#list.set(this.#all.filter(this.#wanted()));
+    this.#viewport.scrollTop = 0;
+    this.#showEmpty();
+  }
+
+  #makeRow() {
+    const row = element(
       'li',
-      { 'data-event': event },
+      {},
       element(
-        'details',
-        {},
-        element(
-          'summary',
-          {},
-          element('time', {}, clock.format(at)),
-          element('code', { class: 'event-name' }, event),
-          element(
-            'span',
-            { class: recovered ? 'time recovered' : 'time live' },
-            recovered ? 'recuperado' : 'ao vivo',
-          ),
-          element('code', { class: 'glance' }, JSON.stringify(payload)),
-        ),
-        codeBlock(`Conteúdo de ${event}`, text),
-        element('p', { class: 'position' }, 'Posição ', element('code', {}, position ?? '—')),
+        'button',
+        { type: 'button', class: 'event', onclick: () => this.#detail.show(row.item) },
+        element('time'),
+        element('code', { class: 'event-name' }),
+        element('span'),
+        element('code', { class: 'glance' }),
       ),
     );
-    entry.hidden = this.#filter.value !== '' && this.#filter.value !== event;
-    this.#list.prepend(entry);
-    while (this.#list.children.length > MOST) this.#list.lastElementChild.remove();
-    this.#showEmpty();
+    return row;
+  }
+
+  #fillRow(row, entry) {
+    const [time, name, came, content] = row.firstElementChild.children;
+    const [text, look] = CAME[entry.came];
+    setText(time, clock.format(entry.at));
+    setText(name, entry.event);
+    setText(came, text);
+    came.className = look;
+    setText(content, entry.glance);
+  }
+
+  /** The arrows go from row to row. */
+  #move(pressed) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[pressed.key];
+    const row = document.activeElement?.closest('#events > li');
+    if (!step || !row) return;
+    pressed.preventDefault();
+    const { top } = row.getBoundingClientRect();
+    const distance = ({ offsetHeight }) => step * offsetHeight;
+    const next = [...row.parentElement.children].find(
+      (other) => !other.hidden && Math.abs(other.getBoundingClientRect().top - top - distance(row)) < 2,
+    );
+    next?.firstElementChild.focus();
   }
 
   #togglePause() {
     const paused = this.#pause.getAttribute('aria-pressed') === 'true';
     this.#pause.setAttribute('aria-pressed', String(!paused));
-    setText(this.#pause, paused ? 'Pausar' : 'Continuar');
-    if (paused) for (const arrival of this.#held.splice(0)) this.#add(arrival);
+    if (paused) this.#fresh.push(...this.#held.splice(0));
+    this.#flush();
   }
 
-  #showFiltered() {
-    for (const entry of this.#list.children) {
-      entry.hidden = this.#filter.value !== '' && this.#filter.value !== entry.dataset.event;
-    }
-    this.#showEmpty();
-  }
-
-  #showPosition(position) {
-    setText(document.querySelector('#position'), position ?? '—');
+  #pauseText() {
+    if (this.#pause.getAttribute('aria-pressed') !== 'true') return 'Pausar';
+    return this.#held.length === 0 ? 'Continuar' : `Continuar (${Math.min(this.#held.length, MOST)})`;
   }
 
   #clear() {
     this.#held = [];
-    this.#list.replaceChildren();
+    this.#fresh = [];
+    this.#all = [];
+    this.#list.set([]);
+    this.#detail.hide();
     this.#showEmpty();
   }
 
   #showEmpty() {
-    document.querySelector('#events-empty').hidden = [...this.#list.children].some(({ hidden }) => !hidden);
+    const empty = document.querySelector('#events-empty');
+    empty.hidden = this.#list.length > 0;
+    setText(
+      empty,
+      this.#all.length === 0
+        ? 'Nenhum evento ainda. Eles aparecem aqui assim que alguém grava.'
+        : 'Nenhum evento assim entre os que estão aqui.',
+    );
   }
+}
+
+/** With the beginning of its payload, which is shown and searched. Made as it comes, so that a search is cheap. */
+function withGlance(entry) {
+  const glance = entry.payload === undefined ? `${entry.bytes} bytes` : preview(entry.payload, GLANCE);
+  return { ...entry, glance, words: `${entry.event} ${glance}`.toLowerCase() };
 }

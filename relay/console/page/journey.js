@@ -16,6 +16,8 @@ export class Journey {
   /** Arrived while an answer is on its way that may claim them. */
   #unclaimed = [];
   #asking = 0;
+  /** Written elsewhere, and not shown yet. */
+  #foreign = [];
   #latencies = [];
   /** arrival → where its time is shown, and since when it counts */
   #places = new Map();
@@ -29,6 +31,7 @@ export class Journey {
   clear(example) {
     this.#pending.clear();
     this.#unclaimed = [];
+    this.#foreign = [];
     this.#list.replaceChildren();
     document.querySelector('#journey-example').replaceChildren("npm run sql -- '", ...colour(example), "'");
     this.#showHint();
@@ -56,7 +59,7 @@ export class Journey {
       this.#add(title, element('p', { class: 'note' }, text));
     } finally {
       this.#asking -= 1;
-      if (this.#asking === 0) for (const arrival of this.#unclaimed.splice(0)) this.#addForeign(arrival);
+      if (this.#asking === 0) this.#foreign.push(...this.#unclaimed.splice(0));
       this.#changed();
     }
   }
@@ -81,10 +84,30 @@ export class Journey {
   hear(arrival) {
     if (this.#claim(arrival)) return;
     if (this.#asking > 0) this.#unclaimed.push(arrival);
-    else this.#addForeign(arrival);
+    else this.#foreign.push(arrival);
+  }
+
+  /** Somebody else wrote: another page, the terminal, a job at night. What came in one frame is one entry. */
+  showForeign() {
+    const foreign = this.#foreign.splice(0);
+    if (foreign.length === 0) return;
+    const counts = new Map();
+    for (const { event, recovered } of foreign) {
+      const kind = `${event} ${recovered}`;
+      const { count = 0 } = counts.get(kind) ?? {};
+      counts.set(kind, { event, recovered, count: count + 1 });
+    }
+    const chips = [...counts.values()].map(({ event, recovered, count }) => {
+      const came = recovered ? 'recuperado' : 'ao vivo';
+      const time = element('span', { class: recovered ? 'time recovered' : 'time live' });
+      setText(time, count === 1 ? came : `${came}, ${count} vezes`);
+      return element('li', {}, element('code', {}, event), time);
+    });
+    this.#add('Gravado fora desta página', element('ul', { class: 'chips' }, chips));
   }
 
   #claim(arrival) {
+    if (this.#pending.size === 0) return false;
     const name = nameOf(arrival.event, arrival.payload);
     for (const entry of this.#pending) {
       const at = entry.awaited.findIndex((awaited) => awaited.name === name);
@@ -125,19 +148,6 @@ export class Journey {
     const sorted = [...this.#latencies].sort((a, b) => a - b);
     const median = sorted[Math.floor(sorted.length / 2)];
     setText(document.querySelector('#median'), `${median} ms do commit à tela (mediana)`);
-  }
-
-  /** Somebody else wrote: another page, the terminal, a job at night. */
-  #addForeign({ event, recovered }) {
-    const time = element(
-      'span',
-      { class: recovered ? 'time recovered' : 'time live' },
-      recovered ? 'recuperado' : 'ao vivo',
-    );
-    this.#add(
-      'Gravado fora desta página',
-      element('ul', { class: 'chips' }, element('li', {}, element('code', {}, event), time)),
-    );
   }
 
   #add(title, ...parts) {

@@ -2,6 +2,7 @@
 //
 //   state     the connection changed; see `state`
 //   clinic    the lists of the demonstration were loaded, from which events go on
+//   stored    the last events of before, the oldest first: {account, events}; from which `arrival` goes on
 //   arrival   an event: {event, payload, position, recovered, at}
 import { io } from './socket.io.js';
 
@@ -54,12 +55,27 @@ export class Session extends EventTarget {
   signIn(token) {
     this.#token = token.trim();
     sessionStorage.setItem(TOKEN_IN_TAB, this.#token);
-    this.#connect(null);
+    this.#become('connecting');
+    this.#connectAfterStored();
+  }
+
+  /** What is wrong with the token, or with the relay, the connection will tell. */
+  async #connectAfterStored() {
+    this.#turn += 1;
+    const turn = this.#turn;
+    const stored = await this.ask('GET', 'console/events').catch(() => null);
+    if (turn !== this.#turn) return;
+    if (stored !== null) {
+      this.account = stored.account;
+      this.#tell('stored', stored);
+    }
+    this.#connect(stored?.position ?? null);
   }
 
   signOut() {
     sessionStorage.removeItem(TOKEN_IN_TAB);
     this.#token = null;
+    this.#turn += 1;
     this.#socket?.disconnect();
     this.#become('signed-out');
   }
@@ -77,6 +93,7 @@ export class Session extends EventTarget {
       // The account may have been changed since.
       if (turn !== this.#turn) return;
       this.#tell('clinic', clinic);
+      this.#tell('stored', { account, events: clinic.stored });
       this.#connect(clinic.position);
     } catch {
       if (turn !== this.#turn) return;

@@ -76,6 +76,7 @@ test('check-in, call, cancel, arrive: an appointment goes through the list', asy
 test('a doctor is deleted: by a button, and by somebody at a terminal', async () => {
   const page = await openConsole();
   await row(page, 'Dr. Caio').getByRole('button', { name: 'Excluir: Dr. Caio' }).click();
+  await row(page, 'Dr. Caio').getByRole('button', { name: 'Excluir mesmo?: Dr. Caio' }).click();
   await gone(page, 'Dr. Caio', '#doctors');
   await database.query('update doctors set "deletedAt" = now() where id = 123');
   await gone(page, 'Dra. Beatriz', '#doctors');
@@ -172,8 +173,9 @@ test('what is missed while the connection is cut comes once when it is back, and
   ]);
   await page.getByLabel('Mostrar').selectOption('doctors.created');
   expect(await heard(page)).toEqual(['doctors.created recuperado']);
-  await page.locator('.events summary').filter({ visible: true }).click();
-  await page.locator('.events pre', { hasText: '"Dra. Ausente"' }).waitFor();
+  await page.locator('.event').filter({ visible: true }).click();
+  await page.locator('#event-detail pre', { hasText: '"Dra. Ausente"' }).waitFor();
+  await page.locator('.way li', { hasText: 'Lido e enviado' }).waitFor();
   await screenshot(page, 'events');
 });
 
@@ -292,7 +294,7 @@ describe.each([
       .getByText(/^\d+ ms$/)
       .waitFor();
     await page.locator(`#tab-${tab}`).click();
-    if (tab === 'eventos') await page.locator('.events summary').first().click();
+    if (tab === 'eventos') await page.locator('.event').first().click();
     if (tab === 'contrato') await page.locator('.contract article').first().waitFor();
     if (tab === 'operacao') await page.locator('#nodes td').first().waitFor();
     expect(await violations(page)).toEqual([]);
@@ -426,13 +428,18 @@ async function gone(page: Page, name: string, within: string): Promise<void> {
   await page.locator(`${within} .row`, { hasText: name }).waitFor({ state: 'detached' });
 }
 
-/** What stands in the live tail, the newest first. */
+/** What stands in the live tail, the newest first, without what was stored before. */
 async function heard(page: Page): Promise<string[]> {
   const entries = await page.locator('.events li').filter({ visible: true }).all();
-  return Promise.all(
+  const rows = await Promise.all(
     entries.map(async (entry) => {
-      const parts = [entry.locator('.event-name'), entry.locator('summary .time')];
-      return (await Promise.all(parts.map((part) => part.textContent()))).join(' ');
+      const { y } = (await entry.boundingBox())!;
+      const parts = [entry.locator('.event-name'), entry.locator('.time')];
+      return { y, text: (await Promise.all(parts.map((part) => part.textContent()))).join(' ') };
     }),
   );
+  return rows
+    .sort((a, b) => a.y - b.y)
+    .map(({ text }) => text)
+    .filter((text) => !text.endsWith('guardado'));
 }

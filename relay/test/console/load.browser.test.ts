@@ -1,0 +1,108 @@
+// The page under load. A task of the main thread that takes longer than a tenth of a second is what a person notices,
+// and a phone has a quarter of this machine's speed. CPU time is compared, and not throttled: Chromium's throttle spins by
+// the wall clock, so that its share grows with whatever else the machine does.
+import type { CDPSession, Page } from 'playwright-core';
+import { until } from '../world.ts';
+import { openStage, type Stage, screenshot } from './chromium.ts';
+
+const CHATS = 500;
+const PHONE_IS_SLOWER = 4;
+const EVENTS_PER_SECOND = 300;
+const SECONDS = 5;
+const LONGEST_MS = 100;
+
+let stage: Stage;
+
+beforeAll(async () => {
+  stage = await openStage();
+  await stage.database.query(
+    `insert into evolution.chats ("tenantId", "whatsappChatId", "contactName", "contactNumber", "lastMessageAt")
+     select '1', n || '@s.whatsapp.net', 'Cliente ' || n, n::text, now() - n * interval '1 minute' from generate_series(1, $1) as n`,
+    [CHATS],
+  );
+}, 120_000);
+afterEach(async () => {
+  await stage.closePages();
+  expect(stage.complaints.splice(0)).toEqual([]);
+});
+afterAll(() => stage?.close(), 30_000);
+
+test('500 chats stand in a list that scrolls, is searched, and grows when asked', async () => {
+  const page = await openConsole('');
+  expect(await page.evaluate('document.documentElement.scrollHeight')).toBeLessThan(3_000);
+  const rows = page.locator('#chats .row');
+  expect(await rows.count()).toBe(20);
+  await page.getByRole('button', { name: /^Mostrar mais \(\d+\)$/ }).click();
+  await rows.nth(39).waitFor();
+  await page.locator('#chats-search').fill('cliente 499');
+  await page.locator('#chats .row', { hasText: 'Cliente 499' }).waitFor();
+  await until('the others are gone', async () => (await rows.count()) === 1);
+  expect(await rows.locator('.mark').textContent()).toBe('C');
+  await screenshot(page, 'chats-searched');
+});
+
+test.each(['clinica', 'eventos'])(
+  '300 events a second keep no task of %s over 100 ms of a phone',
+  async (tab) => {
+    const page = await openConsole(`#${tab}`);
+    await page.locator(`#${tab}`).waitFor();
+    const devTools = await page.context().newCDPSession(page);
+    const stop = await traceTasks(devTools);
+    const last = await writeEvents();
+    await page.getByRole('tab', { name: 'Eventos' }).click();
+    await page.locator('#event-search').fill(last);
+    await page.locator('.glance', { hasText: last }).filter({ visible: true }).waitFor({ timeout: 60_000 });
+    const tasks = await stop();
+    expect(tasks.length).toBeGreaterThan(100);
+    expect(tasks.filter((ms) => ms * PHONE_IS_SLOWER > LONGEST_MS)).toEqual([]);
+  },
+);
+
+async function openConsole(path: string): Promise<Page> {
+  const page = await stage.openPage(stage.demo, `/${path}`);
+  await page.getByText('Ao vivo', { exact: true }).waitFor();
+  return page;
+}
+
+/** At the rate, by the database's clock, each in a transaction of its own. Returns what the last one says. */
+async function writeEvents(): Promise<string> {
+  const last = `mensagem ${Date.now()}`;
+  const client = await stage.database.connect();
+  await client.query(`create or replace procedure pg_temp.chatter(last text) language plpgsql as $$
+    declare
+      began timestamptz := clock_timestamp();
+    begin
+      for n in 1 .. ${SECONDS * EVENTS_PER_SECOND} loop
+        perform pg_sleep_until(began + n * interval '1 second' / ${EVENTS_PER_SECOND});
+        insert into evolution.messages ("chatId", "tenantId", content, direction)
+        select id, "tenantId", case n when ${SECONDS * EVENTS_PER_SECOND} then last else 'mensagem ' || n end, 'INCOMING'
+          from evolution.chats where "contactName" = 'Cliente ' || 1 + n % ${CHATS};
+        commit;
+      end loop;
+    end $$`);
+  await client.query('call pg_temp.chatter($1)', [last]);
+  return last;
+}
+
+/** CPU time of each task of the page, in ms. */
+async function traceTasks(devTools: CDPSession): Promise<() => Promise<number[]>> {
+  const tasks: number[] = [];
+  devTools.on('Tracing.dataCollected', ({ value }) => {
+    for (const { name, tdur } of value) {
+      // Their values are not only texts, whatever the type says.
+      if (name === 'RunTask' && tdur !== undefined) tasks.push(Number(tdur) / 1_000);
+    }
+  });
+  await devTools.send('Tracing.start', {
+    transferMode: 'ReportEvents',
+    traceConfig: { includedCategories: ['disabled-by-default-devtools.timeline', 'toplevel'] },
+  });
+  return async () => {
+    const complete = new Promise<void>((resolve) =>
+      devTools.once('Tracing.tracingComplete', () => resolve()),
+    );
+    await devTools.send('Tracing.end');
+    await complete;
+    return tasks;
+  };
+}

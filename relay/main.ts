@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command line: recado <command>. Each command is a few lines here; what it does has a file of its own.
 import { Command } from 'commander';
+import { collectDefaultMetrics } from 'prom-client';
 import { parseDuration, signToken } from './auth/sign.ts';
 import { FORMATS, findBreaks, findProblems, printContract } from './commands/contract.ts';
 import { findDatabase, findSecret } from './commands/demo.ts';
@@ -53,6 +54,7 @@ program
     const databaseUrl = await openDatabase(settings, log, 'recado');
     const jwt = await findSecret(settings);
     const relay = await startRelay({ databaseUrl, jwt, settings, log });
+    collectDefaultMetrics({ register: relay.metrics.registry });
     if (!isWorker) log.say('relay_listening', { url: relay.url });
     const worker = settings.evolution.worker === 'on' ? await startEvolution(databaseUrl, log) : null;
     await until(log, {

@@ -173,6 +173,7 @@ test('metrics are those of all processes together, whoever answers', async () =>
   for (let asked = 0; asked < 4; asked += 1) {
     await until('the sockets are summed', async () => (await metric('recado_sockets')) === 8);
     await until('all listen', async () => (await metric('recado_listening')) === 1);
+    expect(await metric('nodejs_eventloop_lag_p99_seconds')).toBeGreaterThan(0);
     await until(
       'the deliveries are summed',
       async () => (await metric('recado_deliveries_total')) === before + 8,

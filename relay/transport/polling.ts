@@ -33,6 +33,7 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
     }
     const sid = searchParams.get('sid');
     const connection = sid === null ? undefined : connectionOf(engine, sid);
+    if (sid !== null && !connection) refusals.note('session_unknown', { address });
     if (request.method !== 'POST' || !connection) {
       next();
       return;

@@ -10,6 +10,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
     'behind a load balancer set TRUSTED_PROXIES, or raise CONNECTIONS_PER_ADDRESS for connections without a token',
   too_many_of_account: 'raise CONNECTIONS_PER_ACCOUNT, if the account has so many clients',
   relay_full: 'start another node, or raise MAX_CONNECTIONS',
+  session_unknown:
+    'its session ended, or is on another node: where this goes on, let the load balancer keep the requests of a session together, or have clients use websocket alone; see docs/deploy.md',
   jsonp_refused: 'use a client without JSONP; every socket.io-client since 3 is one',
   body_refused: 'no client of Socket.IO sends that; it is somebody who tries',
 };

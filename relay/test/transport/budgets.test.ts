@@ -217,6 +217,15 @@ test('JSONP is refused, and the origin of every request is looked at, also where
   raw.network.destroy();
 });
 
+test('a session of another node is counted, so that a load balancer without stickiness shows', async () => {
+  const counted = await metric(relay, 'refused', { code: 'session_unknown' });
+  const response = await fetch(
+    `http://127.0.0.1:${relay.port}/socket.io/?EIO=4&transport=polling&sid=ofAnotherNode`,
+  );
+  expect(response.status).toBe(400);
+  expect(await metric(relay, 'refused', { code: 'session_unknown' })).toBe(counted + 1);
+});
+
 test('half a request is not waited for longer than ten seconds, byte by byte or not at all', async () => {
   const slow = connect(relay.port, '127.0.0.1');
   slow.write('GET /healthz HTTP/1.1\r\nHost: x\r\n');

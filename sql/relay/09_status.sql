@@ -1,6 +1,6 @@
 -- How it goes.
 --
---   relay.status    view: relays connected, gate, backlog, oldest transaction, sizes, queue
+--   relay.status    view: relays connected, the last read of each node, gate, backlog, oldest transaction, sizes, queue
 --
 -- What other roles' sessions do is shown to members of pg_read_all_stats only; the relay's own login sees its own.
 
@@ -43,6 +43,13 @@ union all
 select 'relays', 'recado feed', '0', 'No relay is connected: events wait in relay.events.'
  where not exists (select from relays where name = 'recado feed')
 union all
+select 'nodes', 'backend ' || s.pid, round(extract(epoch from clock_timestamp() - s.query_start)::numeric, 1) || ' s',
+       concat_ws(', ', case
+           when s.query_start is null then 'not for your eyes: grant pg_read_all_stats'
+           when s.query_start < clock_timestamp() - interval '15 seconds' then 'since it last read: frozen, or its query hangs'
+           else 'since it last read' end, 'from ' || host(s.client_addr))
+  from sessions as s where s.application_name = 'recado feed'
+union all
 select 'gate', null, case when gate.closed then 'closed' when gate.holder is not null then 'closing' else 'open' end,
        case when gate.closed then format('by backend %s: many commits, they do not notify, relays read on a pace of their own', gate.holder)
             when gate.holder is not null then format('backend %s waits for %s writers that rang; new ones do not', gate.holder, gate.ringing)
@@ -74,4 +81,4 @@ select 'oldest transaction', 'prepared ' || p.gid, date_trunc('seconds', clock_t
   from pg_catalog.pg_prepared_xacts as p where p.database = current_database()
 union all
 select 'notification queue', null, round((pg_catalog.pg_notification_queue_usage() * 100)::numeric, 1) || ' %', 'full: commits that notify would fail';
-comment on view relay.status is 'How it goes: relays connected, gate, backlog, slots of the ring, oldest transaction in flight, notification queue.';
+comment on view relay.status is 'How it goes: relays connected, the last read of each node, gate, backlog, slots of the ring, oldest transaction in flight, notification queue.';

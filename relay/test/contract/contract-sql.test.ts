@@ -294,6 +294,12 @@ describe('relay.status', () => {
       await feed.query(`set application_name = 'recado feed'`);
       await clinic.writer.query('update public.doctors set "isBusy" = not "isBusy"');
       expect(await about('relays')).toMatchObject([{ item: 'recado feed', value: '1' }]);
+      expect(await about('nodes')).toMatchObject([
+        {
+          item: expect.stringMatching(/^backend \d+$/),
+          remark: expect.stringMatching(/^since it last read/),
+        },
+      ]);
       expect(await about('backlog')).toMatchObject([{ item: 'events', value: '1' }]);
       expect(await about('gate')).toMatchObject([{ value: 'open' }]);
       // A writer that rang, and a relay that closes the gate meanwhile.

@@ -1,7 +1,7 @@
 // What the page asks of the relay, beside Socket.IO.
 //
 //   GET  /console/session      whether this is the demonstration
-//   GET  /console/contract     the contract; for any token, with its SQL for operators. Also as
+//   GET  /console/contract     the contract; for any token, with its SQL and how it was published for operators. Also as
 //                              contract.asyncapi.json and contract.d.ts
 //   GET  /console/events       the last stored events of the token's account, and the position behind them
 //   GET  /console/event        what became of one of them
@@ -46,7 +46,9 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
       body: { demo: demo !== null && isLocal(request), version },
     }),
     'GET /console/contract': async (request, context) => {
-      return { status: 200, body: { events: await contractFor(request, context) } };
+      const events = await contractFor(request, context);
+      const calls = isOperator(request, context) ? await readCalls(pool) : {};
+      return { status: 200, body: { events, calls } };
     },
     'GET /console/contract.asyncapi.json': async (request, context) => {
       return { status: 200, body: toAsyncApi(await contractFor(request, context), roomPrefix) };
@@ -91,6 +93,15 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
     const events = await readContract(pool, roomPrefix);
     return operator ? events : events.map((event) => withoutSql(event, roomPrefix));
   }
+}
+
+/** By event, the calls of relay.publish() that made it. */
+async function readCalls(pool: pg.Pool): Promise<Record<string, string[]>> {
+  const { rows } = await pool.query<{ calls: Record<string, string[]> | null }>(
+    `select jsonb_object_agg(event, calls) as calls
+       from (select event, jsonb_agg(call order by operation, on_table::text) as calls from relay.contract group by event) as by_event`,
+  );
+  return rows[0]!.calls ?? {};
 }
 
 function wantedIn({ url }: IncomingMessage): Wanted {

@@ -20,8 +20,8 @@ export class Contract {
 
   async #load() {
     try {
-      const { events } = await this.#session.ask('GET', 'console/contract');
-      this.#root.replaceChildren(...events.map(card));
+      const { events, calls } = await this.#session.ask('GET', 'console/contract');
+      this.#root.replaceChildren(...events.map((event) => card(event, calls[event.event] ?? [])));
       setText(this.#problem, '');
     } catch (error) {
       setText(this.#problem, `O contrato não pôde ser lido (${error.code ?? 'sem resposta'}).`);
@@ -42,7 +42,7 @@ export class Contract {
   }
 }
 
-function card({ event, room, audience, description, payload, sample, recorded }) {
+function card({ event, room, audience, description, payload, sample, recorded }, calls) {
   const enabled = recorded.every((recording) => recording.enabled);
   const title = element('h3', { id: `contract-${event}` }, element('code', {}, event));
   return element(
@@ -68,8 +68,9 @@ function card({ event, room, audience, description, payload, sample, recorded })
     audience === 'topics'
       ? element('p', { class: 'room' }, 'Só para quem tem um dos tópicos ', ...topics(recorded))
       : null,
-    folded('Exemplo', sample, true),
-    folded('Formato (JSON Schema)', payload, false),
+    folded('Exemplo', JSON.stringify(sample, null, 2), true),
+    folded('Formato (JSON Schema)', JSON.stringify(payload, null, 2), false),
+    calls.length === 0 ? null : folded('Como foi publicado (SQL)', calls.join(';\n\n'), false),
   );
 }
 
@@ -110,11 +111,6 @@ function inPortuguese(when) {
   ];
 }
 
-function folded(title, value, open) {
-  return element(
-    'details',
-    { open },
-    element('summary', {}, title),
-    codeBlock(title, JSON.stringify(value, null, 2)),
-  );
+function folded(title, text, open) {
+  return element('details', { open }, element('summary', {}, title), codeBlock(title, text));
 }

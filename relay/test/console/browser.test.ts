@@ -235,6 +235,7 @@ test('the contract is shown, and downloaded in both forms', async () => {
   const card = page.locator('.contract article', { hasText: 'appointmnents.finished' });
   await card.getByText('ativo').waitFor();
   expect(await card.textContent()).toContain('new."statusId" is distinct from old."statusId"');
+  expect(await card.locator('pre', { hasText: 'relay.publish(' }).count()).toBe(1);
   for (const [button, name] of [
     ['AsyncAPI', 'recado.asyncapi.json'],
     ['TypeScript', 'recado.d.ts'],
@@ -343,6 +344,7 @@ describe('outside the demonstration', () => {
     await card.waitFor();
     // The contract's SQL is not for clients.
     expect(await card.textContent()).not.toContain('accountId');
+    expect(await card.textContent()).not.toContain('relay.publish(');
     await screenshot(page, 'signed-in');
   });
 

@@ -41,22 +41,19 @@ test('500 chats stand in a list that scrolls, is searched, and grows when asked'
   await screenshot(page, 'chats-searched');
 });
 
-test.each(['clinica', 'eventos'])(
-  '300 events a second keep no task of %s over 100 ms of a phone',
-  async (tab) => {
-    const page = await openConsole(`#${tab}`);
-    await page.locator(`#${tab}`).waitFor();
-    const devTools = await page.context().newCDPSession(page);
-    const stop = await traceTasks(devTools);
-    const last = await writeEvents();
-    await page.getByRole('tab', { name: 'Eventos' }).click();
-    await page.locator('#event-search').fill(last);
-    await page.locator('.glance', { hasText: last }).filter({ visible: true }).waitFor({ timeout: 60_000 });
-    const tasks = await stop();
-    expect(tasks.length).toBeGreaterThan(100);
-    expect(tasks.filter((ms) => ms * PHONE_IS_SLOWER > LONGEST_MS)).toEqual([]);
-  },
-);
+test.each(['eventos'])('300 events a second keep no task of %s over 100 ms of a phone', async (tab) => {
+  const page = await openConsole(`#${tab}`);
+  await page.locator(`#${tab}`).waitFor();
+  const devTools = await page.context().newCDPSession(page);
+  const stop = await traceTasks(devTools);
+  const last = await writeEvents();
+  await page.getByRole('tab', { name: 'Eventos' }).click();
+  await page.locator('#event-search').fill(last);
+  await page.locator('.glance', { hasText: last }).filter({ visible: true }).waitFor({ timeout: 60_000 });
+  const tasks = await stop();
+  expect(tasks.length).toBeGreaterThan(100);
+  expect(tasks.filter((ms) => ms * PHONE_IS_SLOWER > LONGEST_MS)).toEqual([]);
+});
 
 async function openConsole(path: string): Promise<Page> {
   const page = await stage.openPage(stage.demo, `/${path}`);

@@ -19,6 +19,8 @@ const observations = {
 
   relay_listening: { level: 'info', text: (o: { url: string }) => `clients connect to ${o.url}` },
 
+  hub_listening: { level: 'info', text: (o: { url: string }) => `probes and metrics are at ${o.url}` },
+
   worker_ended: {
     level: 'error',
     text: (o: { pid: number; how: string }) =>
@@ -100,6 +102,30 @@ const observations = {
       'the stream is silent, or its hub is away: events are read from the database until it is back',
   },
   edge_streaming: { level: 'info', text: () => 'events come from the stream again' },
+  stream_connection_lost: {
+    level: 'warn',
+    text: (o: { name: string; error: string }) => `the connection "${o.name}" to Redis broke: ${o.error}`,
+  },
+  stream_connection_back: {
+    level: 'info',
+    text: (o: { name: string }) => `the connection "${o.name}" to Redis is back`,
+  },
+  stream_entry_unreadable: {
+    level: 'error',
+    text: (o: { error: string }) => o.error,
+  },
+  hub_dropped: {
+    level: 'warn',
+    text: (o: { entries: number; error: string }) =>
+      `${o.entries} entries could not be appended to the stream (${o.error}): edges read the database meanwhile, nothing is lost`,
+  },
+  hub_role: {
+    level: 'info',
+    text: (o: { role: 'appends' | 'stands by' }) =>
+      o.role === 'appends'
+        ? 'this hub appends to the stream'
+        : 'another hub appends to the stream; this one stands by',
+  },
   slots_locked: {
     level: 'warn',
     text: (o: { slots: readonly number[] }) =>

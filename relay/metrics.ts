@@ -49,6 +49,16 @@ export function createMetrics() {
       labelNames: ['reason'] as const,
       registers,
     }),
+    entriesAppended: counter(
+      'recado_hub_entries_appended_total',
+      'Entries that this hub appended to the stream.',
+    ),
+    bytesAppended: counter('recado_hub_bytes_appended_total', 'Bytes of these entries.'),
+    entriesDropped: counter(
+      'recado_hub_entries_dropped_total',
+      'Entries dropped because Redis was away for too long; edges read the database instead.',
+    ),
+    hubAppends: gauge('recado_hub_appends', '1 while this hub appends, 0 while it stands by for another.'),
     notifyQueue: new Gauge({
       name: 'recado_notification_queue_ratio',
       help: 'How full the notification queue of the cluster is, 0 to 1. When it is full every NOTIFY fails.',

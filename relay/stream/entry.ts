@@ -27,7 +27,7 @@ export interface Entry {
   readonly elsewhere: readonly string[] | 'all';
 }
 
-/** The longest that is read. A hub makes them much smaller: see fit.ts. */
+/** The longest that is read. A hub makes them much smaller: see fit-entry.ts. */
 export const LONGEST_ENTRY = 16 * 1024 * 1024;
 /** So many accounts are named; beyond that it is all. */
 export const MOST_ELSEWHERE = 1_000;

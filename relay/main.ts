@@ -21,6 +21,7 @@ import { migrate, SQL_OF } from './install/migrate.ts';
 import { printSql } from './install/print-sql.ts';
 import { createLog, type Log } from './log.ts';
 import { packageRoot, version } from './package.ts';
+import { startHub } from './server/hub.ts';
 import { isWorker, startProcesses } from './server/processes.ts';
 import { startRelay } from './server/relay.ts';
 
@@ -62,6 +63,20 @@ program
         await Promise.all([relay.close(), worker?.close()]);
       },
     });
+  });
+
+program
+  .command('hub')
+  .description(
+    'reads the database for all relays that have STREAM_URL, and hands them the events through Redis',
+  )
+  .action(async () => {
+    const { settings, log } = begin('hub');
+    const streamUrl = findStream(settings);
+    const databaseUrl = await openDatabase(settings, log, 'recado hub');
+    const hub = await startHub({ databaseUrl, streamUrl, settings, log });
+    log.say('hub_listening', { url: hub.url });
+    await until(log, hub);
   });
 
 program
@@ -235,6 +250,15 @@ program
       await pool.end();
     }
   });
+
+/** @throws RecadoError `stream_missing` */
+function findStream({ stream }: Settings): string {
+  if (stream.url !== null) return stream.url;
+  throw new RecadoError(
+    'stream_missing',
+    'STREAM_URL is unset, but a hub hands events to relays through Redis: set it to redis://host:port, for the hub and for the relays.',
+  );
+}
 
 /** A container may be started together with its database. */
 const PIPELINE_WAITS_MS = 60_000;

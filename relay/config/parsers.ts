@@ -148,6 +148,15 @@ function postgresUrlProblem(text: string): string | null {
   return null;
 }
 
+export const redisUrl = z.string().superRefine((text, context) => {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^rediss?:$/.test(url.protocol) || url.hostname === '') {
+    context.addIssue(
+      'an address that begins with redis:// or, for TLS, rediss:// is expected; characters such as # / ? @ % in a password must be percent-encoded',
+    );
+  }
+});
+
 function decodes(text: string): boolean {
   const { username, password, pathname } = new URL(text);
   try {

@@ -14,6 +14,7 @@ import {
   origins,
   path,
   postgresUrl,
+  redisUrl,
   secret,
   showSize,
   size,
@@ -228,6 +229,27 @@ export const table = {
       default: '5',
       help: 'Milliseconds between reads while the gate is closed and writers send no NOTIFY.',
       schema: wholeNumber(1, 1_000),
+    }),
+  },
+  stream: {
+    /** Null: no stream, every node reads the database. */
+    url: setting('STREAM_URL', {
+      unset: null,
+      absent: 'none; every node reads the database',
+      help: 'Address of the Redis (6.2 or newer) or Valkey through which hubs hand events to relays: redis://user:password@host:port/0, or rediss:// for TLS.',
+      schema: redisUrl,
+      secret: true,
+      remedy: 'Correct it, or leave it unset to let every node read the database.',
+    }),
+    seconds: setting('STREAM_SECONDS', {
+      default: '60',
+      help: 'Seconds after which a hub removes entries from the stream. A relay that is further behind reads the database.',
+      schema: wholeNumber(5, 86_400),
+    }),
+    bytes: setting('STREAM_BYTES', {
+      default: '128MiB',
+      help: 'Of the entries that a hub has appended, about so much stays in the stream.',
+      schema: size(MIB, 64 * GIB),
     }),
   },
   evolution: {

@@ -139,6 +139,12 @@ export async function readServer(session: Session): Promise<string> {
   return rows[0]!.server;
 }
 
+/** Made when Recado was installed in this database; names its stream. */
+export async function readInstallation(session: Session): Promise<string> {
+  const { rows } = await session.query<{ id: string }>('select id::text as id from relay.installation');
+  return rows[0]!.id;
+}
+
 /** Declares every position void, unless another relay already did; see relay.new_epoch(). */
 export async function startNewEpoch(session: Session, expected: string): Promise<void> {
   await session.query('select relay.new_epoch($1)', [expected]);

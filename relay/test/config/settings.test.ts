@@ -58,6 +58,7 @@ describe('the settings of an empty environment', () => {
         safetyReadMs: 1000,
         paceMs: 5,
       },
+      stream: { url: null, seconds: 60, bytes: 128 * 1024 ** 2 },
       evolution: { worker: 'auto' },
     });
     expect(settings.relay.clientBufferBytes).toBeGreaterThan(MAX_EVENT_BYTES);
@@ -155,6 +156,7 @@ describe('each variable', () => {
     ['LOG_LEVEL', 'loud', 'one of trace, debug'],
     ['LOG_FORMAT', 'xml', 'one of auto, json, pretty'],
     ['RELAY_PROCESSES', '0', 'from 1 to 64'],
+    ['STREAM_URL', 'http://cache:6379', 'begins with redis:// or, for TLS, rediss://'],
     ['WINDOW_BYTES', '64MB', 'in bytes or with KiB, MiB or GiB'],
     ['WINDOW_BYTES', '1KiB', 'from 1 MiB'],
     ['WINDOW_EVENTS', '1', 'from 100'],
@@ -291,7 +293,7 @@ describe('the printed table', () => {
   const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(31);
+    expect(names).toHaveLength(34);
     for (const name of names) expect(settingsAsText()).toContain(`  ${name}  (`);
     expect(settingsAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(settingsAsMarkdown().split('\n')).toHaveLength(names.length + 2);

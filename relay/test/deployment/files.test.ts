@@ -31,7 +31,7 @@ describe('docker-compose.yml', () => {
 
   test('sets only variables that there are', () => {
     const known = settingsAsText();
-    const ours = ['relay-1', 'relay-2', 'migrate', 'evolution-worker'];
+    const ours = ['relay-1', 'relay-2', 'relay-3', 'hub-1', 'hub-2', 'migrate', 'evolution-worker'];
     for (const name of ours) {
       const variables = Object.keys(services[name]?.environment ?? {});
       expect(variables.length).toBeGreaterThan(0);

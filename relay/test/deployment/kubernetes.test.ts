@@ -17,7 +17,7 @@ import { readFile } from './compose.ts';
 
 type Manifest = IDeployment | IJob;
 const MODELS = { Deployment, Job, Ingress, PodDisruptionBudget, Service };
-const manifests = ['migrate', 'relay', 'ingress'].flatMap((name) =>
+const manifests = ['migrate', 'relay', 'hub', 'ingress'].flatMap((name) =>
   parseAllDocuments(readFile(`deploy/kubernetes/${name}.yaml`)).map(
     (document) => document.toJS() as { kind: keyof typeof MODELS; apiVersion: string },
   ),
@@ -51,7 +51,7 @@ async function compile(values: { kind: string; apiVersion: string }[]): Promise<
 
 test('are what Kubernetes allows', async () => {
   expect(manifests.map(({ kind }) => kind)).toEqual([
-    ...['Job', 'Deployment', 'Service', 'PodDisruptionBudget', 'Ingress'],
+    ...['Job', 'Deployment', 'Service', 'PodDisruptionBudget', 'Deployment', 'Ingress'],
   ]);
   for (const manifest of manifests) new MODELS[manifest.kind](manifest as never).validate();
   expect(() => new Deployment({ spec: { replicas: '2' } } as never).validate()).toThrow(/replicas/);
@@ -68,6 +68,12 @@ test('set only variables that there are, and no secret', () => {
       if (/URL|SECRET|TOKEN/.test(name)) expect(value).toBeUndefined();
     }
   }
+});
+
+test('the hubs have probes that they answer', () => {
+  const hub = workloads.map(podOf).find(({ containers }) => containers[0]!.args?.[0] === 'hub')!;
+  const { livenessProbe, readinessProbe } = hub.containers[0]!;
+  expect([livenessProbe?.httpGet?.path, readinessProbe?.httpGet?.path]).toEqual(['/healthz', '/readyz']);
 });
 
 test('the relay has probes that it answers, and time to end', () => {

@@ -11,6 +11,7 @@ import { commandLine } from '../package.ts';
 import { findDefaults } from './defaults.ts';
 import { findDatabase, findSecret } from './demo.ts';
 import { broken, type Finding, ok, warning } from './finding.ts';
+import { findStream } from './stream.ts';
 
 type Check = (context: Examined) => Promise<Finding[]>;
 
@@ -71,6 +72,7 @@ const checks: Check[] = [
   contract,
   captureRights,
   defaults,
+  ({ settings, session }) => findStream(settings.stream.url, session),
 ];
 
 async function server({ session }: Examined): Promise<Finding[]> {

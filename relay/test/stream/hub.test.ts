@@ -1,4 +1,5 @@
 // A hub on a real Postgres and a real Redis: what it appends, when it stands by, and what it does without either.
+import { findStream } from '../../commands/stream.ts';
 import { readSettings } from '../../config/settings.ts';
 import { createLog } from '../../log.ts';
 import { covers } from '../../outbox/position.ts';
@@ -226,6 +227,16 @@ suite('a hub', () => {
     expect(Number(await redis.command('MEMORY', 'USAGE', `recado:{${installation}}`))).toBeLessThan(
       2 * 1024 * 1024,
     );
+  });
+
+  test('recado doctor tells whether one appends', async () => {
+    const session = await database.connect();
+    expect(await findStream(null, session)).toEqual([]);
+    expect(await findStream(redis.url, session)).toMatchObject([{ state: 'warning' }]);
+    await hub();
+    await until('it is heard', async () => (await findStream(redis.url, session))[0]?.state === 'ok');
+    redis.signal('SIGKILL');
+    await until('Redis is away', async () => (await findStream(redis.url, session))[0]?.state === 'broken');
   });
 
   async function roleOf({ url }: RunningHub): Promise<string> {

@@ -179,15 +179,16 @@ export class OutboxReader {
 
   #handOn(bound: Snapshot, events: readonly OutboxEvent[], elsewhere: Step['elsewhere'] = []): void {
     const seen = this.#seen;
-    this.#remember(events);
     this.#seen = bound;
     const batch = { epoch: this.epoch, seen, bound, events };
     if (elsewhere.length === 0) {
+      this.#remember(events);
       this.#recent.add(events, bound);
       this.listener.onBatch(batch);
       return;
     }
-    // Memory would have a hole.
+    // Memory would have a hole, and a transaction's last event, which is its witness, may be elsewhere.
+    this.#lastBatch.clear();
     this.#recent.clear(bound);
     const named = new Set(elsewhere);
     const isElsewhere = (account: string) => elsewhere === 'all' || named.has(account);

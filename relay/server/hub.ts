@@ -3,22 +3,18 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Settings } from '../config/settings.ts';
-import { MAX_EVENT_BYTES } from '../config/table.ts';
-import { createPool, openReader, openSession, TRANSACTION_SETTINGS } from '../db/connect.ts';
 import { errorText } from '../errors.ts';
+import { gaugeInstances } from '../evolution/overview.ts';
 import type { Batch, FeedListener } from '../feed/feed.ts';
-import { OutboxFeed } from '../feed/outbox-feed.ts';
-import { startRetention } from '../feed/retention.ts';
-import { watchTableSwaps } from '../feed/table-swaps.ts';
-import { startWakeup } from '../feed/wakeup.ts';
 import { listen } from '../http/listen.ts';
 import { isOperator } from '../http/operators.ts';
+import { gaugeDatabase } from '../http/probes.ts';
 import type { Log } from '../log.ts';
-import { createMetrics, type Metrics } from '../metrics.ts';
-import { readLoad } from '../outbox/load.ts';
+import { createMetrics, leaveOut, type Metrics, OF_AN_EDGE } from '../metrics.ts';
 import { readInstallation, readServer } from '../outbox/start.ts';
-import { Hub, type HubStep } from '../stream/hub.ts';
+import { Hub } from '../stream/hub.ts';
 import { RedisWriter } from '../stream/redis-writer.ts';
+import { createRelayPool, readDatabase } from './source.ts';
 
 export interface HubOptions {
   /** A direct connection, not a transaction pooler. */
@@ -37,13 +33,10 @@ export interface RunningHub {
   close(): Promise<void>;
 }
 
-const QUERY_TIMEOUT_MS = 15_000;
-const RETENTION_TIMEOUT_MS = 120_000;
-const GATE_TIMEOUT_MS = 3_000;
+/** What is closed later than that is a connection to a database that does not answer. */
 const CLOSE_WITHIN_MS = 2_000;
 /** Nobody is served from its memory. */
-const RECENT = { bytes: 1, events: 1 };
-const PAGE = { events: 20_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
+const NO_MEMORY = { windowBytes: 1, windowEvents: 1 };
 
 /**
  * Begins to read and to append; a database or a stream that is away is waited for.
@@ -52,38 +45,13 @@ const PAGE = { events: 20_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_
 export async function startHub(options: HubOptions): Promise<RunningHub> {
   const { databaseUrl, streamUrl, settings, log } = options;
   const metrics = createMetrics();
-  const pool = createPool({
-    url: databaseUrl,
-    name: 'recado hub',
-    max: 2,
-    onConnect: async (client) => {
-      await client.query(TRANSACTION_SETTINGS);
-    },
-    queryTimeoutMs: RETENTION_TIMEOUT_MS,
-    log,
-  });
-  const gatePool = createPool({
-    url: databaseUrl,
-    name: 'recado notify',
-    max: 1,
-    queryTimeoutMs: GATE_TIMEOUT_MS,
-    log,
-  });
+  leaveOut(metrics, OF_AN_EDGE);
+  const pool = createRelayPool(databaseUrl, log);
   const installation = await readInstallation(pool);
-  let server = '';
-  const feed = new OutboxFeed({
-    connect: async () => {
-      const session = await openReader({
-        url: databaseUrl,
-        name: 'recado feed',
-        queryTimeoutMs: QUERY_TIMEOUT_MS,
-      });
-      server = await readServer(session);
-      return session;
-    },
-    recent: RECENT,
-    page: PAGE,
-    onRead: (read) => wakeup.onRead(read),
+  const { feed, wakeup, ...source } = readDatabase({
+    databaseUrl,
+    settings: { ...settings.relay, ...NO_MEMORY },
+    pool,
     log,
     metrics,
   });
@@ -101,20 +69,7 @@ export async function startHub(options: HubOptions): Promise<RunningHub> {
     log,
     metrics,
   });
-  const wakeup = startWakeup({
-    databaseUrl,
-    connect: () => openSession({ url: databaseUrl, name: 'recado gate' }),
-    pool: gatePool,
-    mayCloseGate: true,
-    wake: () => feed.wake(),
-    safetyReadMs: settings.relay.safetyReadMs,
-    paceMs: settings.relay.paceMs,
-    log,
-    metrics,
-  });
-  feed.start(listenerOf(hub, () => server));
-  const retention = startRetention({ pool, feed, log, metrics });
-  const swaps = watchTableSwaps({ pool, log });
+  source.start(listenerOf(hub));
 
   async function readChecks(): Promise<{ ready: boolean; checks: Record<string, string> }> {
     const checks = {
@@ -128,11 +83,7 @@ export async function startHub(options: HubOptions): Promise<RunningHub> {
   async function metricsText(): Promise<string> {
     metrics.feedReady.set(feed.ready ? 1 : 0);
     metrics.listening.set(wakeup.listening ? 1 : 0);
-    const load = await readLoad(pool);
-    metrics.notifyQueue.set(load.notifyQueue);
-    metrics.oldestTransaction.set(load.oldestTransactionSeconds);
-    metrics.outboxBytes.set(load.outboxBytes);
-    metrics.captureFailures.set(load.captureFailures);
+    await gaugeDatabase({ metrics, feed, pool, gauges: [gaugeInstances], log });
     return metrics.registry.metrics();
   }
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -166,8 +117,8 @@ export async function startHub(options: HubOptions): Promise<RunningHub> {
     await Promise.race([closeDatabase(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
   }
   async function closeDatabase(): Promise<void> {
-    await Promise.all([retention.close(), swaps.close(), wakeup.close(), feed.close()]);
-    await Promise.all([pool.end(), gatePool.end()]);
+    await source.close();
+    await pool.end();
   }
   return {
     url,
@@ -185,14 +136,14 @@ function newName(): string {
   return `${Date.now().toString(16).padStart(12, '0')}-${randomBytes(4).toString('hex')}`;
 }
 
-function listenerOf(hub: Hub, server: () => string): FeedListener {
-  const toStep = (batch: Omit<Batch, 'events'>): Omit<HubStep, 'events' | 'backlog'> => ({
-    epoch: batch.epoch,
-    server: server(),
-    seen: batch.seen,
-    bound: batch.bound,
-  });
+function listenerOf(hub: Hub): FeedListener {
+  let server = '';
+  const toStep = ({ epoch, seen, bound }: Omit<Batch, 'events'>) => ({ epoch, server, seen, bound });
   return {
+    // With every new session, which may be of another server.
+    async beforeBatch(session, events) {
+      if (events === null) server = await readServer(session);
+    },
     onBatch: (batch) => hub.take({ ...toStep(batch), events: batch.events, backlog: false }),
     onBacklog: (backlog) => hub.take({ ...toStep(backlog), events: [], backlog: true }),
     accounts: () => [],

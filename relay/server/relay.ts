@@ -1,6 +1,7 @@
 // One relay process: its parts put together, and taken apart in order.
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
 import { createVerifier } from '../auth/token.ts';
 import type { Settings } from '../config/settings.ts';
 import { MAX_EVENT_BYTES } from '../config/table.ts';
@@ -19,6 +20,9 @@ import { answer } from '../http/router.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, leaveOut, type Metrics, OF_AN_EDGE, OF_THE_READER } from '../metrics.ts';
 import type { PageLimits } from '../outbox/events.ts';
+import { readInstallation } from '../outbox/start.ts';
+import type { EntryReader } from '../stream/reader.ts';
+import { RedisReader } from '../stream/redis-reader.ts';
 import { Admission } from '../transport/admission.ts';
 import { TIMEOUTS, watchArrivals } from '../transport/arrivals.ts';
 import { Refusals } from '../transport/refusals.ts';
@@ -33,7 +37,7 @@ export interface RelayOptions {
   /** A direct connection, not a transaction pooler. */
   databaseUrl: string;
   jwt: Settings['jwt'];
-  settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay'>;
+  settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay' | 'stream'>;
   /** The sample clinics are there: the console hands out their tokens and writes to them. */
   demo?: boolean;
   log: Log;
@@ -65,7 +69,6 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes
 export async function startRelay(options: RelayOptions): Promise<Relay> {
   const { databaseUrl, jwt, settings, demo = false, log } = options;
   const metrics = createMetrics();
-  leaveOut(metrics, isWorker ? OF_THE_READER : OF_AN_EDGE);
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
@@ -79,9 +82,9 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const witnesses = new Witnesses(replayPool);
   const pool = createRelayPool(databaseUrl, log);
   const reading = { databaseUrl, settings: settings.relay, witnesses, log, metrics };
-  const source = isWorker
-    ? readEntries({ ...reading, stream: entriesOfFirstProcess() })
-    : readDatabase({ ...reading, pool });
+  const stream = await findEntries(settings.stream.url, pool, log);
+  leaveOut(metrics, stream ? OF_THE_READER : OF_AN_EDGE);
+  const source = stream ? readEntries({ ...reading, stream }) : readDatabase({ ...reading, pool });
   const { feed, wakeup } = source;
   const consolePool = createPool({
     url: databaseUrl,
@@ -187,4 +190,11 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       return closing;
     },
   };
+}
+
+/** null: this process reads the database itself. */
+async function findEntries(streamUrl: string | null, pool: pg.Pool, log: Log): Promise<EntryReader | null> {
+  if (isWorker) return entriesOfFirstProcess();
+  if (streamUrl === null) return null;
+  return new RedisReader({ url: streamUrl, installation: await readInstallation(pool) }, log);
 }

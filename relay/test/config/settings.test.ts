@@ -156,7 +156,6 @@ describe('each variable', () => {
     ['LOG_LEVEL', 'loud', 'one of trace, debug'],
     ['LOG_FORMAT', 'xml', 'one of auto, json, pretty'],
     ['RELAY_PROCESSES', '0', 'from 1 to 64'],
-    ['STREAM_URL', 'http://cache:6379', 'begins with redis:// or, for TLS, rediss://'],
     ['WINDOW_BYTES', '64MB', 'in bytes or with KiB, MiB or GiB'],
     ['WINDOW_BYTES', '1KiB', 'from 1 MiB'],
     ['WINDOW_EVENTS', '1', 'from 100'],

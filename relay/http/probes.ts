@@ -10,7 +10,7 @@ export async function metricsText(context: RequestContext): Promise<string> {
   const { metrics, link } = context;
   // The first process reads the database for all.
   if (link) return link.metrics();
-  await gaugeDatabase(context);
+  if (!context.hasStream) await gaugeDatabase(context);
   return metrics.registry.metrics();
 }
 
@@ -58,7 +58,7 @@ export async function readiness(context: RequestContext): Promise<Reply> {
 }
 
 /** Each check is "ok" or says what is wrong. */
-export async function readChecks({ feed, wakeup, link }: RequestContext): Promise<{
+export async function readChecks({ feed, wakeup, link, hasStream }: RequestContext): Promise<{
   ready: boolean;
   checks: Record<string, string>;
 }> {
@@ -67,10 +67,12 @@ export async function readChecks({ feed, wakeup, link }: RequestContext): Promis
   const unready = expected - workers.filter((worker) => worker.ready).length;
   const disconnected = workers.filter((worker) => !worker.listening).length;
   const of = expected > 1 ? (count: number) => ` (${count} of ${expected} processes)` : () => '';
+  const late = hasStream
+    ? 'no entries come; events are read from the database'
+    : 'not listening; events arrive with the safety reads';
   const checks = {
     database: unready === 0 ? 'ok' : `events cannot be read; see the log${of(unready)}`,
-    listen:
-      disconnected === 0 ? 'ok' : `not listening; events arrive with the safety reads${of(disconnected)}`,
+    [hasStream ? 'stream' : 'listen']: disconnected === 0 ? 'ok' : `${late}${of(disconnected)}`,
   };
   return { ready: unready === 0, checks };
 }

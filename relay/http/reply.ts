@@ -35,6 +35,8 @@ export interface RequestContext {
   pool: pg.Pool;
   /** Set where several processes share the port. */
   link: AllProcesses | null;
+  /** Events come through Redis: a hub reads the database, and counts what it has to do. */
+  hasStream: boolean;
   /** The console's. */
   routes: Routes;
   /** Gauges of other rooms, measured at each scrape. */

@@ -68,28 +68,30 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes
  */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
   const { databaseUrl, jwt, settings, demo = false, log } = options;
+  // An edge holds at most three sessions: for its feed, for replays, and for the console.
+  const isEdge = isWorker || settings.stream.url !== null;
   const metrics = createMetrics();
+  leaveOut(metrics, isEdge ? OF_THE_READER : OF_AN_EDGE);
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
   const replayPool = createReaderPool({
     url: databaseUrl,
     name: 'recado replay',
-    max: REPLAY_SESSIONS,
+    max: isEdge ? 1 : REPLAY_SESSIONS,
     queryTimeoutMs: QUERY_TIMEOUT_MS,
     log,
   });
   const witnesses = new Witnesses(replayPool);
   const pool = createRelayPool(databaseUrl, log);
   const reading = { databaseUrl, settings: settings.relay, witnesses, log, metrics };
-  const stream = await findEntries(settings.stream.url, pool, log);
-  leaveOut(metrics, stream ? OF_THE_READER : OF_AN_EDGE);
+  const stream = await findEntries(settings.stream.url, replayPool, log);
   const source = stream ? readEntries({ ...reading, stream }) : readDatabase({ ...reading, pool });
   const { feed, wakeup } = source;
   const consolePool = createPool({
     url: databaseUrl,
     name: 'recado console',
-    max: 3,
+    max: isEdge ? 1 : 3,
     log,
     onConnect: async (client) => {
       await client.query(CONSOLE_SETTINGS);
@@ -158,6 +160,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       trace,
       pool,
       link,
+      hasStream: settings.stream.url !== null,
       routes,
       gauges: [gaugeInstances],
       settings: settings.http,

@@ -1,0 +1,222 @@
+// A hub and edges as processes, with a real Redis between them: what happens to clients when each of them goes away.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { packageRoot } from '../../package.ts';
+import { type Redis, redisIsMissing, startRedis } from '../redis.ts';
+import {
+  Client,
+  type Database,
+  deadPort,
+  freshDatabase,
+  OPERATOR,
+  OPERATOR_TOKEN,
+  SECRET,
+  token,
+  until,
+} from '../world.ts';
+
+const describeWithRedis = redisIsMissing ? describe.skip : describe;
+
+class Process {
+  readonly port: number;
+  readonly #command: string;
+  #child: ChildProcess;
+
+  private constructor(command: string, port: number, env: Record<string, string>) {
+    this.#command = command;
+    this.port = port;
+    this.#child = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), command], {
+      env: { ...process.env, ...env, HOST: '127.0.0.1', PORT: String(port), LOG_LEVEL: 'warn' },
+      stdio: process.env.TEST_LOG ? 'inherit' : 'ignore',
+    });
+  }
+
+  static async start(command: string, env: Record<string, string>): Promise<Process> {
+    const started = new Process(command, await deadPort(), env);
+    await until(`${command} is ready`, () => started.isReady(), 60_000);
+    return started;
+  }
+
+  async isReady(): Promise<boolean> {
+    return (await this.ask('/readyz')).status === 200;
+  }
+
+  async ask(path: string): Promise<{ status: number; text: string }> {
+    try {
+      const response = await fetch(`http://127.0.0.1:${this.port}${path}`, {
+        headers: OPERATOR,
+        signal: AbortSignal.timeout(5_000),
+      });
+      return { status: response.status, text: await response.text() };
+    } catch {
+      return { status: 0, text: '' };
+    }
+  }
+
+  async metric(name: string): Promise<number | undefined> {
+    const line = (await this.ask('/metrics')).text.split('\n').find((text) => text.startsWith(`${name} `));
+    return line === undefined ? undefined : Number(line.split(' ')[1]);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const gone = once(this.#child, 'exit');
+    this.#child.kill('SIGCONT');
+    this.#child.kill(signal);
+    await gone;
+  }
+
+  get command(): string {
+    return this.#command;
+  }
+}
+
+describeWithRedis('with a hub, two edges and Redis', () => {
+  let database: Database;
+  let redis: Redis;
+  let env: Record<string, string>;
+  let hub: Process;
+  let edges: Process[];
+  let clients: Client[];
+  let told = 0;
+
+  beforeAll(async () => {
+    database = await freshDatabase();
+    await database.query(`select relay.publish('item')`);
+    redis = await startRedis();
+    env = { DATABASE_URL: database.url, STREAM_URL: redis.url, JWT_SECRET: SECRET, OPERATOR_TOKEN };
+    hub = await Process.start('hub', env);
+    edges = await Promise.all([Process.start('relay', env), Process.start('relay', env)]);
+  }, 120_000);
+
+  beforeEach(async () => {
+    clients = [];
+    told = 0;
+    await until('the edges read the stream', areStreaming, 60_000);
+    const auth = { token: await token() };
+    for (const edge of edges) for (let n = 0; n < 3; n += 1) clients.push(new Client(edge, auth));
+    for (const client of clients) await client.live();
+  }, 90_000);
+
+  afterEach(() => {
+    for (const client of clients) client.close();
+  });
+
+  afterAll(async () => {
+    await Promise.all([hub, ...edges].map((process) => process.end()));
+    await redis.close();
+    await database.close();
+  }, 60_000);
+
+  async function areStreaming(): Promise<boolean> {
+    const states = await Promise.all(edges.map((edge) => edge.metric('recado_edge_streaming')));
+    return states.every((state) => state === 1);
+  }
+
+  async function tell(): Promise<void> {
+    await database.query(`select relay.emit('acc-1', 'item', to_jsonb($1::int))`, [told]);
+    told += 1;
+  }
+
+  async function allHearEverything(): Promise<void> {
+    const everything = Array.from({ length: told }, (_, n) => n);
+    for (const client of clients) expect(await client.hears(told)).toEqual(everything);
+    for (const client of clients) expect(client.of('relay:resync')).toEqual([]);
+  }
+
+  test('events come through the stream, and an edge holds no session of the database', async () => {
+    await tell();
+    await tell();
+    await allHearEverything();
+    await until(
+      'the sessions of the start are closed',
+      async () => {
+        const [row] = await database.query<{ sessions: number }>(
+          `select count(*)::int as sessions from pg_stat_activity
+          where datname = current_database() and application_name in ('recado edge', 'recado replay', 'recado console')`,
+        );
+        return row!.sessions === 0;
+      },
+      30_000,
+    );
+    await tell();
+    await allHearEverything();
+    expect(JSON.parse((await edges[0]!.ask('/readyz')).text)).toEqual({
+      ready: true,
+      checks: { database: 'ok', stream: 'ok' },
+    });
+  }, 60_000);
+
+  test('the hub is frozen: the edges read the database, and return', async () => {
+    await tell();
+    await allHearEverything();
+    hub.signal('SIGSTOP');
+    try {
+      await tell();
+      await allHearEverything();
+      expect(await edges[0]!.isReady()).toBe(true);
+    } finally {
+      hub.signal('SIGCONT');
+    }
+    await until('the edges read the stream', areStreaming);
+    await tell();
+    await allHearEverything();
+  }, 60_000);
+
+  test('the hub is killed: another one goes on', async () => {
+    await tell();
+    await hub.end('SIGKILL');
+    await tell();
+    await allHearEverything();
+    hub = await Process.start('hub', env);
+    await until('the edges read the stream', areStreaming);
+    await tell();
+    await allHearEverything();
+  }, 90_000);
+
+  test('Redis is emptied, killed, and comes back empty', async () => {
+    await tell();
+    await allHearEverything();
+    await redis.command('FLUSHALL');
+    await tell();
+    await allHearEverything();
+    redis.signal('SIGKILL');
+    await tell();
+    await allHearEverything();
+    expect(await edges[0]!.isReady()).toBe(true);
+    await redis.restart();
+    await until('the edges read the stream', areStreaming);
+    await tell();
+    await allHearEverything();
+  }, 90_000);
+
+  test('an edge is killed: its clients go on at another one', async () => {
+    await tell();
+    await allHearEverything();
+    const [killed, other] = edges as [Process, Process];
+    const auth = { token: await token() };
+    const offsets = clients.slice(0, 3).map(({ offset }) => offset!);
+    await killed.end('SIGKILL');
+    await tell();
+    for (const client of clients.splice(0, 3)) client.close();
+    const returned = offsets.map((position) => new Client(other, { ...auth, position }));
+    for (const client of returned) expect(await client.hears(1)).toEqual([told - 1]);
+    for (const client of returned) expect(client.of('relay:resync')).toEqual([]);
+    for (const client of returned) client.close();
+    await allHearEverything();
+    edges[0] = await Process.start('relay', env);
+  }, 90_000);
+
+  test('a token that is revoked is refused at every edge', async () => {
+    const kept = clients.map(({ connects }) => connects.length);
+    await database.query(`select relay.revoke('acc-1', before => clock_timestamp() + interval '1 minute')`);
+    await until('all are sent away', () =>
+      clients.every((client, n) => client.disconnects.length > 0 && client.connects.length === kept[n]),
+    );
+  });
+});

@@ -438,7 +438,7 @@ describe('a position', () => {
     await emptyAll();
     const second = await node({ PORT: String(port) });
     await until('relay:resync', () => c.of('relay:resync').length);
-    expect(c.of('relay:resync')).toEqual([{ reason: 'retention' }]);
+    expect(c.of('relay:resync')).toEqual([{ reason: 'retention', hearing: expect.any(String) }]);
     expect(c.connects.map(({ recovered }) => recovered)).toEqual([false, false]);
     expect(c.connects[1]!.pid).not.toBe(c.connects[0]!.pid);
     await emit(5);

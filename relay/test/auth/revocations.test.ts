@@ -8,7 +8,7 @@ const SECOND = 1_750_000_000_000;
 
 async function revoked(row: { subject?: string; token_id?: string; before: number }): Promise<Revocations> {
   const revocations = new Revocations();
-  const rows = [{ account_id: 'a', subject: null, token_id: null, ...row }];
+  const rows = [{ account_id: 'a', subject: null, token_id: null, topic: null, ...row }];
   await revocations.read({ query: async () => ({ rows }) } as unknown as Session, null);
   return revocations;
 }

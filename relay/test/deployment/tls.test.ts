@@ -82,5 +82,6 @@ test('the balancer with TLS does what the one without does', () => {
     'http-request deny',
     'server relay-1',
     'server relay-2',
+    'server relay-3',
   ]);
 });

@@ -309,6 +309,9 @@ describe('a relay', () => {
       [EVENT],
     );
     expect(await client.hears(64)).toEqual(Array.from({ length: 64 }, (_, n) => n));
+    // Its first look may have been before these events, and the next is minutes away: another node looks at its start.
+    const second = await startNode(database.url);
+    ends.push(() => second.close());
     const resting = await restingSlots();
     await until(
       'all is emptied where no writer is expected',

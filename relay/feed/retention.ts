@@ -28,7 +28,8 @@ export function startRetention(options: RetentionOptions): { close(): Promise<vo
   async function look(): Promise<void> {
     let pause = LEAST_OFTEN_MS;
     try {
-      pause = await readPause(pool);
+      // A node that is not ready yet, or not at the moment, has not looked at all.
+      pause = feed.ready ? await readPause(pool) : MOST_OFTEN_MS;
       while (!closed && feed.ready && (await rotate(pool, feed))) metrics.slotsEmptied.inc();
     } catch (error) {
       if (!closed) {

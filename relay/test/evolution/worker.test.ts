@@ -109,6 +109,14 @@ async function stores(fake: FakeInstance, content: string): Promise<void> {
   );
 }
 
+/** The reading at the connection is over, and the one after its namespace has appeared. */
+async function hasRead(fake: FakeInstance): Promise<void> {
+  await until(
+    () => lines.filter((l) => l.startsWith('evolution_caught_up') && l.includes(`"${fake.name}"`)).length,
+    (n) => n >= 2,
+  );
+}
+
 async function becomes(fake: FakeInstance, wanted: string): ReturnType<typeof status> {
   return until(
     () => status(fake),
@@ -771,6 +779,8 @@ test('connection and QR code reach the session events, without the picture', asy
     () => world.rows('select 1 from evolution.instances where name = $1 and state = $2', [fake.name, 'open']),
     (rows) => rows.length === 1,
   );
+  // A reading under way may learn of the new state first, without its reason.
+  await hasRead(fake);
   fake.emit('connection.update', { instance: fake.name, state: 'close', statusReason: 401 });
   fake.emit('qrcode.updated', {
     qrcode: {
@@ -795,10 +805,7 @@ describe('sync on request', () => {
   test('created and updated chats are counted; then nothing is new', async () => {
     const evolution = await server();
     const fake = await connect(evolution);
-    await until(
-      () => lines.filter((l) => l.startsWith('evolution_caught_up') && l.includes(`"${fake.name}"`)).length,
-      (n) => n >= 2,
-    );
+    await hasRead(fake);
     for (let i = 0; i < 3; i++)
       fake.message({ text: 'x', jid: `551199999000${i}@s.whatsapp.net`, pushName: 'Ana' }, true);
     const ask = { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 5_000 };

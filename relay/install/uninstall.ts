@@ -67,11 +67,11 @@ export async function takeInventory(session: pg.ClientBase): Promise<Inventory> 
   const data = [...tables, ...(await existing(session, ['evolution.chats', 'evolution.messages']))];
   const filled: string[] = [];
   for (const table of data) {
-    const { rows: any } = await session.query<{ any: boolean }>(
-      `select exists (select from ${table}) as any`,
+    const { rows } = await session.query<{ filled: boolean }>(
+      `select exists (select from ${table}) as filled`,
     );
     // The statuses are ours.
-    if (any[0]!.any && !table.includes('appointmentStatuses')) filled.push(table);
+    if (rows[0]!.filled && !table.includes('appointmentStatuses')) filled.push(table);
   }
   return { ...inventory, events, tables, filled };
 }

@@ -8,12 +8,12 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import type { RecadoError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
+import { until } from '../world.ts';
 
 const run = promisify(execFile);
 const nobody = { uid: 65534, gid: 65534 };
@@ -106,10 +106,10 @@ test('a killed parent takes its server along; the next start waits for the end o
   expect(await processesOf(parent)).not.toEqual([]);
   parent.child.kill('SIGKILL');
   await once(parent.child, 'close');
-  await until(async () => !(await lockOf(dataDir)).includes('ready'), 'the orphaned server closes');
+  await until('the orphaned server closes', async () => !(await lockOf(dataDir)).includes('ready'));
   const next = await start(dataDir);
   expect(await query(next.url, 'select * from kept')).toEqual([]);
-  await until(async () => (await processesOf(parent)).length === 0, 'nothing of the killed parent runs');
+  await until('nothing of the killed parent runs', async () => (await processesOf(parent)).length === 0);
 });
 
 test('a server that is closing is waited for', async () => {
@@ -118,7 +118,7 @@ test('a server that is closing is waited for', async () => {
   const client = new pg.Client(closing.url);
   await client.connect();
   process.kill(closing.pid, 'SIGTERM'); // closes when its last client leaves
-  await until(async () => (await lockOf(dataDir)).includes('stopping'), 'the server wants to close');
+  await until('the server wants to close', async () => (await lockOf(dataDir)).includes('stopping'));
 
   let refused = 0;
   const log: Log = {
@@ -324,14 +324,6 @@ async function processesOf({ port }: { port: number }): Promise<string[]> {
 
 async function lockOf(dataDir: string): Promise<string> {
   return readFile(join(dataDir, 'cluster/data/postmaster.pid'), 'utf8').catch(() => '');
-}
-
-async function until(condition: () => Promise<boolean>, what: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`in vain: ${what}`);
-    await delay(20);
-  }
 }
 
 function nobodyCanRunNode(): boolean {

@@ -9,7 +9,7 @@ import {
   openSession,
   TRANSACTION_SETTINGS,
 } from '../db/connect.ts';
-import { EdgeFeed } from '../feed/edge-feed.ts';
+import { EdgeFeed } from '../edge/edge-feed.ts';
 import type { Feed, FeedListener } from '../feed/feed.ts';
 import { OutboxFeed } from '../feed/outbox-feed.ts';
 import { startRetention } from '../feed/retention.ts';

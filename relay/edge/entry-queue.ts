@@ -1,10 +1,10 @@
 // Reads the stream ahead of the edge that takes its entries, and finds its place in it again.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
+import { backOffMs } from '../feed/poll-loop.ts';
 import type { Log } from '../log.ts';
 import type { Entry } from '../stream/entry.ts';
 import type { EntryReader } from '../stream/reader.ts';
-import { backOffMs } from './poll-loop.ts';
 
 export interface EntryQueueOptions {
   stream: EntryReader;

@@ -4,6 +4,11 @@
 // One loop moves its place, a step at a time. What an entry means is decided in stream/rule.ts.
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
+import { type Feed, type FeedListener, notReady } from '../feed/feed.ts';
+import { OutboxReader, type OutboxReaderOptions } from '../feed/outbox-reader.ts';
+import { backOffMs } from '../feed/poll-loop.ts';
+import type { RecentEvents } from '../feed/recent-events.ts';
+import { withResolvers } from '../feed/with-resolvers.ts';
 import type { Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
 import { readServer } from '../outbox/start.ts';
@@ -11,13 +16,8 @@ import type { Entry } from '../stream/entry.ts';
 import type { EntryReader } from '../stream/reader.ts';
 import { judge, type Ruling } from '../stream/rule.ts';
 import { EntryQueue } from './entry-queue.ts';
-import { type Feed, type FeedListener, notReady } from './feed.ts';
 import { fewAtATime } from './few-at-a-time.ts';
-import { OutboxReader, type OutboxReaderOptions } from './outbox-reader.ts';
-import { backOffMs } from './poll-loop.ts';
-import type { RecentEvents } from './recent-events.ts';
 import { Waiting } from './waiting.ts';
-import { withResolvers } from './with-resolvers.ts';
 
 export interface EdgeFeedOptions extends OutboxReaderOptions {
   stream: EntryReader;

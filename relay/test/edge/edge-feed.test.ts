@@ -2,7 +2,7 @@
 // hands on is compared with the table, which is the oracle.
 import type pg from 'pg';
 import { createReaderPool, openReader } from '../../db/connect.ts';
-import { EdgeFeed } from '../../feed/edge-feed.ts';
+import { EdgeFeed } from '../../edge/edge-feed.ts';
 import type { Batch, FeedListener } from '../../feed/feed.ts';
 import { OutboxFeed } from '../../feed/outbox-feed.ts';
 import { createLog } from '../../log.ts';

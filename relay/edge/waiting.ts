@@ -1,7 +1,8 @@
 // Who waits until an edge has read far enough.
+
+import { notReady } from '../feed/feed.ts';
+import { type PromiseWithResolvers, withResolvers } from '../feed/with-resolvers.ts';
 import { covers, type Snapshot } from '../outbox/position.ts';
-import { notReady } from './feed.ts';
-import { type PromiseWithResolvers, withResolvers } from './with-resolvers.ts';
 
 interface Waiter {
   /** Enough, if it comes; absent: a read. */

@@ -124,9 +124,12 @@ function parseMetrics(text: string): Pick<Operations, 'metrics' | 'latency'> {
   const metrics: Record<string, number> = {};
   const latency: Operations['latency'] = [];
   for (const line of text.split('\n')) {
-    const match = /^recado_(\w+)(?:\{(.*)\})? (\S+)$/.exec(line);
-    if (!match) continue;
-    const [, name, labels = '', value] = match as unknown as [string, string, string | undefined, string];
+    const {
+      name,
+      labels = '',
+      value,
+    } = /^recado_(?<name>\w+)(?:\{(?<labels>.*)\})? (?<value>\S+)$/.exec(line)?.groups ?? {};
+    if (name === undefined) continue;
     const bound = /\ble="([^"]+)"/.exec(labels)?.[1];
     if (name === 'capture_to_emit_seconds_bucket' && bound !== undefined) {
       latency.push({ upTo: bound === '+Inf' ? null : Number(bound), count: Number(value) });

@@ -1,17 +1,15 @@
 // A Postgres that speaks TLS with a certificate of its own, as many servers do: what an operator is told, and that each
 // thing he is told helps.
-import { execFile } from 'node:child_process';
 import { chown, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import pg from 'pg';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
+import { makeCertificate } from '../certificate.ts';
 import { recado } from '../commands/recado.ts';
 import { hearing } from '../hearing.ts';
 import { until } from '../world.ts';
 
-const run = promisify(execFile);
 let dataDir: string;
 let postgres: EmbeddedPostgres;
 let certificate: string;
@@ -24,22 +22,7 @@ beforeAll(async () => {
   const data = join(dataDir, 'cluster/data');
   certificate = join(data, 'server.crt');
   const key = join(data, 'server.key');
-  await run('openssl', [
-    ...[
-      'req',
-      '-new',
-      '-x509',
-      '-nodes',
-      '-days',
-      '2',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:P-256',
-    ],
-    ...['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
-    ...['-keyout', key, '-out', certificate],
-  ]);
+  await makeCertificate(key, certificate, 'localhost');
   // The server reads a key that belongs to its own user.
   const { uid, gid } = await stat(join(data, 'PG_VERSION'));
   await chown(key, uid, gid);

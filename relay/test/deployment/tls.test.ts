@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { makeCertificate } from '../certificate.ts';
 import { readFile } from './compose.ts';
 
 const run = promisify(execFile);
@@ -14,21 +15,7 @@ let pem: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'recado-proxies-'));
   const [key, certificate] = [join(folder, 'key'), join(folder, 'crt')];
-  await run('openssl', [
-    ...[
-      'req',
-      '-new',
-      '-x509',
-      '-nodes',
-      '-days',
-      '2',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:P-256',
-    ],
-    ...['-subj', '/CN=relay.example', '-keyout', key, '-out', certificate],
-  ]);
+  await makeCertificate(key, certificate, 'relay.example');
   // The three read a key and its certificate from one file.
   pem = join(folder, 'pem');
   await run('sh', ['-c', `cat "${certificate}" "${key}" > "${pem}"`]);

@@ -4,7 +4,6 @@ import { MOST_KEY_SET_BYTES } from '../auth/jwks.ts';
 import { readBounded } from '../bounded.ts';
 import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
-import { lockHolders, MIGRATION_LOCK } from '../db/lock-holders.ts';
 import { errorText } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { commandLine } from '../package.ts';
@@ -228,21 +227,11 @@ async function contract({ session }: Examined): Promise<Finding[]> {
 
 /** Any role may take the locks by which relays and migrations agree. */
 async function locks({ session }: Examined): Promise<Finding[]> {
-  const { rows } = await session.query<{ key: string }>('select relay.gate_key()::text as key');
-  const gate = BigInt(rows[0]!.key);
-  const held = await Promise.all([
-    lockHolders(session, `${gate}`),
-    lockHolders(session, `${gate + 1n}`),
-    lockHolders(session, MIGRATION_LOCK),
-  ]);
-  const strangers = held.flat().filter((holder) => !holder.includes('application recado '));
-  if (strangers.length === 0) return [ok('locks', 'are held by nobody else')];
-  return [
-    warning(
-      'locks',
-      `advisory locks of Recado are held by somebody else (${strangers.join('; ')}): events come up to a second late, or migrate waits. End the session with pg_terminate_backend().`,
-    ),
-  ];
+  const { rows } = await session.query<{ detail: string; remedy: string }>(
+    'select detail, remedy from relay.check_locks()',
+  );
+  if (rows.length === 0) return [ok('locks', 'are held by nobody else')];
+  return rows.map(({ detail, remedy }) => warning('locks', `${detail} To end its session: ${remedy}`));
 }
 
 /** A capture function runs as its owner, and so does every function that its expressions call. */

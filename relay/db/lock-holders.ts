@@ -1,7 +1,7 @@
 // Who holds an advisory lock that is ours to take. Any role may: the keys of these locks belong to nobody.
 import type pg from 'pg';
 
-/** Of the migration, and of the uninstalling: one at a time. */
+/** Of the migration, and of the uninstalling: one at a time. relay.check_locks() knows it too. */
 export const MIGRATION_LOCK = '7205759403792';
 
 /** As "backend 12, role app, application psql": sessions that hold the lock exclusively. */

@@ -126,6 +126,8 @@ as $$
   with broken as materialized (select * from relay.check_expressions())
   select * from relay.check_outbox()
   union all
+  select * from relay.check_locks()
+  union all
   -- A column that was renamed changes the trigger that names it.
   select * from relay.check_triggers() as t where t.problem <> 'trigger_altered' or not exists (select from broken where broken.event = t.event)
   union all

@@ -19,19 +19,22 @@ async function squat(key: string) {
 }
 
 test.each(['relay.gate_key()', 'relay.gate_key() + 1', MIGRATION_LOCK])(
-  'doctor names who holds %s',
+  'doctor and relay.check() name who holds %s',
   async (key) => {
     const { session, pid } = await squat(key);
+    const check = () => database.query('select problem, remedy from relay.check()');
+    expect(await check()).toEqual([{ problem: 'lock_taken', remedy: `select pg_terminate_backend(${pid})` }]);
     const look = async () =>
       (await examine({ DATABASE_URL: database.url, JWT_SECRET: SECRET })).find(
         ({ what }) => what === 'locks',
       );
     expect(await look()).toMatchObject({
       state: 'warning',
-      text: expect.stringContaining(`backend ${pid}, role`),
+      text: expect.stringContaining(`Backend ${pid} (role postgres, application squatter)`),
     });
     await session.query('select pg_advisory_unlock_all()');
     expect(await look()).toMatchObject({ state: 'ok' });
+    expect(await check()).toEqual([]);
   },
 );
 

@@ -3,20 +3,19 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
-import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import type { SignOptions } from '../../auth/sign.ts';
 import { readSettings } from '../../config/settings.ts';
 import { unmarkPosition } from '../../delivery/hears.ts';
 import { formatPosition, parsePosition } from '../../outbox/position.ts';
 import { type Relay, startRelay } from '../../server/relay.ts';
 import { hearing } from '../hearing.ts';
+import { useNodes } from '../nodes.ts';
 import { Stream } from '../transport/stream.ts';
-import { Client, type Database, freshDatabase, metric, SECRET, startNode, token, until } from '../world.ts';
+import { type Client, type Database, freshDatabase, metric, SECRET, token, until } from '../world.ts';
 
 let database: Database;
 let account: string;
 let tests = 0;
-const ends: (() => unknown)[] = [];
 beforeAll(async () => {
   database = await freshDatabase();
   await database.query(
@@ -27,27 +26,8 @@ beforeEach(() => {
   tests += 1;
   account = `acc-${tests}`;
 });
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 afterAll(() => database.close());
-
-async function node(env: Record<string, string> = {}): Promise<Relay> {
-  const relay = await startNode(database.url, env);
-  ends.push(() => relay.close());
-  await relay.ready();
-  return relay;
-}
-
-function client(
-  relay: Pick<Relay, 'port'>,
-  auth: SocketOptions['auth'],
-  options: Partial<ManagerOptions & SocketOptions> = {},
-): Client {
-  const made = new Client(relay, auth, options);
-  ends.push(() => made.close());
-  return made;
-}
+const { node, client, ends } = useNodes(() => database);
 
 const tokenOf = (subject: string, topics: readonly string[] = [], more: Partial<SignOptions> = {}) =>
   token(account, { subject, topics, ...more });

@@ -11,15 +11,14 @@ import { parsePosition } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
 import { RelayAdapter } from '../../transport/adapter.ts';
 import { writerOf } from '../../transport/socket-writer.ts';
-import { Link } from '../faults/links.ts';
+import { useNodes } from '../nodes.ts';
 import {
-  Client,
+  type Client,
   type Database,
   deadPort,
   freshDatabase,
   metric,
   SECRET,
-  startNode,
   through,
   token,
   until,
@@ -29,7 +28,6 @@ let database: Database;
 /** Of the test that runs. */
 let account: string;
 let tests = 0;
-const ends: (() => unknown)[] = [];
 beforeAll(async () => {
   database = await freshDatabase();
   await database.query("select relay.publish(event => 'test.event')");
@@ -38,32 +36,8 @@ beforeEach(() => {
   tests += 1;
   account = `acc-${tests}`;
 });
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 afterAll(() => database.close());
-
-async function node(env: Record<string, string> = {}, url = database.url): Promise<Relay> {
-  const relay = await startNode(url, env);
-  ends.push(() => relay.close());
-  return relay;
-}
-
-function client(
-  relay: Pick<Relay, 'port'> | number,
-  auth: SocketOptions['auth'],
-  options: Partial<ManagerOptions & SocketOptions> = {},
-): Client {
-  const made = new Client(relay, auth, options);
-  ends.push(() => made.close());
-  return made;
-}
-
-async function link(port: number): Promise<Link> {
-  const made = await Link.to(port);
-  ends.push(() => made.close());
-  return made;
-}
+const { start: node, client, link, ends } = useNodes(() => database);
 
 async function emit(payload: unknown, to = account): Promise<void> {
   await database.query('select relay.emit($1, $2, $3)', [to, 'test.event', JSON.stringify(payload)]);

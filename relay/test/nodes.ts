@@ -1,0 +1,43 @@
+// Relays, clients and links that end with the test that opened them, the last one first.
+import type { ManagerOptions, SocketOptions } from 'socket.io-client';
+import type { Relay } from '../server/relay.ts';
+import { Link } from './faults/links.ts';
+import { Client, type Database, startNode } from './world.ts';
+
+export function useNodes(database: () => Database) {
+  const ends: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const end of ends.splice(0).reverse()) await end();
+  });
+  /** Whether or not the database answers. */
+  async function start(env: Record<string, string> = {}, url = database().url): Promise<Relay> {
+    const relay = await startNode(url, env);
+    ends.push(() => relay.close());
+    return relay;
+  }
+  return {
+    /** What else must end. */
+    ends,
+    start,
+    /** Resolves when it is ready. */
+    async node(env?: Record<string, string>, url?: string): Promise<Relay> {
+      const relay = await start(env, url);
+      await relay.ready();
+      return relay;
+    },
+    client(
+      relay: Pick<Relay, 'port'> | number,
+      auth: SocketOptions['auth'],
+      options: Partial<ManagerOptions & SocketOptions> = {},
+    ): Client {
+      const made = new Client(relay, auth, options);
+      ends.push(() => made.close());
+      return made;
+    },
+    async link(port: number): Promise<Link> {
+      const made = await Link.to(port);
+      ends.push(() => made.close());
+      return made;
+    },
+  };
+}

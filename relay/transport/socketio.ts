@@ -19,7 +19,7 @@ import { REFRESH_COST } from './budget.ts';
 import { announceSessions, guardPolling } from './polling.ts';
 import type { Refusals } from './refusals.ts';
 import { type EngineConnection, type SocketWriter, writerOf } from './socket-writer.ts';
-import { budgetOf, MeteredWebSockets } from './websockets.ts';
+import { budgetOf, MeteredWebSockets, meterOf } from './websockets.ts';
 
 export interface SocketsOptions {
   server: HttpServer;
@@ -225,12 +225,6 @@ export class Sockets {
     await this.#io.close();
     clearTimeout(patience);
   }
-}
-
-/** The key of the budget that pays: the websocket, which is metered below Socket.IO, or the polling session. */
-function meterOf(connection: EngineConnection): object {
-  const { transport } = connection as { transport: { name: string; socket?: object } };
-  return (transport.name === 'websocket' && transport.socket) || connection;
 }
 
 /** A class: there is one for every client, and an object of closures would take more memory. */

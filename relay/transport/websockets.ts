@@ -2,6 +2,7 @@
 // can be sent: packets, pings of the websocket, and what comes before a polling session is upgraded.
 import { type WebSocket, WebSocketServer } from 'ws';
 import { Budget, CONNECTION_BUDGET, costOf } from './budget.ts';
+import type { EngineConnection } from './socket-writer.ts';
 
 /** A message of a client of ours comes in one piece. */
 const MOST_FRAGMENTS = 16;
@@ -15,6 +16,12 @@ export function budgetOf(connection: object): Budget {
   const budget = new Budget(CONNECTION_BUDGET);
   budgets.set(connection, budget);
   return budget;
+}
+
+/** The key of the budget that pays: the websocket, which is metered below Socket.IO, or the polling session. */
+export function meterOf(connection: EngineConnection): object {
+  const { transport } = connection as { transport: { name: string; socket?: object } };
+  return (transport.name === 'websocket' && transport.socket) || connection;
 }
 
 /** A session that goes on over another transport has one budget. */

@@ -59,6 +59,7 @@ program
     if (!isWorker) log.say('relay_listening', { url: relay.url });
     const worker = settings.evolution.worker === 'on' ? await startEvolution(databaseUrl, log) : null;
     await until(log, {
+      drain: () => relay.drain(),
       async close() {
         await Promise.all([relay.close(), worker?.close()]);
       },
@@ -294,19 +295,28 @@ function begin(role: string): { settings: Settings; log: Log } {
   return { settings, log };
 }
 
-/** Resolves when the process is told to end, with everything closed. */
-async function until(log: Log, running: { close(): Promise<void> }): Promise<void> {
-  const signal = await new Promise<string>((resolve) => {
-    for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(name, () => resolve(name));
-  });
+/** Resolves when the process is told to end, with everything closed. Ctrl-C waits for no client. */
+async function until(log: Log, running: { drain?(): Promise<void>; close(): Promise<void> }): Promise<void> {
+  const signal = await told('SIGTERM', 'SIGINT', 'SIGHUP');
   log.say('process_stopping', { signal });
+  if (signal === 'SIGTERM') {
+    // A worker may be told by the first process and by whoever told that one.
+    process.on('SIGTERM', () => undefined);
+    await Promise.race([running.drain?.(), told('SIGINT', 'SIGHUP')]);
+  }
   // Whatever hangs in here must not keep an operator waiting; SIGKILL is safe at any moment.
   setTimeout(() => process.exit(0), CLOSE_WITHIN_MS).unref();
   await running.close();
   log.say('process_stopped');
 }
 
-const CLOSE_WITHIN_MS = 4_500;
+const CLOSE_WITHIN_MS = 3_500;
+
+function told(...names: NodeJS.Signals[]): Promise<string> {
+  return new Promise((resolve) => {
+    for (const name of names) process.once(name, resolve);
+  });
+}
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`);

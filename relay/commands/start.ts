@@ -16,6 +16,7 @@ import { addSamples, announceDatabase, findSecret } from './demo.ts';
 
 /** What was started, and how to end it. */
 export interface Started {
+  drain?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -51,7 +52,7 @@ export async function start(
     }
     if (embedded) process.stdout.write(await welcome(relay.url, databaseUrl, jwt));
     else log.say('relay_listening', { url: relay.url });
-    return { close };
+    return { drain: () => relay.drain(), close };
   } catch (error) {
     await close();
     throw error;

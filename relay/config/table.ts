@@ -103,6 +103,11 @@ export const table = {
       help: 'Load balancers in front that append to X-Forwarded-For; 0 believes no such header.',
       schema: wholeNumber(0, 10),
     }),
+    drainSeconds: setting('DRAIN_SECONDS', {
+      default: '1',
+      help: 'Seconds over which SIGTERM sends the clients away, so that they do not come back elsewhere all at once; 0 sends them at once.',
+      schema: wholeNumber(0, 600),
+    }),
     operatorToken: setting('OPERATOR_TOKEN', {
       unset: null,
       absent: 'operator endpoints answer nobody but, in the demo, this machine',

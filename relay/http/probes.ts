@@ -53,6 +53,8 @@ export async function gaugeDatabase(
 
 /** 503 when clients cannot be served. Without LISTEN they can: events are up to a second late. */
 export async function readiness(context: RequestContext): Promise<Reply> {
+  if (context.closing)
+    return { status: 503, body: { ready: false, checks: { process: 'it is shutting down' } } };
   const { ready, checks } = await readChecks(context);
   return { status: ready ? 200 : 503, body: { ready, checks } };
 }

@@ -42,6 +42,8 @@ export interface RequestContext {
   /** Gauges of other rooms, measured at each scrape. */
   gauges: readonly ((pool: pg.Pool, metrics: Metrics) => Promise<void>)[];
   settings: Settings['http'];
+  /** Whether the clients are being sent away. */
+  closing: boolean;
   /** In the demo, a browser on this machine is the operator. */
   demo: boolean;
   log: Log;

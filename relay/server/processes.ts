@@ -38,13 +38,18 @@ interface Report {
   state: WorkerState;
 }
 
-type Message = Question | Answer | Report;
+/** None of the worker's clients comes with new connections any more. */
+interface Vacated {
+  recado: 'vacated';
+}
+
+type Message = Question | Answer | Report | Vacated;
 
 const REPORT_EVERY_MS = 500;
 const ANSWER_WITHIN_MS = 3_000;
 /** A worker that dies at once is not started again faster than this. */
 const RESTART_AFTER_MS = 1_000;
-const CLOSE_WITHIN_MS = 4_000;
+const CLOSE_WITHIN_MS = 3_300;
 
 export const isWorker = cluster.isWorker;
 
@@ -56,7 +61,7 @@ export async function startProcesses(
   databaseUrl: string,
   { http, relay }: Pick<Settings, 'http' | 'relay'>,
   log: Log,
-): Promise<Listening & { close(): Promise<void> }> {
+): Promise<Listening & { drain(): Promise<void>; close(): Promise<void> }> {
   const server = createDoorway();
   const states = new Map<number, WorkerState>();
   // What a worker is sent before it has joined is lost, and a stock client waits 20 s for an answer. Closed at once, it
@@ -72,6 +77,11 @@ export async function startProcesses(
   const reader = startSharedReader(databaseUrl, relay, log);
   const aggregator = new AggregatorRegistry();
   let closing = false;
+  const vacated = new Set<number>();
+  /** While another worker has clients that poll, they come through the port. */
+  const closePort = () => {
+    if (closing && [...states.keys()].every((id) => vacated.has(id))) server.close();
+  };
 
   cluster.setupPrimary({ serialization: 'advanced' });
   cluster.on('message', (worker, message: unknown) => {
@@ -81,10 +91,15 @@ export async function startProcesses(
       states.set(worker.id, message.state);
     }
     if (message.recado === 'question') void reply(worker, message);
+    if (message.recado === 'vacated') {
+      vacated.add(worker.id);
+      closePort();
+    }
   });
   cluster.on('exit', (worker, code, signal) => {
     states.delete(worker.id);
     closeUndelivered(worker);
+    closePort();
     if (closing) return;
     log.say('worker_ended', { pid: worker.process.pid ?? 0, how: signal ?? `exit code ${code}` });
     setTimeout(() => {
@@ -131,20 +146,16 @@ export async function startProcesses(
 
   return {
     ...listening,
+    async drain() {
+      closing = true;
+      await endWorkers('SIGTERM', http.drainSeconds * 1_000 + CLOSE_WITHIN_MS);
+    },
     async close() {
       closing = true;
       server.close();
-      const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
-      const ended = workers.map(
-        (worker) => new Promise<void>((resolve) => worker.once('exit', () => resolve())),
-      );
-      for (const worker of workers) worker.process.kill('SIGTERM');
-      const late = setTimeout(() => {
-        for (const worker of workers) worker.process.kill('SIGKILL');
-      }, CLOSE_WITHIN_MS);
-      const readerEnded = Promise.race([reader.close(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
-      await Promise.all([...ended, readerEnded]);
-      clearTimeout(late);
+      // The workers have their clients from it until they have ended.
+      await endWorkers('SIGINT', CLOSE_WITHIN_MS);
+      await Promise.race([reader.close(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
     },
   };
 }
@@ -165,6 +176,18 @@ interface Undelivered {
   _handleQueue?: { handle?: Socket | null }[] | null;
 }
 
+/** @param signal SIGTERM lets them drain, SIGINT does not */
+async function endWorkers(signal: 'SIGTERM' | 'SIGINT', withinMs: number): Promise<void> {
+  const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+  const ended = workers.map((worker) => new Promise<void>((resolve) => worker.once('exit', () => resolve())));
+  for (const worker of workers) worker.process.kill(signal);
+  const late = setTimeout(() => {
+    for (const worker of workers) worker.process.kill('SIGKILL');
+  }, withinMs);
+  await Promise.all(ended);
+  clearTimeout(late);
+}
+
 /** Until it has joined, every other worker has fewer connections. */
 function startWorker(): void {
   countConnections(cluster.fork(), Number.POSITIVE_INFINITY);
@@ -183,12 +206,12 @@ export interface WorkerOptions {
 }
 
 /** The worker's side: takes the connections it is handed, and asks the first process about all. */
-export function joinAsWorker({
-  server,
-  io,
-  metrics,
-  state,
-}: WorkerOptions): AllProcesses & { readonly tickets: Tickets; close(): void; leave(): void } {
+export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): AllProcesses & {
+  readonly tickets: Tickets;
+  vacate(): void;
+  close(): void;
+  leave(): void;
+} {
   // A browser would send the requests of another session down a connection that is kept alive.
   server.maxRequestsPerSocket = 1;
   // What Node arms when a server listens, which this one never does: the time-outs of headers and requests.
@@ -236,6 +259,10 @@ export function joinAsWorker({
     },
     async workers() {
       return JSON.parse(await ask('workers')) as Awaited<ReturnType<AllProcesses['workers']>>;
+    },
+    /** None of its clients comes with new connections any more. */
+    vacate() {
+      if (process.connected) process.send?.({ recado: 'vacated' } satisfies Vacated);
     },
     close() {
       clearInterval(reporting);

@@ -25,6 +25,7 @@ import type { EntryReader } from '../stream/reader.ts';
 import { RedisReader } from '../stream/redis-reader.ts';
 import { Admission } from '../transport/admission.ts';
 import { TIMEOUTS, watchArrivals } from '../transport/arrivals.ts';
+import { sendAway } from '../transport/drain.ts';
 import { Refusals } from '../transport/refusals.ts';
 import { Sockets } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
@@ -50,6 +51,8 @@ export interface Relay {
   readonly metrics: Metrics;
   /** Resolves when events are read for the first time. */
   ready(): Promise<void>;
+  /** Takes nobody new, is not ready, and sends the clients away over DRAIN_SECONDS. */
+  drain(): Promise<void>;
   /** Sends every client away so that it moves to another node; safe at any moment, also twice. */
   close(): Promise<void>;
 }
@@ -164,6 +167,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       routes,
       gauges: [gaugeInstances],
       settings: settings.http,
+      closing: admission.closed,
       demo,
       log,
     });
@@ -188,6 +192,12 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     port,
     metrics,
     ready: () => feed.firstRead,
+    drain() {
+      admission.close();
+      const open = () => [...sockets.open, ...streams.open];
+      const closePort = () => void (link ? link.vacate() : server.close());
+      return sendAway(open, settings.http.drainSeconds * 1_000, closePort);
+    },
     close() {
       closing ??= close();
       return closing;

@@ -17,7 +17,7 @@ export interface AdmissionSettings {
   readonly trustedProxies: number;
 }
 
-export type Refusal = 'origin_refused' | 'too_many_connections' | 'relay_full';
+export type Refusal = 'relay_closing' | 'origin_refused' | 'too_many_connections' | 'relay_full';
 
 interface Account {
   connections: number;
@@ -92,6 +92,7 @@ export class Place {
 export class Admission {
   readonly settings: AdmissionSettings;
   readonly #counts = new Counts();
+  #closed = false;
 
   constructor(settings: AdmissionSettings) {
     this.settings = settings;
@@ -99,10 +100,20 @@ export class Admission {
 
   /** Why a new connection is refused; null: it is not. */
   refuses(request: IncomingMessage): Refusal | null {
+    if (this.#closed) return 'relay_closing';
     if (!this.knowsOrigin(request)) return 'origin_refused';
     if (this.#counts.total >= this.settings.maxConnections) return 'relay_full';
     const open = this.#counts.addresses.get(this.addressOf(request)) ?? 0;
     return open >= this.settings.connectionsPerAddress ? 'too_many_connections' : null;
+  }
+
+  /** Nobody new from now on. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
   }
 
   /** Counts a connection until it leaves. */

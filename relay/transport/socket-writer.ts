@@ -37,6 +37,10 @@ export class SocketWriter {
     this.#connection = connection;
   }
 
+  get polls(): boolean {
+    return this.#connection.transport.name === 'polling';
+  }
+
   /**
    * Writes the packets, in order with everything else that is written to the client.
    * @returns bytes that the client has not read yet

@@ -16,6 +16,7 @@ import { beginSession, hearingIn, RelayAdapter } from './adapter.ts';
 import type { Admission, Place } from './admission.ts';
 import type { Arrivals } from './arrivals.ts';
 import { REFRESH_COST } from './budget.ts';
+import type { Leaving } from './drain.ts';
 import { announceSessions, guardPolling } from './polling.ts';
 import type { Refusals } from './refusals.ts';
 import { type EngineConnection, type SocketWriter, writerOf } from './socket-writer.ts';
@@ -210,6 +211,11 @@ export class Sockets {
     } catch (error) {
       answer({ ok: false, code: error instanceof RecadoError ? error.code : 'internal_error' });
     }
+  }
+
+  get open(): Leaving[] {
+    const { clients } = this.#io.engine as unknown as { clients: Record<string, Socket['conn']> };
+    return Object.values(clients).map(writerOf);
   }
 
   /** Closes every transport, so that clients move to another node at once. */

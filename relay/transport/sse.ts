@@ -12,7 +12,8 @@ import type { Subscribers } from '../delivery/subscribers.ts';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Admission, Place } from './admission.ts';
+import type { Admission, Place, Refusal } from './admission.ts';
+import type { Leaving } from './drain.ts';
 import type { Refusals } from './refusals.ts';
 import { TICKET_SECONDS, type Tickets } from './tickets.ts';
 
@@ -32,9 +33,16 @@ const RETRY_MS = 1_000;
 /** Longest request line and headers: the longest position, a token, and what proxies add. */
 export const MAX_HEADER_BYTES = 48 * 1024;
 
+const STATUS_OF: Record<Refusal, number> = {
+  relay_closing: 503,
+  origin_refused: 403,
+  too_many_connections: 429,
+  relay_full: 429,
+};
+
 export class Streams {
   readonly #options: StreamsOptions;
-  readonly #open = new Set<ServerResponse>();
+  readonly #open = new Map<ServerResponse, Leaving>();
   #count = 0;
 
   constructor(options: StreamsOptions) {
@@ -58,7 +66,7 @@ export class Streams {
     const code = admission.refuses(request);
     if (code) {
       refusals.note(code, { address: admission.addressOf(request), origin: origin ?? '' });
-      refuse(response, code === 'origin_refused' ? 403 : 429, code, 'This connection is not accepted.');
+      refuse(response, STATUS_OF[code], code, 'This connection is not accepted.');
       return false;
     }
     // The page that asks is of a known origin: admission has seen to that.
@@ -167,16 +175,20 @@ export class Streams {
     });
     response.write(`retry: ${RETRY_MS}\n\n`);
     const pings = setInterval(() => response.write(': ping\n\n'), PING_EVERY_MS);
-    this.#open.add(response);
+    this.#open.set(response, { polls: false, close: () => void response.end() });
     response.once('close', () => {
       clearInterval(pings);
       this.#open.delete(response);
     });
   }
 
+  get open(): Leaving[] {
+    return [...this.#open.values()];
+  }
+
   /** Ends every stream, so that clients move to another node. */
   close(): void {
-    for (const response of this.#open) response.end();
+    for (const stream of this.open) stream.close();
   }
 }
 

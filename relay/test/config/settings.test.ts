@@ -35,6 +35,7 @@ describe('the settings of an empty environment', () => {
         connectionsPerAccount: 10_000,
         maxConnections: 50_000,
         trustedProxies: 0,
+        drainSeconds: 1,
         operatorToken: null,
       },
       jwt: {
@@ -141,6 +142,7 @@ describe('each variable', () => {
     ['BASE_PATH', 'realtime', 'begins with /'],
     ['PORT', '0x10', 'a whole number'],
     ['PORT', '80.5', 'a whole number'],
+    ['DRAIN_SECONDS', '601', 'from 0 to 600'],
     ['JWT_JWKS_URL', 'issuer.example/keys', 'http or https'],
     ['JWT_JWKS_URL', 'file:///etc/keys', 'http or https'],
     ['JWT_AUDIENCE', ', ,', 'at least one item'],
@@ -292,7 +294,7 @@ describe('the printed table', () => {
   const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(34);
+    expect(names).toHaveLength(35);
     for (const name of names) expect(settingsAsText()).toContain(`  ${name}  (`);
     expect(settingsAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(settingsAsMarkdown().split('\n')).toHaveLength(names.length + 2);

@@ -34,7 +34,12 @@ class Process {
 
   static async start(command: string, env: Record<string, string>): Promise<Process> {
     const started = new Process(command, await deadPort(), env);
-    await until(`${command} is ready`, () => started.isReady(), 60_000);
+    try {
+      await until(`${command} is ready`, () => started.isReady(), 60_000);
+    } catch (error) {
+      await started.end('SIGKILL');
+      throw error;
+    }
     return started;
   }
 
@@ -84,15 +89,25 @@ describeWithRedis('with a hub, two edges and Redis', () => {
   let edges: Process[];
   let clients: Client[];
   let told = 0;
+  // Also where a set-up fails.
+  const closers: (() => Promise<void>)[] = [];
 
   beforeAll(async () => {
     database = await freshDatabase();
+    closers.push(() => database.close());
     await database.query(`select relay.publish('item')`);
     redis = await startRedis();
+    closers.push(() => redis.close());
     env = { DATABASE_URL: database.url, STREAM_URL: redis.url, JWT_SECRET: SECRET, OPERATOR_TOKEN };
-    hub = await Process.start('hub', env);
-    edges = await Promise.all([Process.start('relay', env), Process.start('relay', env)]);
+    hub = await start('hub');
+    edges = await Promise.all([start('relay'), start('relay')]);
   }, 120_000);
+
+  async function start(command: 'hub' | 'relay'): Promise<Process> {
+    const started = await Process.start(command, env);
+    closers.push(() => started.end());
+    return started;
+  }
 
   beforeEach(async () => {
     clients = [];
@@ -108,9 +123,7 @@ describeWithRedis('with a hub, two edges and Redis', () => {
   });
 
   afterAll(async () => {
-    await Promise.all([hub, ...edges].map((process) => process.end()));
-    await redis.close();
-    await database.close();
+    for (const close of closers.splice(0).reverse()) await close();
   }, 60_000);
 
   async function areStreaming(): Promise<boolean> {
@@ -173,7 +186,7 @@ describeWithRedis('with a hub, two edges and Redis', () => {
     await hub.end('SIGKILL');
     await tell();
     await allHearEverything();
-    hub = await Process.start('hub', env);
+    hub = await start('hub');
     await until('the edges read the stream', areStreaming);
     await tell();
     await allHearEverything();
@@ -195,6 +208,60 @@ describeWithRedis('with a hub, two edges and Redis', () => {
     await allHearEverything();
   }, 90_000);
 
+  test('Redis is frozen: the edges read the database, and return', async () => {
+    await tell();
+    await allHearEverything();
+    redis.signal('SIGSTOP');
+    try {
+      await tell();
+      await allHearEverything();
+    } finally {
+      redis.signal('SIGCONT');
+    }
+    await until('the edges read the stream', areStreaming);
+    await tell();
+    await allHearEverything();
+  }, 90_000);
+
+  test('the stream is trimmed to nothing, and becomes an old copy', async () => {
+    const [key = ''] = (await redis.command('KEYS', 'recado:*')) as string[];
+    await tell();
+    await redis.command('XTRIM', key, 'MAXLEN', '0');
+    await tell();
+    // At once: the hub appends all the time, with larger ids.
+    const replace =
+      "redis.call('DEL', KEYS[1]) return redis.call('XADD', KEYS[1], '1-1', 'entry', 'an old copy')";
+    await redis.command('EVAL', replace, '1', key);
+    await tell();
+    await allHearEverything();
+    await until('the edges read the stream', areStreaming);
+    await tell();
+    await allHearEverything();
+  }, 90_000);
+
+  test('of two hubs the elder is frozen, and goes on when the other one appends', async () => {
+    const younger = await start('hub');
+    const role = async (which: Process) =>
+      (JSON.parse((await which.ask('/readyz')).text) as { checks: { role: string } }).checks.role;
+    await until('the younger has heard the elder', async () => (await role(younger)) === 'stands by');
+    await tell();
+    await allHearEverything();
+    hub.signal('SIGSTOP');
+    try {
+      await tell();
+      await until('the younger appends', async () => (await role(younger)) === 'appends');
+      await tell();
+      await allHearEverything();
+    } finally {
+      hub.signal('SIGCONT');
+    }
+    for (let n = 0; n < 20; n += 1) await tell();
+    await until('the younger stands by', async () => (await role(younger)) === 'stands by');
+    await tell();
+    await allHearEverything();
+    await younger.end();
+  }, 90_000);
+
   test('an edge is killed: its clients go on at another one', async () => {
     await tell();
     await allHearEverything();
@@ -209,7 +276,7 @@ describeWithRedis('with a hub, two edges and Redis', () => {
     for (const client of returned) expect(client.of('relay:resync')).toEqual([]);
     for (const client of returned) client.close();
     await allHearEverything();
-    edges[0] = await Process.start('relay', env);
+    edges[0] = await start('relay');
   }, 90_000);
 
   test('a token that is revoked is refused at every edge', async () => {

@@ -1,8 +1,9 @@
 // Every client of this process, from its handshake to its end, over whatever transport:
 // position → replay → join → live.
 //
-// Here: who may subscribe, and from which position (findOrigin). The replay and the join are in catch-up.ts, live
-// delivery in live-accounts.ts. The transports (transport/socketio.ts, transport/sse.ts) add and remove clients.
+// Here: who may subscribe, and from which position (findOrigin). The replay and the join are in catch-up/catch-up.ts,
+// live delivery in live/live-accounts.ts. The transports (transport/socketio.ts, transport/sse.ts) add and remove
+// clients.
 import { Expiry } from '../auth/expiry.ts';
 import { Revocations } from '../auth/revocations.ts';
 import type { Identity, Verifier } from '../auth/token.ts';
@@ -13,13 +14,13 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { OutboxEvent, Session } from '../outbox/events.ts';
 import { covers, horizon, parsePosition } from '../outbox/position.ts';
-import { CatchUp } from './catch-up.ts';
+import { CatchUp } from './catch-up/catch-up.ts';
+import type { Replay } from './catch-up/replay.ts';
 import { ClientWriter } from './client-writer.ts';
 import { erase, isErasure, REVOKE } from './deliveries.ts';
 import { hearingOf, hearsTheSame, unmarkPosition } from './hears.ts';
-import { LiveAccounts, type ToCatchUp } from './live-accounts.ts';
+import { LiveAccounts, type ToCatchUp } from './live/live-accounts.ts';
 import type { Trace } from './recent-emits.ts';
-import type { Replay } from './replay.ts';
 import type { Origin, Subscriber } from './subscriber.ts';
 
 export interface SubscribersOptions {

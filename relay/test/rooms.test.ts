@@ -33,7 +33,7 @@ async function roomsIn(folder: string): Promise<string[]> {
 
 test('every room has its rule', async () => {
   const rules = await readFile(join(packageRoot, 'biome.rooms.json'), 'utf8');
-  const rooms = [...(await roomsIn('')), ...(await roomsIn('evolution'))];
+  const rooms = [...(await roomsIn('')), ...(await roomsIn('delivery')), ...(await roomsIn('evolution'))];
   // The browser package imports nothing of the relay: it has no rule, and nobody imports it.
   expect(rooms.filter((room) => !rules.includes(`"relay/${room}/**"`))).toEqual(['client']);
 });
@@ -54,6 +54,11 @@ test.each([
     'an import',
     'evolution/api',
     "import { createStore } from '../ingest/store.ts';\nexport const planted = createStore;\n",
+  ],
+  [
+    'an import',
+    'delivery/live',
+    "import { CatchUp } from '../catch-up/catch-up.ts';\nexport const planted = CatchUp;\n",
   ],
   [
     'an import of what holds the rooms together',

@@ -1,9 +1,9 @@
 // The index against the one decision: whoever is not asked would not have heard it either.
 import fc from 'fast-check';
 import { topicOfUser, topicsOf } from '../../auth/topics.ts';
-import { AudienceIndex } from '../../delivery/audible.ts';
 import { parseEventChoice } from '../../delivery/event-choice.ts';
 import { hears } from '../../delivery/hears.ts';
+import { AudienceIndex } from '../../delivery/live/audible.ts';
 import { Subscriber } from '../../delivery/subscriber.ts';
 import type { OutboxEvent } from '../../outbox/events.ts';
 

@@ -1,4 +1,4 @@
-import { FairQueryQueue, FairWorkQueue } from '../../delivery/fair-queue.ts';
+import { FairQueryQueue, FairWorkQueue } from '../../delivery/catch-up/fair-queue.ts';
 
 const always = () => true;
 

@@ -41,7 +41,7 @@ export const ERRORS: readonly PlantedError[] = [
     noticedAs: ['twice', 'out of order'],
     edits: [
       {
-        file: 'delivery/catch-up.js',
+        file: 'delivery/catch-up/catch-up.js',
         find: "let source = 'window';",
         put: "let source = 'window';\n        live.join(subscriber);",
       },
@@ -102,15 +102,15 @@ export function rememberSession(pid, account) {
 export class RelayAdapter extends Adapter {`,
       },
       {
-        file: 'delivery/live-accounts.js',
+        file: 'delivery/live/live-accounts.js',
         find: 'const encoded = new Encoded(deliveries);',
         put: `const encoded = new Encoded(deliveries);
         for (const { identity } of to) { remember(identity.accountId, deliveries); break; }`,
       },
       {
-        file: 'delivery/live-accounts.js',
-        find: "import { Encoded } from './encode.js';",
-        put: "import { remember } from '../transport/adapter.js';\nimport { Encoded } from './encode.js';",
+        file: 'delivery/live/live-accounts.js',
+        find: "import { Encoded } from '../encode.js';",
+        put: "import { remember } from '../transport/adapter.js';\nimport { Encoded } from '../encode.js';",
       },
       {
         file: 'transport/socketio.js',
@@ -170,7 +170,7 @@ export class RelayAdapter extends Adapter {`,
     noticedAs: ['missing'],
     edits: [
       {
-        file: 'delivery/live-accounts.js',
+        file: 'delivery/live/live-accounts.js',
         find: 'if (isElsewhere(account))',
         put: 'if (false)',
       },

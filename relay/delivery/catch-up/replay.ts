@@ -2,10 +2,10 @@
 // that come back with the same position cost one query, however many they are. The sessions are few and not the
 // feed's, so that replays wait for each other and never for the live events.
 import type pg from 'pg';
-import type { Metrics } from '../metrics.ts';
-import type { OutboxEvent, Page, PageLimits } from '../outbox/events.ts';
-import { nextRange, readAccountPage } from '../outbox/pages.ts';
-import { formatPosition, isTooOld, type Position, type Snapshot } from '../outbox/position.ts';
+import type { Metrics } from '../../metrics.ts';
+import type { OutboxEvent, Page, PageLimits } from '../../outbox/events.ts';
+import { nextRange, readAccountPage } from '../../outbox/pages.ts';
+import { formatPosition, isTooOld, type Position, type Snapshot } from '../../outbox/position.ts';
 import { FairQueryQueue } from './fair-queue.ts';
 
 export interface ReplayPage {

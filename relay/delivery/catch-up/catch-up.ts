@@ -1,19 +1,19 @@
 // Catch-up: replays what a client missed, then makes it live. The check that nothing is missing and the join happen
 // in one tick, so no event can come between the last replayed event and the first live one.
-import { errorText } from '../errors.ts';
-import type { Feed } from '../feed/feed.ts';
-import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
-import type { OutboxEvent } from '../outbox/events.ts';
-import { covers, formatPosition, horizon, type Position, sees } from '../outbox/position.ts';
-import type { ClientWriter } from './client-writer.ts';
-import { type Delivery, positionEvent, type ResyncReason, resyncOf, toDeliveries } from './deliveries.ts';
-import { Encoded } from './encode.ts';
+import { errorText } from '../../errors.ts';
+import type { Feed } from '../../feed/feed.ts';
+import type { Log } from '../../log.ts';
+import type { Metrics } from '../../metrics.ts';
+import type { OutboxEvent } from '../../outbox/events.ts';
+import { covers, formatPosition, horizon, type Position, sees } from '../../outbox/position.ts';
+import type { ClientWriter } from '../client-writer.ts';
+import { type Delivery, positionEvent, type ResyncReason, resyncOf, toDeliveries } from '../deliveries.ts';
+import { Encoded } from '../encode.ts';
+import { hearingOf, hears } from '../hears.ts';
+import type { LiveAccounts } from '../live/live-accounts.ts';
+import type { ClientConnection, Subscriber } from '../subscriber.ts';
 import { FairWorkQueue } from './fair-queue.ts';
-import { hearingOf, hears } from './hears.ts';
-import type { LiveAccounts } from './live-accounts.ts';
 import type { Replay, ReplayPage } from './replay.ts';
-import type { ClientConnection, Subscriber } from './subscriber.ts';
 
 export interface CatchUpOptions {
   feed: Feed;

@@ -1,6 +1,6 @@
 // Fair queues: accounts are served in turn, however many connections each has. A replay costs queries and processor
 // time, and one account may ask for much of both.
-import { RecadoError } from '../errors.ts';
+import { RecadoError } from '../../errors.ts';
 
 interface Query {
   readonly isWanted: () => boolean;

@@ -1,7 +1,7 @@
 // The live clients of one account.
-import type { OutboxEvent } from '../outbox/events.ts';
+import type { OutboxEvent } from '../../outbox/events.ts';
+import type { Subscriber } from '../subscriber.ts';
 import { AudienceIndex, type Share } from './audible.ts';
-import type { Subscriber } from './subscriber.ts';
 
 export class Members implements Iterable<Subscriber> {
   readonly #all = new Set<Subscriber>();

@@ -1,20 +1,27 @@
 // Live delivery: each batch of the feed goes to the live clients of its accounts. A batch that is too large for
-// that is left to catch-up (catch-up.ts).
-import type { Identity } from '../auth/token.ts';
-import type { Backlog, Batch, Feed } from '../feed/feed.ts';
-import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
-import type { OutboxEvent } from '../outbox/events.ts';
-import { formatPosition } from '../outbox/position.ts';
+// that is left to catch-up (../catch-up/catch-up.ts).
+import type { Identity } from '../../auth/token.ts';
+import type { Backlog, Batch, Feed } from '../../feed/feed.ts';
+import type { Log } from '../../log.ts';
+import type { Metrics } from '../../metrics.ts';
+import type { OutboxEvent } from '../../outbox/events.ts';
+import { formatPosition } from '../../outbox/position.ts';
+import type { ClientWriter } from '../client-writer.ts';
+import {
+  type Delivery,
+  isSent,
+  positionEvent,
+  resyncOf,
+  resyncPayload,
+  toDeliveries,
+} from '../deliveries.ts';
+import { Encoded } from '../encode.ts';
+import { FailedCaptures } from '../failed-captures.ts';
+import { hearingOf } from '../hears.ts';
+import type { Trace } from '../recent-emits.ts';
+import type { Subscriber } from '../subscriber.ts';
 import type { Share } from './audible.ts';
-import type { ClientWriter } from './client-writer.ts';
-import { type Delivery, isSent, positionEvent, resyncOf, resyncPayload, toDeliveries } from './deliveries.ts';
-import { Encoded } from './encode.ts';
-import { FailedCaptures } from './failed-captures.ts';
-import { hearingOf } from './hears.ts';
 import { Members } from './members.ts';
-import type { Trace } from './recent-emits.ts';
-import type { Subscriber } from './subscriber.ts';
 
 export interface LiveAccountsOptions {
   feed: Feed;

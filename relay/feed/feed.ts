@@ -14,7 +14,7 @@ export interface Batch {
   /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
   /** Accounts whose events are not among them, and are to be read from the table. Absent: none. */
-  isElsewhere?: (account: string) => boolean;
+  readonly elsewhere?: readonly string[] | 'all';
 }
 
 /** More events became visible together than are read at once: a large transaction, or the node was behind. */

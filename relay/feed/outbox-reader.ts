@@ -190,9 +190,7 @@ export class OutboxReader {
     // Memory would have a hole, and a transaction's last event, which is its witness, may be elsewhere.
     this.#lastBatch.clear();
     this.#recent.clear(bound);
-    const named = new Set(elsewhere);
-    const isElsewhere = (account: string) => elsewhere === 'all' || named.has(account);
-    this.listener.onBatch({ ...batch, isElsewhere });
+    this.listener.onBatch({ ...batch, elsewhere });
   }
 
   /**

@@ -88,7 +88,11 @@ export class LiveAccounts {
   onBatch(batch: Batch, toCatchUp: ToCatchUp): void {
     const { metrics, trace, roomPrefix } = this.#options;
     const now = Date.now();
-    if (batch.isElsewhere) this.#moveAccounts(batch.isElsewhere, batch, toCatchUp);
+    const { elsewhere = [] } = batch;
+    if (elsewhere.length > 0) {
+      const named = new Set(elsewhere);
+      this.#moveAccounts((account) => elsewhere === 'all' || named.has(account), batch, toCatchUp);
+    }
     for (const [account, events] of this.#byAccount(batch.events)) {
       const members = this.#members.get(account);
       const room = roomPrefix + account;

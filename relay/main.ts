@@ -46,13 +46,13 @@ program
   .description('the relay alone, on a migrated database')
   .action(async () => {
     const { settings, log } = begin(isWorker ? 'worker' : 'relay');
+    const databaseUrl = await openDatabase(settings, log, 'recado');
     if (settings.relay.processes > 1 && !isWorker) {
-      const processes = await startProcesses(await findDatabase(settings), settings, log);
+      const processes = await startProcesses(databaseUrl, settings, log);
       log.say('relay_listening', { url: processes.url });
       await until(log, processes);
       return;
     }
-    const databaseUrl = await openDatabase(settings, log, 'recado');
     const jwt = await findSecret(settings);
     const relay = await startRelay({ databaseUrl, jwt, settings, log });
     collectDefaultMetrics({ register: relay.metrics.registry });

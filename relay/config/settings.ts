@@ -111,11 +111,6 @@ function contradictions(env: Environment): string[] {
       'JWT_SECRET_PREVIOUS is set, but JWT_SECRET is not, and it is accepted only beside that one. Set JWT_SECRET to the secret your API signs with from now on, or unset JWT_SECRET_PREVIOUS.',
     );
   }
-  if (has('STREAM_URL') && has('RELAY_PROCESSES') && textOf('RELAY_PROCESSES') !== '1') {
-    problems.push(
-      'STREAM_URL and RELAY_PROCESSES are both set, but the processes behind one port have their events from the first one. Unset one of them: several relays with STREAM_URL may run on one machine, each on a port of its own.',
-    );
-  }
   const algorithms = textOf('JWT_ALGORITHMS');
   const symmetric = algorithms.split(',').some((name) => name.trim() === 'HS256');
   // HS256 beside a key set would let a public key serve as the secret.

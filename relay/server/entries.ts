@@ -1,11 +1,11 @@
-// Entries between the processes behind one port: the first one reads the database and hands what it has read to the
-// workers, which ask the database only for what they missed. Node keeps the order of messages and loses none.
+// Entries between the processes behind one port: the first one reads the database, or a stream, and hands what it has
+// read to the workers, which ask the database only for what they missed. Node keeps the order of messages and loses none.
 
 import cluster, { type Worker } from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import type { Backlog, Batch, Feed, FeedListener } from '../feed/feed.ts';
 import type { OutboxEvent, Session } from '../outbox/events.ts';
-import type { Snapshot } from '../outbox/position.ts';
+import { covers, type Snapshot } from '../outbox/position.ts';
 import { readServer } from '../outbox/start.ts';
 import { type Entry, encodeEntry, LONGEST_ENTRY, parseEntry } from '../stream/entry.ts';
 import type { EntryReader } from '../stream/reader.ts';
@@ -23,6 +23,7 @@ const NEXT_WITHIN_MS = 1_000;
 /** In the first process. */
 export class EntryBroadcast implements FeedListener {
   readonly #feed: Feed;
+  readonly #stream: EntryReader | null;
   readonly #hub = randomBytes(6).toString('hex');
   readonly #unsent = new Map<number, number>();
   readonly #beacon = setInterval(() => this.#sayNothing(), BEACON_MS);
@@ -31,8 +32,10 @@ export class EntryBroadcast implements FeedListener {
   /** The bound of the last entry; null: there is none of this history. */
   #last: Snapshot | null = null;
 
-  constructor(feed: Feed) {
+  /** @param stream where the feed has its own entries from; null: it reads the database */
+  constructor(feed: Feed, stream: EntryReader | null) {
     this.#feed = feed;
+    this.#stream = stream;
     cluster.on('message', (_worker, message: unknown) => {
       if (isMessage(message) && message.recado === 'read') void this.#read();
     });
@@ -44,8 +47,10 @@ export class EntryBroadcast implements FeedListener {
     if (events === null) this.#server = await readServer(session);
   }
 
-  onBatch({ seen, bound, events }: Batch): void {
-    if (events.length > 0) this.#send(seen, bound, events, []);
+  onBatch({ seen, bound, events, elsewhere = [] }: Batch): void {
+    // A hub's empty entries are few, and one of them may be the answer to a worker that asked.
+    const moved = this.#stream !== null && (this.#last === null || !covers(this.#last, bound));
+    if (moved || events.length > 0 || elsewhere.length > 0) this.#send(seen, bound, events, elsewhere);
   }
 
   onBacklog({ seen, bound }: Backlog): void {
@@ -66,6 +71,10 @@ export class EntryBroadcast implements FeedListener {
   }
 
   async #read(): Promise<void> {
+    if (this.#stream) {
+      this.#stream.ask();
+      return;
+    }
     await this.#feed.read().catch(() => undefined);
     this.#sayNothing();
   }

@@ -1,6 +1,6 @@
 // Several relay processes behind one port (RELAY_PROCESSES). The first process listens and hands each connection to
 // a worker; the stock client begins with HTTP long-polling, whose requests must all reach the worker that has the
-// session, and the sticky library sees to that. The first process also reads the database, for all of them.
+// session, and the sticky library sees to that. The first process also reads the database, or a stream, for all of them.
 import cluster, { type Worker } from 'node:cluster';
 import type { Server as HttpServer } from 'node:http';
 import type { Socket } from 'node:net';
@@ -59,7 +59,7 @@ export const isWorker = cluster.isWorker;
  */
 export async function startProcesses(
   databaseUrl: string,
-  { http, relay }: Pick<Settings, 'http' | 'relay'>,
+  { http, relay, stream }: Pick<Settings, 'http' | 'relay' | 'stream'>,
   log: Log,
 ): Promise<Listening & { drain(): Promise<void>; close(): Promise<void> }> {
   const server = createDoorway();
@@ -74,7 +74,7 @@ export async function startProcesses(
   // The refusals of this process are said, and in nobody's metrics.
   watchDoorway(server, http, new Refusals(log, createMetrics()));
   const listening = await listen(server, http);
-  const reader = startSharedReader(databaseUrl, relay, log);
+  const reader = await startSharedReader(databaseUrl, { relay, stream }, log);
   const aggregator = new AggregatorRegistry();
   let closing = false;
   const vacated = new Set<number>();

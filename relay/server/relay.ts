@@ -75,6 +75,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const isEdge = isWorker || settings.stream.url !== null;
   const metrics = createMetrics();
   leaveOut(metrics, isEdge ? OF_THE_READER : OF_AN_EDGE);
+  // They are those of the first process, which reads the stream.
+  if (isWorker && settings.stream.url !== null) leaveOut(metrics, OF_AN_EDGE);
   const trace = new Trace();
   // A request that dawdles holds a connection for nothing.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });

@@ -1,31 +1,46 @@
-// What the first of several processes does for all of them: it reads the database.
-
+// What the first of several processes does for all of them: it reads the database, or the stream.
 import type { Settings } from '../config/settings.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
 import { gaugeDatabase } from '../http/probes.ts';
 import type { Log } from '../log.ts';
-import { createMetrics, OF_THE_READER, textOf } from '../metrics.ts';
+import { createMetrics, OF_AN_EDGE, OF_THE_READER, textOf } from '../metrics.ts';
+import { readInstallation } from '../outbox/start.ts';
+import { RedisReader } from '../stream/redis-reader.ts';
 import { EntryBroadcast } from './entries.ts';
-import { createRelayPool, readDatabase } from './source.ts';
+import { createRelayPool, readDatabase, readEntries } from './source.ts';
 
 export interface SharedReader {
+  /** Whether events come as soon as they are committed. */
   readonly listening: boolean;
   /** What the workers cannot count. */
   metrics(): Promise<string>;
   close(): Promise<void>;
 }
 
-export function startSharedReader(databaseUrl: string, settings: Settings['relay'], log: Log): SharedReader {
+type ReaderSettings = Pick<Settings, 'relay' | 'stream'>;
+
+export function startSharedReader(
+  databaseUrl: string,
+  { relay, stream }: ReaderSettings,
+  log: Log,
+): Promise<SharedReader> {
+  const settings = { ...relay, ...NO_MEMORY };
+  return stream.url === null
+    ? readTable(databaseUrl, settings, log)
+    : readStream(databaseUrl, stream.url, settings, log);
+}
+
+async function readTable(databaseUrl: string, settings: Settings['relay'], log: Log): Promise<SharedReader> {
   const metrics = createMetrics();
   const pool = createRelayPool(databaseUrl, log);
   const { feed, wakeup, ...source } = readDatabase({
     databaseUrl,
-    settings: { ...settings, ...NO_MEMORY },
+    settings,
     pool,
     log,
     metrics,
   });
-  const broadcast = new EntryBroadcast(feed);
+  const broadcast = new EntryBroadcast(feed, null);
   source.start(broadcast);
   return {
     get listening() {
@@ -40,6 +55,35 @@ export function startSharedReader(databaseUrl: string, settings: Settings['relay
       broadcast.close();
       await source.close();
       await pool.end();
+    },
+  };
+}
+
+async function readStream(
+  databaseUrl: string,
+  streamUrl: string,
+  settings: Settings['relay'],
+  log: Log,
+): Promise<SharedReader> {
+  const metrics = createMetrics();
+  const pool = createRelayPool(databaseUrl, log);
+  const installation = await readInstallation(pool);
+  await pool.end();
+  const stream = new RedisReader({ url: streamUrl, installation }, log);
+  const { feed, wakeup, ...source } = readEntries({ databaseUrl, settings, stream, log, metrics });
+  const broadcast = new EntryBroadcast(feed, stream);
+  source.start(broadcast);
+  return {
+    get listening() {
+      return wakeup.listening;
+    },
+    async metrics() {
+      metrics.streaming.set(wakeup.listening ? 1 : 0);
+      return textOf(metrics, OF_AN_EDGE);
+    },
+    async close() {
+      broadcast.close();
+      await source.close();
     },
   };
 }

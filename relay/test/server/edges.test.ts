@@ -103,8 +103,8 @@ describeWithRedis('with a hub, two edges and Redis', () => {
     edges = await Promise.all([start('relay'), start('relay')]);
   }, 120_000);
 
-  async function start(command: 'hub' | 'relay'): Promise<Process> {
-    const started = await Process.start(command, env);
+  async function start(command: 'hub' | 'relay', more: Record<string, string> = {}): Promise<Process> {
+    const started = await Process.start(command, { ...env, ...more });
     closers.push(() => started.end());
     return started;
   }
@@ -127,9 +127,11 @@ describeWithRedis('with a hub, two edges and Redis', () => {
   }, 60_000);
 
   async function areStreaming(): Promise<boolean> {
-    const states = await Promise.all(edges.map((edge) => edge.metric('recado_edge_streaming')));
+    const states = await Promise.all(edges.map(streaming));
     return states.every((state) => state === 1);
   }
+
+  const streaming = (edge: Process) => edge.metric('recado_edge_streaming');
 
   async function tell(): Promise<void> {
     await database.query(`select relay.emit('acc-1', 'item', to_jsonb($1::int))`, [told]);
@@ -260,6 +262,38 @@ describeWithRedis('with a hub, two edges and Redis', () => {
     await tell();
     await allHearEverything();
     await younger.end();
+  }, 90_000);
+
+  test('the processes behind one port share one edge', async () => {
+    await tell();
+    const processes = await start('relay', { RELAY_PROCESSES: '2' });
+    const auth = { token: await token() };
+    // Where the others are: the workers may have to ask for it.
+    const ahead = new Client(processes, { ...auth, position: clients[0]!.offset });
+    await ahead.live();
+    ahead.close();
+    await allHearEverything();
+    const before = told;
+    const behind = Array.from({ length: 4 }, () => new Client(processes, auth));
+    try {
+      for (const client of behind) await client.live();
+      await tell();
+      hub.signal('SIGSTOP');
+      await tell();
+      await until('the first process is silent', async () => (await streaming(processes)) === 0);
+      expect(await processes.isReady()).toBe(true);
+      await tell();
+      hub.signal('SIGCONT');
+      await until('the first process reads the stream', async () => (await streaming(processes)) === 1);
+      await tell();
+      const due = Array.from({ length: 4 }, (_, n) => before + n);
+      for (const client of behind) expect(await client.hears(4)).toEqual(due);
+      for (const client of behind) expect(client.of('relay:resync')).toEqual([]);
+    } finally {
+      hub.signal('SIGCONT');
+      for (const client of behind) client.close();
+      await processes.end();
+    }
   }, 90_000);
 
   test('an edge is killed: its clients go on at another one', async () => {

@@ -5,26 +5,21 @@
 // (relay.ringing_xid(), sql/relay/01_events.sql). A relay closes the gate by asking for that lock exclusively, and reads on
 // a pace of its own instead:
 //
-//   open ──close()──> closed ──open()──> settling ──settled──> open
+//   open ──close()──> closed ──open()──> open
 //
 // - Asking is enough. While the request waits (a writer that notified may keep its transaction open for an hour),
 //   Postgres already refuses new shared ones. So `closed` begins when the request is sent, and may end by
 //   cancelling it.
 // - One node holds the gate: the one that has the holder's lock. It notifies the others, once per batch.
-// - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So after
-//   the unlock we take a transaction id, N, in a transaction of its own. Every such writer had its id before it
-//   looked at the gate (the default takes it first), so all have ended once a snapshot has no
-//   transaction in progress at or below N: xmin > N. Its xmax says nothing of the kind, it is only the latest
-//   completed id + 1. Until then we keep the pace. So that somebody's long transaction does not keep us busy, that
-//   ends after a few seconds; the safety read remains.
+// - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So the pace is
+//   kept for some seconds, and who reads at a pace notifies the others. The safety read finds what takes longer.
 // - Correctness needs nothing of this: a missing notification costs one safety interval.
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Snapshot } from '../outbox/position.ts';
 
-export type GateState = 'open' | 'closed' | 'settling';
+export type GateState = 'open' | 'closed';
 
 export interface GateOptions {
   /** Opens the session that keeps the locks; its settings are made here. */
@@ -35,8 +30,8 @@ export interface GateOptions {
   metrics: Metrics;
 }
 
-/** How long the pace is kept for writers that saw the gate closed. */
-const SETTLE_WITHIN_MS = 5_000;
+/** So long after it was opened, writers that saw it closed are expected to commit. */
+const SILENT_AFTER_MS = 5_000;
 
 /** While another node holds the gate it notifies us, and we ask for the lock no more often than this. */
 const ASK_AGAIN_MS = 1_000;
@@ -67,7 +62,7 @@ export class Gate {
   #state: GateState = 'open';
   #session: pg.Client | null = null;
   #request: Request | null = null;
-  #settle: { above: bigint; until: number } | null = null;
+  #silentUntil = 0;
   #busy = false;
   #notifying = false;
   #notifyAgain = false;
@@ -80,6 +75,11 @@ export class Gate {
 
   get state(): GateState {
     return this.#state;
+  }
+
+  /** Whether commits are expected that do not notify: of writers that see it closed, or saw it. */
+  get silences(): boolean {
+    return this.#state === 'closed' || Date.now() < this.#silentUntil;
   }
 
   /**
@@ -112,28 +112,17 @@ export class Gate {
     }
   }
 
-  /** Lets writers notify again. Reads keep their pace until observe() has seen that all of them do. */
+  /** Lets writers notify again. */
   async open(): Promise<void> {
     if (this.#busy || this.#state !== 'closed') return;
     this.#busy = true;
     try {
       await this.#release();
-      await this.#mark();
     } catch (error) {
       this.#options.log.say('gate_failed', { error: errorText(error) });
-      this.#become('open');
     } finally {
+      this.#becomeOpen();
       this.#busy = false;
-    }
-  }
-
-  /** To be called with every read's snapshot (uncut). */
-  observe(now: Snapshot): void {
-    if (this.#state !== 'settling' || !this.#settle) return;
-    const oldest = now.xip[0] ?? now.xmax;
-    if (oldest > this.#settle.above || Date.now() > this.#settle.until) {
-      this.#settle = null;
-      this.#become('open');
     }
   }
 
@@ -207,6 +196,11 @@ export class Gate {
     await this.#release().catch(() => undefined);
   }
 
+  #becomeOpen(): void {
+    if (this.#state === 'closed') this.#silentUntil = Date.now() + SILENT_AFTER_MS;
+    this.#become('open');
+  }
+
   #become(state: GateState): void {
     if (this.#state === state) return;
     this.#state = state;
@@ -223,29 +217,22 @@ export class Gate {
     }
     this.#session = session;
     session.on('error', () => undefined);
-    session.on('end', () => void this.#lost(session));
+    session.on('end', () => this.#lost(session));
     await session.query(SESSION_SETTINGS);
     return session;
   }
 
   /** Another node took us for frozen and ended the session, or the database did. The lock is gone: the gate is open. */
-  async #lost(session: pg.Client): Promise<void> {
+  #lost(session: pg.Client): void {
     if (this.#session !== session) return;
     this.#session = null;
     this.#request = null;
     if (this.#state !== 'closed' || this.#ended) return;
     this.#options.log.say('gate_lost');
-    this.#settle = null;
-    await this.#mark().catch((error: unknown) => {
-      this.#options.log.say('gate_failed', { error: errorText(error) });
-      this.#become('open');
-    });
+    this.#becomeOpen();
   }
 
-  /**
-   * Gives up the locks, and resolves when they are gone: N must be taken after that. Merely ending the session would
-   * release them at some later moment.
-   */
+  /** Gives up the locks, and resolves when they are gone. Merely ending the session would release them at some later moment. */
   async #release(): Promise<void> {
     const session = this.#session;
     const request = this.#request;
@@ -264,14 +251,5 @@ export class Gate {
     } finally {
       await session.end().catch(() => undefined);
     }
-  }
-
-  /** In a transaction of its own, after the locks are gone. */
-  async #mark(): Promise<void> {
-    const { rows } = await this.#options.pool.query<{ xid: string }>(
-      'select pg_current_xact_id()::text as xid',
-    );
-    this.#settle = { above: BigInt(rows[0]!.xid), until: Date.now() + SETTLE_WITHIN_MS };
-    this.#become('settling');
   }
 }

@@ -18,8 +18,8 @@ export interface OutboxReaderOptions {
   page: PageLimits;
   /** Told which transactions were handed on. */
   witnesses?: Witnesses;
-  /** Told of every read: its snapshot, uncut, and how many transactions it found events of. */
-  onRead?: (read: { now: Snapshot; transactions: number }) => void;
+  /** Told of every read: how many transactions it found events of. */
+  onRead?: (read: { transactions: number }) => void;
   log: Log;
   metrics: Metrics;
 }
@@ -138,7 +138,7 @@ export class OutboxReader {
     }
     this.#options.metrics.eventsRead.inc(page.events.length);
     const transactions = new Set(page.events.map(({ xid }) => xid)).size;
-    this.#options.onRead?.({ now: page.now, transactions });
+    this.#options.onRead?.({ transactions });
   }
 
   /** What became visible, without the slots that are locked. */

@@ -4,7 +4,6 @@ import type pg from 'pg';
 import { startListener } from '../db/listen.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Snapshot } from '../outbox/position.ts';
 import { Gate, type GateState } from './notify-gate.ts';
 
 /** The channel on which commits notify. */
@@ -59,8 +58,6 @@ export interface WakeupOptions {
 }
 
 export interface Read {
-  /** Its snapshot, uncut. */
-  now: Snapshot;
   /** How many transactions it found events of. */
   transactions: number;
 }
@@ -101,11 +98,7 @@ export function startWakeup(options: WakeupOptions): Wakeup {
     get gate() {
       return gate.state;
     },
-    onRead(read) {
-      // In this order: the read that ends the settling may have found events without a notification.
-      pacer.onRead(read);
-      gate.observe(read.now);
-    },
+    onRead: (read) => pacer.onRead(read),
     async close() {
       clearInterval(safety);
       pacer.end();
@@ -173,9 +166,8 @@ class Pacer {
   }
 
   onRead({ transactions }: Read): void {
-    const { state } = this.#gate;
-    // Also while it settles: writers that saw the gate closed do not notify, and only its holder reads at a pace.
-    if (state !== 'open' && transactions > 0 && !this.#queueIsFilling) void this.#gate.notifyOthers();
+    const { state, silences } = this.#gate;
+    if (silences && transactions > 0 && !this.#queueIsFilling) void this.#gate.notifyOthers();
     if (state === 'closed') this.#openWhenCalm(transactions);
     else if (transactions > 0) {
       if (this.#bySafetyTimer && !this.#notified) this.#onUnnotified();
@@ -221,7 +213,7 @@ class Pacer {
     clearTimeout(this.#timer);
     const took = this.#pacedAt === null ? 0 : performance.now() - this.#pacedAt;
     this.#pacedAt = null;
-    const paced = this.#gate.state !== 'open' || Date.now() < this.#paceUntil;
+    const paced = this.#gate.silences || Date.now() < this.#paceUntil;
     if (!paced || this.#ended) return;
     const rest = Math.max(took * REST_PER_READ, this.#last.perSecond / RATE_PER_REST_MS);
     this.#timer = setTimeout(

@@ -20,8 +20,7 @@ comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try 
 -- Postgres refuses after a NOTIFY.
 -- An event must not be seen before its commit is on disk: after a crash its transaction id would be given out
 -- again, and the client would have seen what never happened. Hence no asynchronous commit.
--- The transaction has its id before it looks at the gate: the gate's reopening rule counts on that, and CASE on
--- nothing but order.
+-- The transaction has its id before it looks at the gate: relays of earlier versions count on that when they open it.
 -- An expression in a default: a trigger on relay.events costs 14 us for every row that a row trigger captures (its
 -- WHEN is parsed for every statement), and a function 8 us where 32 writers share two processors.
 create or replace function relay.ringing_xid() returns text

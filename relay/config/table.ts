@@ -231,8 +231,8 @@ export const table = {
       schema: wholeNumber(50, 60_000),
     }),
     paceMs: setting('PACE_MS', {
-      default: '5',
-      help: 'Milliseconds between reads while the gate is closed and writers send no NOTIFY.',
+      default: '2',
+      help: 'Least pause in milliseconds between reads while the gate is closed and writers send no NOTIFY.',
       schema: wholeNumber(1, 1_000),
     }),
   },

@@ -29,14 +29,8 @@ const QUEUE_TO_CLOSE = 0.25;
 const UNNOTIFIED_TO_SUSPECT = 3;
 /** How long a node reads at a pace after such a read. */
 const PACE_UNNOTIFIED_MS = 5_000;
-/**
- * The pause between two paced reads is the longer of two, up to a limit: this many times the last read's duration, or a
- * millisecond for this many transactions a second. Slow reads mean a busy machine, which the writers need; and in a
- * larger batch each event costs less.
- */
-const REST_PER_READ = 3;
-const RATE_PER_REST_MS = 400;
-const LONGEST_PACE_MS = 20;
+/** The pause between two paced reads is as long as the last read took, up to this: slow reads mean a busy machine. */
+const LONGEST_REST_MS = 5;
 
 export interface WakeupOptions {
   /** A direct connection: behind a transaction pooler no notification arrives. */
@@ -124,8 +118,6 @@ class Pacer {
   #queueIsFilling = false;
   #timer: NodeJS.Timeout | undefined;
   #pacedAt: number | null = null;
-  /** Of the last read: when it ended, and how many transactions a second it found since the one before. */
-  #last = { at: performance.now(), perSecond: 0 };
   #ended = false;
 
   constructor(options: WakeupOptions, gate: Gate) {
@@ -174,8 +166,6 @@ class Pacer {
       this.#notified = false;
     }
     this.#bySafetyTimer = false;
-    const at = performance.now();
-    this.#last = { at, perSecond: (transactions * 1_000) / Math.max(at - this.#last.at, 1) };
     this.#keepPace();
   }
 
@@ -215,13 +205,12 @@ class Pacer {
     this.#pacedAt = null;
     const paced = this.#gate.silences || Date.now() < this.#paceUntil;
     if (!paced || this.#ended) return;
-    const rest = Math.max(took * REST_PER_READ, this.#last.perSecond / RATE_PER_REST_MS);
     this.#timer = setTimeout(
       () => {
         this.#pacedAt = performance.now();
         this.#options.wake();
       },
-      Math.max(Math.min(rest, LONGEST_PACE_MS), this.#options.paceMs),
+      Math.max(Math.min(took, LONGEST_REST_MS), this.#options.paceMs),
     );
   }
 }

@@ -57,7 +57,7 @@ describe('the settings of an empty environment', () => {
         windowEvents: 100_000,
         clientBufferBytes: 8 * 1024 * 1024,
         safetyReadMs: 1000,
-        paceMs: 5,
+        paceMs: 2,
       },
       stream: { url: null, seconds: 60, bytes: 128 * 1024 ** 2 },
       evolution: { worker: 'auto' },

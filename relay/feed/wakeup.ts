@@ -9,17 +9,27 @@ import { Gate, type GateState } from './notify-gate.ts';
 /** The channel on which commits notify. */
 const CHANNEL = 'relay';
 
-/** The gate closes when this many commits notify in a slice: 400 a second. */
+/** The gate closes when this many commits notify in a slice: 1,000 a second. Below, a quick disk loses nothing by them. */
 const SLICE_MS = 100;
-const NOTIFICATIONS_TO_CLOSE = 40;
-/** From this many on we check whether commits wait for each other: on a slow disk the lock keeps the rate low. */
+const NOTIFICATIONS_TO_CLOSE = 100;
+/**
+ * On a slow disk, commits that notify wait for each other at a much lower rate. So from this many on we look how many
+ * wait for NOTIFY's lock, and close the gate where it is this many on average: two at once, or one now and then.
+ */
 const NOTIFICATIONS_TO_LOOK = 3;
-const WAITING_TO_CLOSE = 2;
-/** At most this often: reading pg_locks takes a millisecond, at the moment when an event is to be read. */
-const LOOK_EVERY_MS = 500;
-/** The gate opens when fewer transactions than this wrote events in each of two seconds. */
-const TRANSACTIONS_TO_OPEN = 100;
+const LOOK_EVERY_MS = 100;
+const WAITING_TO_CLOSE = 0.2;
+/** Weight of a look in the average, and when earlier ones count no more. */
+const LOOK_WEIGHT = 1 / 8;
+const FORGET_LOOKS_AFTER_MS = 1_000;
+/**
+ * The gate opens when in each of two seconds fewer transactions wrote events than this part of the rate at which it was
+ * closed: on a slow disk that rate is low.
+ */
+const PART_TO_OPEN = 1 / 4;
 const CALM_SECONDS_TO_OPEN = 2;
+/** Bounds for that, a second. */
+const OPEN_BELOW = { least: 10, most: 250 };
 /**
  * A listener that does not read, of whatever program, fills the notification queue, and then every commit that notifies
  * fails. Above this share the gate is closed, and stays closed until the queue is shorter.
@@ -108,7 +118,8 @@ class Pacer {
   readonly #options: WakeupOptions;
   readonly #gate: Gate;
   #slice = { began: 0, notifications: 0 };
-  #lookedAt = 0;
+  #looks = { at: 0, waiting: 0 };
+  #openBelow = OPEN_BELOW.most;
   #second = { began: 0, transactions: 0, calm: 0 };
   /** A notification came since the last read that found something. */
   #notified = true;
@@ -134,13 +145,7 @@ class Pacer {
     const now = Date.now();
     if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, notifications: 0 };
     this.#slice.notifications += 1;
-    if (this.#slice.notifications >= NOTIFICATIONS_TO_CLOSE) this.#closeGate();
-    else if (this.#slice.notifications >= NOTIFICATIONS_TO_LOOK && now - this.#lookedAt > LOOK_EVERY_MS) {
-      this.#lookedAt = now;
-      void this.#gate.countWaiting().then((waiting) => {
-        if (waiting >= WAITING_TO_CLOSE) this.#closeGate();
-      });
-    }
+    if (this.#slice.notifications >= NOTIFICATIONS_TO_CLOSE) this.#closeUnderLoad();
   }
 
   onSafetyTimer(): void {
@@ -164,6 +169,8 @@ class Pacer {
     else if (transactions > 0) {
       if (this.#bySafetyTimer && !this.#notified) this.#onUnnotified();
       this.#notified = false;
+      // After the read, and not when it is notified: the event comes first.
+      if (this.#slice.notifications >= NOTIFICATIONS_TO_LOOK) void this.#lookAtWaiting();
     }
     this.#bySafetyTimer = false;
     this.#keepPace();
@@ -174,8 +181,28 @@ class Pacer {
     clearTimeout(this.#timer);
   }
 
-  #closeGate(): void {
+  async #lookAtWaiting(): Promise<void> {
+    const now = Date.now();
+    const since = now - this.#looks.at;
+    if (!this.#options.mayCloseGate || since < LOOK_EVERY_MS) return;
+    if (since > FORGET_LOOKS_AFTER_MS) this.#looks.waiting = 0;
+    this.#looks.at = now;
+    const waiting = await this.#gate.countWaiting();
+    this.#looks.waiting += (waiting - this.#looks.waiting) * LOOK_WEIGHT;
+    if (this.#looks.waiting >= WAITING_TO_CLOSE) this.#closeUnderLoad();
+  }
+
+  #closeUnderLoad(): void {
+    const { began, notifications } = this.#slice;
+    const perSecond = (notifications * 1_000) / Math.max(Date.now() - began, 1);
+    this.#closeGate(Math.min(Math.max(perSecond * PART_TO_OPEN, OPEN_BELOW.least), OPEN_BELOW.most));
+  }
+
+  /** @param openBelow transactions a second */
+  #closeGate(openBelow = OPEN_BELOW.most): void {
     if (!this.#options.mayCloseGate) return;
+    this.#openBelow = openBelow;
+    this.#looks.waiting = 0;
     this.#slice.notifications = 0;
     this.#second = { began: Date.now(), transactions: 0, calm: 0 };
     void this.#gate.close().then(() => this.#keepPace());
@@ -185,7 +212,7 @@ class Pacer {
     const now = Date.now();
     this.#second.transactions += transactions;
     if (now - this.#second.began < 1_000) return;
-    const calm = this.#second.transactions < TRANSACTIONS_TO_OPEN ? this.#second.calm + 1 : 0;
+    const calm = this.#second.transactions < this.#openBelow ? this.#second.calm + 1 : 0;
     this.#second = { began: now, transactions: 0, calm };
     if (calm >= CALM_SECONDS_TO_OPEN && !this.#queueIsFilling) void this.#gate.open();
   }

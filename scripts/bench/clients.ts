@@ -15,6 +15,8 @@ export interface Probe {
   readonly doctors: readonly number[];
   readonly perSecond: number;
   readonly seconds: number;
+  /** Connections that commit at the same time. */
+  readonly writers: number;
 }
 
 export interface Awaited {
@@ -30,18 +32,11 @@ export interface Probed {
 
 const connections = new Connections();
 
-/** One commit at a time on a steady beat; who writes and who listens share a clock. */
-async function probe({
-  port,
-  auth,
-  databaseUrl,
-  afterwards,
-  doctors,
-  perSecond,
-  seconds,
-}: Probe): Promise<Probed> {
-  const session = new pg.Client({ connectionString: databaseUrl });
-  await session.connect();
+/** Commits on a steady beat, each by a writer that is free; who writes and who listens share a clock. */
+async function probe(given: Probe): Promise<Probed> {
+  const { port, auth, databaseUrl, afterwards, doctors, perSecond, seconds } = given;
+  const sessions = Array.from({ length: given.writers }, () => new pg.Client(databaseUrl));
+  await Promise.all(sessions.map((session) => session.connect()));
   const socket = io(`http://127.0.0.1:${port}`, { auth, transports: ['websocket'], reconnection: false });
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve);
@@ -59,21 +54,27 @@ async function probe({
   });
   const total = perSecond * seconds;
   const began = performance.now();
+  let turn = 0;
   let sent = 0;
-  try {
-    for (let n = 0; n < total; n += 1) {
+  const write = async (session: pg.Client) => {
+    for (; turn < total; ) {
+      const n = turn;
+      turn += 1;
       const pause = began + (n * 1000) / perSecond - performance.now();
       if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
       // Under way already: its event would be taken for the next one's.
       const doctor = doctors[n % doctors.length]!;
       if (sentAt.has(doctor)) continue;
-      await session.query('begin');
-      await session.query('update public.doctors set "isBusy" = not "isBusy" where id = $1', [doctor]);
+      sentAt.set(doctor, Number.NaN);
+      await session.query(`begin; update public.doctors set "isBusy" = not "isBusy" where id = ${doctor}`);
       sent += 1;
       sentAt.set(doctor, performance.now());
       await session.query('commit');
       if (afterwards !== null) await session.query(afterwards.replace('"id": 1,', `"id": ${doctor},`));
     }
+  };
+  try {
+    await Promise.all(sessions.map(write));
     const late = new Promise<void>((resolve) => setTimeout(resolve, 3_000));
     const all = new Promise<void>((resolve) => {
       arrived = () => sentAt.size === 0 && resolve();
@@ -82,7 +83,7 @@ async function probe({
     await Promise.race([late, all]);
   } finally {
     socket.disconnect();
-    await session.end();
+    await Promise.all(sessions.map((session) => session.end()));
   }
   return { latencies, sent };
 }

@@ -25,14 +25,14 @@ import { findDriver } from './load.ts';
 import { memory } from './memory.ts';
 import { retention } from './retention.ts';
 import type { Bench, Section } from './run.ts';
-import { slowCommit, writers } from './writers.ts';
+import { slowCommits, writers } from './writers.ts';
 
 /** The quiet sections first: after a million updates autovacuum is busy for a while. */
 const SECTIONS: Record<string, Section> = {
   idle,
   memory,
   writers,
-  slow: slowCommit,
+  slow: slowCommits,
   bulk,
   latency,
   fanout,

@@ -9,6 +9,7 @@ interface Group {
 
 const GROUPS: readonly Group[] = [
   { section: 'writers', title: '32 writers, a small UPDATE each: commits per second' },
+  { section: 'writers, commit 1 ms', title: 'The same where a commit takes 1 ms' },
   { section: 'writers, commit 5 ms', title: 'The same where a commit takes 5 ms' },
   {
     section: 'fan-out, 1,000 clients',

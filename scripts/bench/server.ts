@@ -16,7 +16,6 @@ interface Running {
   readonly port: number;
   /** One tick: so many emits of the event to the room of the account. */
   emit?(given: { account: number; event: string; payload: unknown; times: number }): void;
-  gauge?(name: string): Promise<number>;
 }
 
 const databaseUrl = process.env.DATABASE_URL!;
@@ -138,13 +137,7 @@ const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'>, () => Promi
       log: createLog('warn', false),
     });
     await relay.ready();
-    return {
-      port: relay.port,
-      async gauge(name) {
-        const metric = await relay.metrics.registry.getSingleMetric(name)?.get();
-        return metric?.values[0]?.value ?? 0;
-      },
-    };
+    return { port: relay.port };
   },
 
   /** What its documentation shows as a broadcast, of a message made beforehand. No rooms, no heartbeat. */
@@ -173,7 +166,6 @@ const running = await starts[process.env.PEER as keyof typeof starts]();
 answerParent({
   port: () => running.port,
   emit: (given: Parameters<NonNullable<Running['emit']>>[0]) => running.emit!(given),
-  gauge: (name: string) => running.gauge!(name),
   usage: () => readUsage(),
   async usageAfterCollection() {
     global.gc?.();

@@ -4,6 +4,7 @@
 //   npm run bench -- --only writers,bulk   some sections: see SECTIONS
 //   npm run bench -- --rounds 1 --quick    fewer rounds, shorter ones
 //   npm run bench -- --chart docs/bench.svg
+//   npm run bench -- --help
 //
 // DATABASE_URL (of a superuser) names the Postgres to measure on; without it one is made and thrown away. Each peer
 // has a database of its own there; see peers.ts. Everything stays on this machine. The exit code is 1 where
@@ -48,10 +49,27 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     quick: { type: 'boolean', default: false },
     chart: { type: 'string' },
+    help: { type: 'boolean', default: false },
   },
 });
 
+const HELP = `npm run bench -- [options]: Recado beside its peers, measured alternately on the same data.
+
+  --only SECTIONS   comma-separated: ${Object.keys(SECTIONS).join(', ')}
+                    (default: all but ${ONLY_IF_ASKED}, which takes ten minutes by itself)
+  --rounds N        rounds of each measurement, of which the median counts (default: 3)
+  --quick           shorter rounds: a third of the seconds
+  --chart FILE      writes the README's chart, an SVG
+  --help            prints this
+
+DATABASE_URL, of a superuser, names the Postgres to measure on; without it one is made and thrown away.
+The exit code is 1 where something is missed that must be shown.`;
+
 const say = (line: string) => process.stdout.write(`${line}\n`);
+if (values.help) {
+  say(HELP);
+  process.exit(0);
+}
 const rounds = Number(values.rounds);
 const chosen = values.only?.split(',') ?? Object.keys(SECTIONS).filter((name) => name !== ONLY_IF_ASKED);
 const unknown = chosen.filter((name) => !SECTIONS[name]);

@@ -4,6 +4,7 @@
 //   npm run bench -- --only writers,bulk   some sections: see SECTIONS
 //   npm run bench -- --rounds 1 --quick    fewer rounds, shorter ones
 //   npm run bench -- --chart docs/bench.svg
+//   npm run -s bench -- --json             one JSON document, which other programs can read
 //   npm run bench -- --help
 //
 // DATABASE_URL (of a superuser) names the Postgres to measure on; without it one is made and thrown away. Each peer
@@ -19,7 +20,7 @@ import { Calm } from './calm.ts';
 import { drawChart } from './chart.ts';
 import { openCluster } from './cluster.ts';
 import { fanout } from './fanout.ts';
-import { type Figure, isMet, showTable } from './figures.ts';
+import { type Figure, isMet, showTable, toJson } from './figures.ts';
 import { idle } from './idle.ts';
 import { latency } from './latency.ts';
 import { findDriver } from './load.ts';
@@ -49,6 +50,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     quick: { type: 'boolean', default: false },
     chart: { type: 'string' },
+    json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
@@ -60,14 +62,16 @@ const HELP = `npm run bench -- [options]: Recado beside its peers, measured alte
   --rounds N        rounds of each measurement, of which the median counts (default: 3)
   --quick           shorter rounds: a third of the seconds
   --chart FILE      writes the README's chart, an SVG
+  --json            prints one JSON document; progress goes to standard error
   --help            prints this
 
 DATABASE_URL, of a superuser, names the Postgres to measure on; without it one is made and thrown away.
 The exit code is 1 where something is missed that must be shown.`;
 
-const say = (line: string) => process.stdout.write(`${line}\n`);
+const print = (line: string) => process.stdout.write(`${line}\n`);
+const say = values.json ? (line: string) => process.stderr.write(`${line}\n`) : print;
 if (values.help) {
-  say(HELP);
+  print(HELP);
   process.exit(0);
 }
 const rounds = Number(values.rounds);
@@ -99,6 +103,9 @@ try {
   const figures: Figure[] = [];
   for (const name of chosen) figures.push(...(await SECTIONS[name]!(bench)));
   say(`\n${about}\n${describeCalm(bench.calm)}\n\n${showTable(figures)}`);
+  if (values.json) {
+    print(JSON.stringify({ about, rounds, quick: values.quick, figures: toJson(figures) }, null, 2));
+  }
   if (values.chart !== undefined) {
     await mkdir(dirname(values.chart), { recursive: true });
     await writeFile(values.chart, drawChart(figures, about.replace(/ \(.*?\)/, '')));

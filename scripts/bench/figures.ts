@@ -71,3 +71,11 @@ export function showTable(figures: readonly Figure[]): string {
     `| ${cells.map((cell, n) => cell.padEnd(widths[n]!)).join(' | ')} |`;
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
 }
+
+/** The same for programs: with `met` where something must be shown. */
+export function toJson(figures: readonly Figure[]): object[] {
+  return figures.map(({ bar, ...figure }) => {
+    const met = isMet(figure);
+    return { ...figure, ...(met !== null && { met }) };
+  });
+}

@@ -39,13 +39,14 @@ export async function findSecret({ jwt, database: { dataDir } }: Settings): Prom
   return { ...jwt, secret };
 }
 
-/** The two sample clinics, into tables that are still empty. */
+/** The two sample clinics, into tables that are still empty, and who answers which conversation. */
 export async function addSamples(pool: pg.Pool): Promise<void> {
   const { rows } = await pool.query<{ empty: boolean }>(
     'select not exists (select from public.accounts) as empty',
   );
-  if (!rows[0]!.empty) return;
-  for (const file of ['clinic.sql', 'chats.sql']) {
+  const samples = rows[0]!.empty ? ['clinic.sql', 'chats.sql'] : [];
+  // First: the samples make events, too.
+  for (const file of ['attendants.sql', ...samples]) {
     await pool.query(await readFile(join(packageRoot, 'sql/demo', file), 'utf8'));
   }
 }

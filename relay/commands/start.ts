@@ -101,15 +101,20 @@ async function findOrStartDatabase(
 }
 
 async function welcome(url: string, databaseUrl: string, jwt: Settings['jwt']): Promise<string> {
-  const { secret, accountClaim: claim, issuer, audience } = jwt;
+  const { secret, accountClaim: claim, topicsClaim, issuer, audience } = jwt;
+  // Without its topic, a token hears of no conversation (sql/demo/attendants.sql).
+  const topics = ['reception'];
   const tokens = [];
   for (const accountId of ['1', '2']) {
     if (secret === null) break;
+    const expiresIn = 3_600;
     const token = await signToken({
       secret,
       accountId,
-      expiresIn: 3_600,
+      topics,
+      expiresIn,
       claim,
+      topicsClaim,
       issuer,
       audience,
     });

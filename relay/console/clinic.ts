@@ -4,6 +4,8 @@
 import pg from 'pg';
 import type { Identity } from '../auth/token.ts';
 import { transaction } from '../db/connect.ts';
+import { hears } from '../delivery/hears.ts';
+import { boundedAudience } from '../outbox/events.ts';
 import { readStored, type StoredEvent } from './events.ts';
 
 /** What the page shows at first, and the position from which events change it. */
@@ -27,14 +29,25 @@ export async function loadClinic(pool: pg.Pool, identity: Identity): Promise<Cli
           where a."accountId"::text = $1 and a."deletedAt" is null and s.code not in ('FINALIZADO', 'CANCELADO')), '[]') as appointments,
          coalesce((select jsonb_agg(jsonb_build_object('id', d.id, 'name', d.name, 'isBusy', d."isBusy") order by d.name, d.id)
            from public.doctors as d where d."accountId"::text = $1 and d."deletedAt" is null), '[]') as doctors,
-         coalesce((select jsonb_agg(to_jsonb(c) || jsonb_build_object('lastMessage', (
+         coalesce((select jsonb_agg(to_jsonb(c) || jsonb_build_object('attendant', a.attendant, 'lastMessage', (
              select m.content from evolution.messages as m where m."chatId" = c.id order by m."sentAt" desc, m.id desc limit 1))
              order by c."lastMessageAt" desc nulls last, c.id)
-           from evolution.chats as c where c."tenantId" = $1 and c.status = 'ACTIVE'), '[]') as chats`,
-      [identity.accountId],
+           from evolution.chats as c left join public."chatAttendants" as a on a."chatId" = c.id
+          where c."tenantId" = $1 and c.status = 'ACTIVE' and public."chatAudience"(c.id) && $2), '[]') as chats`,
+      [identity.accountId, topicsOf(identity)],
     );
     return { ...rows[0]!, stored: await readStored(client, identity) };
   });
+}
+
+/** Of the sample clinics. Who they are to the database is the subject of their tokens. */
+export const ATTENDANTS = [
+  { id: 'ana', name: 'Ana' },
+  { id: 'bruno', name: 'Bruno' },
+];
+
+function topicsOf({ topics, ownTopic }: Identity): string[] {
+  return [...topics.names, ...(ownTopic === null ? [] : [ownTopic])];
 }
 
 /** $1 is the account, $2 the row; more is chosen here. */
@@ -91,6 +104,12 @@ where id = $2 and "tenantId" = $1`,
 select "tenantId", "instanceName", id, $3, 'Recepção' from evolution.chats
 where id = $2 and "tenantId" = $1 and "instanceName" is not null`,
 
+  handOver: `insert into "chatAttendants" as now ("chatId", "tenantId", attendant)
+select id, "tenantId", 'ana' from evolution.chats
+where id = $2 and "tenantId" = $1
+on conflict ("chatId") do update set attendant =
+  case now.attendant when 'ana' then 'bruno' else 'ana' end`,
+
   sync: `insert into evolution.chats ("tenantId", "whatsappChatId",
   "contactName", "contactNumber", "lastMessageAt", "unreadCount")
 select $1, jid, name, number, now(), unread from (values
@@ -103,6 +122,8 @@ where not exists (select from evolution.chats
   /** With an Evolution server there, its worker does it. */
   syncInstance: `select evolution.request_sync($3)`,
 } as const;
+
+const OF_A_CHAT: ReadonlySet<ActionName> = new Set(['message', 'read', 'reply', 'handOver']);
 
 type ActionName = Exclude<keyof typeof actions, 'syncInstance'>;
 
@@ -117,15 +138,16 @@ export interface Act {
   rows: number;
   /** When COMMIT was sent, in ms since 1970 by this machine's clock, which is the browser's too. */
   committedAt: number;
-  /** What the triggers recorded for the account in that transaction. */
+  /** What the triggers recorded in that transaction, of what the token hears. */
   events: { event: string; payload: unknown }[];
 }
 
 export async function act(
   pool: pg.Pool,
-  accountId: string,
+  identity: Identity,
   { action, id }: { action: ActionName; id: number | null },
 ): Promise<Act> {
+  const { accountId } = identity;
   const instance = action === 'sync' ? await findInstance(pool, accountId) : null;
   const template = actions[instance === null ? action : 'syncInstance'];
   // Tenants of chats are text, accounts of the clinic are integers.
@@ -133,18 +155,31 @@ export async function act(
   const given = [account, id, ...chosen(action, instance)];
   const { text, values } = onlyUsed(template, given);
   const done = await transaction(pool, async (client) => {
-    const { rowCount } = await client.query(text, values);
+    const mayWrite = !OF_A_CHAT.has(action) || (await mayAnswer(client, identity, id));
+    const { rowCount } = mayWrite ? await client.query(text, values) : { rowCount: 0 };
     const { rows } = await client.query<{ xid: string | null }>(
       'select pg_current_xact_id_if_assigned()::text as xid',
     );
     return { rows: rowCount ?? 0, xid: rows[0]!.xid, committedAt: Date.now() };
   });
-  const { rows: events } = await pool.query<Act['events'][number]>(
-    `select event, payload from relay.events where xid = $1::xid8 and account_id = $2 and event not like 'relay:%' order by id`,
+  const { rows } = await pool.query<Act['events'][number] & { audience: string[] | null }>(
+    `select e.event, e.payload, ${boundedAudience('e.audience')} from relay.events as e
+      where e.xid = $1::xid8 and e.account_id = $2 and e.event not like 'relay:%' order by e.id`,
     [done.xid, accountId],
   );
+  const events = rows
+    .filter((row) => hears({ identity, choice: null }, row))
+    .map(({ event, payload }) => ({ event, payload }));
   const statement = template.replace(/\$(\d)/g, (_, number) => literal(given[Number(number) - 1]));
   return { statement, rows: done.rows, committedAt: done.committedAt, events };
+}
+
+async function mayAnswer(client: pg.PoolClient, identity: Identity, chat: number | null): Promise<boolean> {
+  const { rows } = await client.query<{ may: boolean }>('select public."chatAudience"($1) && $2 as may', [
+    chat,
+    topicsOf(identity),
+  ]);
+  return rows[0]!.may;
 }
 
 /** A parameter that a statement does not name has no type for Postgres. */

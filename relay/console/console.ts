@@ -6,7 +6,7 @@
 //   GET  /console/events       the last stored events of the token's account, and the position behind them
 //   GET  /console/event        what became of one of them
 //   GET  /console/operations   how it goes; for operators
-//   POST /demo/tokens          the sample accounts and their tokens  ┐ only of `recado start` on the embedded database,
+//   POST /demo/tokens          the sample accounts, who may look     ┐ only of `recado start` on the embedded database,
 //   GET  /demo/clinic          an account's list and its position    ├ and only for a browser on this machine
 //   POST /demo/act             one of the sample's statements        ┘
 import type { IncomingMessage } from 'node:http';
@@ -21,7 +21,7 @@ import { transaction } from '../db/connect.ts';
 import { isLocal, isOperator, refuseOthersThanOperators } from '../http/operators.ts';
 import { RefusedRequest, type RequestContext, type Route, type Routes, readJson } from '../http/reply.ts';
 import { version } from '../package.ts';
-import { act, isActionName, loadClinic } from './clinic.ts';
+import { ATTENDANTS, act, isActionName, loadClinic } from './clinic.ts';
 import { findEvents, readStored, type StoredEvent, type Wanted } from './events.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';
@@ -35,6 +35,11 @@ export interface ConsoleOptions {
 }
 
 const TOKEN_SECONDS = 3_600;
+/** The reception hears of every conversation, an attendant of those that are theirs (sql/demo/attendants.sql). */
+const PEOPLE = [
+  { id: 'recepcao', name: 'Recepção', topics: ['reception'] },
+  ...ATTENDANTS.map(({ id, name }) => ({ id, name, topics: [] })),
+];
 const MAX_BODY_BYTES = 1_024;
 
 export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions): Promise<Routes> {
@@ -133,16 +138,16 @@ function demoRoutes(pool: pg.Pool, jwt: Settings['jwt']): Routes {
       const { rows } = await pool.query<{ id: string; name: string }>(
         'select id::text as id, name from public.accounts order by accounts.id limit 2',
       );
-      const accounts = rows.map(async ({ id, name }) => ({ id, name, token: await tokenOf(id, jwt) }));
+      const accounts = rows.map(async ({ id, name }) => ({ id, name, people: await peopleOf(id, jwt) }));
       return { status: 200, body: { accounts: await Promise.all(accounts), expiresIn: TOKEN_SECONDS } };
     }),
     'GET /demo/clinic': guarded(async (request, context) => {
       return { status: 200, body: await loadClinic(pool, await identify(request, context)) };
     }),
     'POST /demo/act': guarded(async (request, context) => {
-      const { accountId } = await identify(request, context);
+      const identity = await identify(request, context);
       const wish = parseWish(await readJson(request, MAX_BODY_BYTES));
-      return { status: 200, body: await act(pool, accountId, wish) };
+      return { status: 200, body: await act(pool, identity, wish) };
     }),
   };
 }
@@ -152,11 +157,16 @@ async function identify({ headers }: IncomingMessage, { subscribers }: RequestCo
   return subscribers.identify(bearerFrom({ auth: {}, headers }));
 }
 
-async function tokenOf(accountId: string, jwt: Settings['jwt']): Promise<string | null> {
-  const { secret, accountClaim: claim, issuer, audience } = jwt;
-  // With a key set, tokens come from elsewhere.
-  if (secret === null) return null;
-  return signToken({ secret, accountId, expiresIn: TOKEN_SECONDS, claim, issuer, audience });
+/** Who may look at a sample account, each with a token; null: with a key set, tokens come from elsewhere. */
+async function peopleOf(accountId: string, jwt: Settings['jwt']) {
+  const { secret, accountClaim: claim, topicsClaim, issuer, audience } = jwt;
+  const common = { accountId, expiresIn: TOKEN_SECONDS, claim, topicsClaim, issuer, audience };
+  const people = PEOPLE.map(async ({ id, name, topics }) => ({
+    id,
+    name,
+    token: secret === null ? null : await signToken({ ...common, secret, subject: id, topics }),
+  }));
+  return Promise.all(people);
 }
 
 function parseWish(body: unknown): Parameters<typeof act>[2] {

@@ -28,6 +28,7 @@ const BUTTONS = {
     ['message', 'Nova mensagem', 'quiet'],
     ['reply', 'Responder', 'quiet'],
     ['read', 'Lida', 'quiet'],
+    ['handOver', 'Passar', 'quiet'],
   ],
 };
 
@@ -138,16 +139,21 @@ export function fillDoctor(row, { name, isBusy }) {
   label(row, name, ['deleteDoctor']);
 }
 
-export function fillChat(row, { contactName, lastMessage, unreadCount, instanceName, sending }) {
+/** Attendants of the samples, as a token names them. */
+const NAMES = { ana: 'Ana', bruno: 'Bruno' };
+
+export function fillChat(row, { contactName, lastMessage, unreadCount, instanceName, sending, attendant }) {
   const unread = unreadCount === 0 ? '' : `${unreadCount} ${unreadCount === 1 ? 'não lida' : 'não lidas'}`;
   fill(row, {
     mark: initials(contactName),
     name: contactName,
-    detail: sending || (lastMessage ?? 'Sem mensagens'),
+    detail: [NAMES[attendant], sending || (lastMessage ?? 'Sem mensagens')].filter(Boolean).join(' · '),
     tag: unread,
   });
+  const next = attendant === 'ana' ? NAMES.bruno : NAMES.ana;
+  setText(row.querySelector('[data-does=handOver]'), `Passar a ${next}`);
   row.classList.toggle('unread', unreadCount > 0);
   // A chat of an instance is written to; the others are only samples.
   const write = instanceName === null ? 'message' : 'reply';
-  label(row, contactName, unreadCount > 0 ? [write, 'read'] : [write]);
+  label(row, contactName, unreadCount > 0 ? [write, 'read', 'handOver'] : [write, 'handOver']);
 }

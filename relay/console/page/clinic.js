@@ -59,6 +59,10 @@ export class Clinic {
     this.#appointments = byId(appointments);
     this.#doctors = byId(doctors);
     this.#chats = byId(chats);
+    // Nobody is told what somebody else heard.
+    this.#fresh.clear();
+    this.#news = '';
+    announce('');
     this.#journey.clear(`update doctors set "deletedAt" = now() where id = ${doctors.at(-1)?.id ?? 123}`);
     this.#show();
   }
@@ -104,6 +108,12 @@ export class Clinic {
     },
     'chat:new': (chat) =>
       this.#setChat({ lastMessage: null, ...this.#chats.get(chat.id), ...chat }, 'nova conversa'),
+    'chat:assigned': (chat) => this.#setChat(chat, 'passou a outra pessoa'),
+    'chat:released': ({ chatId }) => {
+      const name = this.#chats.get(chatId)?.contactName;
+      this.#chats.delete(chatId);
+      return `${name ?? 'Conversa'}: agora é de outra pessoa`;
+    },
     'chat:message': ({ chatId, message }) => {
       const chat = this.#chats.get(chatId);
       const { content: lastMessage, sentAt: lastMessageAt } = message;

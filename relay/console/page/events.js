@@ -29,12 +29,14 @@ export class EventTail {
   #fresh = [];
   #held = [];
   #position = null;
-  #account = null;
+  #session;
+  #viewer = null;
   #detail;
   #list;
   #show = perFrame(() => this.#flush());
 
   constructor(session) {
+    this.#session = session;
     this.#detail = new EventDetail(session, () => this.#list.draw());
     this.#list = new LongList(this.#viewport, {
       make: () => this.#makeRow(),
@@ -57,10 +59,10 @@ export class EventTail {
     if (shown) this.#flush();
   }
 
-  /** Another account's events are not shown under this one's name. After a resync those that are here stay. */
-  #begin({ account, events }) {
-    if (this.#account !== account) this.#clear();
-    this.#account = account;
+  /** What somebody else heard is not shown. After a resync those that are here stay. */
+  #begin({ events }) {
+    if (this.#viewer !== this.#session.viewer) this.#clear();
+    this.#viewer = this.#session.viewer;
     if (this.#all.length > 0) return;
     this.#fresh.unshift(
       ...events.map((event) => withGlance({ ...event, at: event.capturedAt, came: 'stored' })),

@@ -48,10 +48,10 @@ export class Journey {
 
   async act({ action, id, key, title }) {
     this.#asking += 1;
-    const account = this.#session.account;
+    const { viewer } = this.#session;
     try {
       const done = await this.#session.ask('POST', 'demo/act', { action, id });
-      if (account === this.#session.account) this.#begin({ key, title, ...done });
+      if (viewer === this.#session.viewer) this.#begin({ key, title, ...done });
     } catch (error) {
       const text = error.code
         ? `Não foi gravado (${error.code}).`
@@ -171,7 +171,7 @@ export class Journey {
 
 function whyNoEvent(statement, rows) {
   if (statement.startsWith('select')) return 'Pedido feito; o que o worker encontrar chega como evento.';
-  return rows === 0 ? 'Nada mudou: nenhuma linha nova.' : 'Nenhum evento: nada do contrato mudou.';
+  return rows === 0 ? 'Nada mudou: nenhuma linha nova.' : 'Nenhum evento para quem olha esta página.';
 }
 
 /** Two tellings of one event have the same name. */

@@ -79,13 +79,23 @@ function showAccounts() {
       value: id,
       checked: id === session.account,
     });
-    radio.addEventListener('change', () => {
-      history.replaceState(null, '', `?conta=${id}${location.hash}`);
-      session.open(id);
-      showBeside();
-    });
+    radio.addEventListener('change', () => open(id, session.person));
     find('#accounts').append(element('label', {}, radio, element('span', {}, name)));
   }
+  const { people } = session.accounts.find(({ id }) => id === session.account) ?? { people: [] };
+  find('#people').hidden = !session.demo;
+  find('#person').replaceChildren(
+    ...people.map(({ id, name }) => element('option', { value: id, selected: id === session.person }, name)),
+  );
+  showBeside();
+}
+
+find('#person').addEventListener('change', ({ target }) => open(session.account, target.value));
+
+/** The address keeps whose page it is. */
+function open(account, person) {
+  history.replaceState(null, '', `?${new URLSearchParams({ conta: account, quem: person })}${location.hash}`);
+  session.open(account, person);
   showBeside();
 }
 
@@ -146,8 +156,9 @@ find('#line-switch').addEventListener('click', () => {
   else session.cut();
 });
 
+const asked = new URLSearchParams(location.search);
 try {
-  await session.begin(new URLSearchParams(location.search).get('conta'));
+  await session.begin({ account: asked.get('conta'), person: asked.get('quem') });
 } catch {
   setText(find('#state-text'), 'O Recado não responde. Recarregue a página.');
 }

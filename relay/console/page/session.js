@@ -2,7 +2,7 @@
 //
 //   state     the connection changed; see `state`
 //   clinic    the lists of the demonstration were loaded, from which events go on
-//   stored    the last events of before, the oldest first: {account, events}; from which `arrival` goes on
+//   stored    the last events of before, the oldest first: {events}; from which `arrival` goes on
 //   arrival   an event: {event, payload, position, recovered, at}
 import { io } from './socket.io.js';
 
@@ -21,9 +21,11 @@ export class Refusal extends Error {
 
 export class Session extends EventTarget {
   demo = false;
-  /** Of the demonstration: {id, name, token}. */
+  /** Of the demonstration: {id, name, people: [{id, name, token}]}. */
   accounts = [];
   account = null;
+  /** Who of the account looks, in the demonstration. */
+  person = null;
   /** signed-out, connecting, recovering, live, away (comes back by itself), cut (by the switch), refused */
   state = 'connecting';
   /** Code of the refusal. */
@@ -34,21 +36,31 @@ export class Session extends EventTarget {
   #turn = 0;
   #openedAt = 0;
 
-  /** @param {string | null} wanted account of the demonstration */
+  /** @param {{account: string | null, person: string | null}} wanted of the demonstration */
   async begin(wanted) {
     const { demo } = await (await fetch('console/session')).json();
     this.demo = demo;
     if (demo) await this.#renewTokens();
     // With a key set there are no tokens to hand out.
-    if (this.accounts.some(({ token }) => token === null)) this.demo = false;
+    if (this.#people.some(({ token }) => token === null)) this.demo = false;
     if (this.demo) {
-      const known = this.accounts.some(({ id }) => id === wanted);
-      await this.open(known ? wanted : this.accounts[0].id);
+      const account = this.accounts.find(({ id }) => id === wanted.account) ?? this.accounts[0];
+      const person = account.people.find(({ id }) => id === wanted.person) ?? account.people[0];
+      await this.open(account.id, person.id);
       return;
     }
     const kept = sessionStorage.getItem(TOKEN_IN_TAB);
     if (kept === null) this.#become('signed-out');
     else this.signIn(kept);
+  }
+
+  /** What one hears is not shown to the other. */
+  get viewer() {
+    return `${this.account} ${this.person}`;
+  }
+
+  get #people() {
+    return this.accounts.flatMap(({ people }) => people);
   }
 
   /** Outside the demonstration: a token somebody brought. */
@@ -81,8 +93,8 @@ export class Session extends EventTarget {
   }
 
   /** An account of the demonstration: its lists, then what happens from their position on. */
-  async open(account) {
-    this.account = account;
+  async open(account, person = this.person) {
+    Object.assign(this, { account, person });
     this.#socket?.disconnect();
     this.#become('connecting');
     this.#turn += 1;
@@ -93,7 +105,7 @@ export class Session extends EventTarget {
       // The account may have been changed since.
       if (turn !== this.#turn) return;
       this.#tell('clinic', clinic);
-      this.#tell('stored', { account, events: clinic.stored });
+      this.#tell('stored', { events: clinic.stored });
       this.#connect(clinic.position);
     } catch {
       if (turn !== this.#turn) return;
@@ -204,7 +216,8 @@ export class Session extends EventTarget {
     if (!this.demo) return this.#token;
     // The old one may still do when the relay does not answer.
     if (Date.now() - this.#tokensAt > RENEW_AFTER_MS) await this.#renewTokens().catch(() => undefined);
-    return this.accounts.find(({ id }) => id === this.account)?.token ?? null;
+    const people = this.accounts.find(({ id }) => id === this.account)?.people ?? [];
+    return people.find(({ id }) => id === this.person)?.token ?? null;
   }
 
   async #renewTokens() {

@@ -397,7 +397,8 @@ test('the demonstration answers no foreign page, by whatever name it came here',
   expect(await ask(demo, 'GET', '/console/..%2fclinic.ts')).toMatchObject({ status: 404 });
 
   const tokens = await ask(demo, 'POST', '/demo/tokens', { ...json, origin: `http://${host}` });
-  const { token } = (JSON.parse(tokens.body) as { accounts: { token: string }[] }).accounts[0]!;
+  const { token } = (JSON.parse(tokens.body) as { accounts: { people: { token: string }[] }[] }).accounts[0]!
+    .people[0]!;
   const act = (body: string) =>
     ask(demo, 'POST', '/demo/act', { ...json, authorization: `Bearer ${token}` }, body);
   expect(await act('{"action": "drop"}')).toMatchObject({ status: 400 });

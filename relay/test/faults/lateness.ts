@@ -9,6 +9,9 @@ import type { Figure, Verdict } from './report.ts';
 /** A safety read comes once a second: that is how long a muted commit may take, and half a second more. */
 const LATE_MS = 1_500;
 
+/** In a second of rest. Some fifty clients hear thousands, and on a machine that is busy otherwise hundreds. */
+const LEAST_TIMED = 100;
+
 export class Lateness {
   #timed = 0;
   #explained = 0;
@@ -51,6 +54,13 @@ export class Lateness {
         `${name} heard ${nameOf(key)} of a "${transaction.kind}" ${took} ms after its commit; the machine explains ${Math.round(lost)} of them; ${history.join(', ') || 'it stayed connected'}`,
       );
     });
+  }
+
+  /** A bound that nothing was held against would say nothing. */
+  insist(restMs: number, verdict: Verdict): void {
+    const least = Math.ceil((restMs / 1_000) * LEAST_TIMED);
+    if (this.#timed >= least) return;
+    verdict.add('too few timed', `${this.#timed} deliveries; in ${restMs} ms of rest ${least} were expected`);
   }
 
   get figures(): Figure[] {

@@ -16,7 +16,7 @@ import type { RelayNode } from './nodes.ts';
 import { OtherProcess } from './other-process.ts';
 import { KINDS } from './page.ts';
 import { type Figure, figuresOf, type Verdict, type Witness } from './report.ts';
-import { type Fault, runSchedule } from './schedule.ts';
+import { runSchedule, type Schedule } from './schedule.ts';
 import type { Stage } from './stage.ts';
 import type { World } from './world.ts';
 import { Writers } from './writers.ts';
@@ -29,8 +29,7 @@ const FEW_DESCRIPTORS = 160;
 
 export interface OracleOptions {
   seed: number;
-  seconds: number;
-  schedule: readonly Fault[];
+  schedule: Schedule;
   say: (line: string) => void;
 }
 
@@ -40,16 +39,14 @@ export async function runOracle(
   options: OracleOptions,
   verdict: Verdict,
 ): Promise<{ figures: Figure[]; world: World }> {
-  const { seed, seconds, schedule, say } = options;
+  const { seed, schedule, say } = options;
   const ledger = new Ledger();
   const world = await buildWorld(stage, seed, ledger);
   const { server, clients, nodes, writers } = world;
   const machine = watchMachine(nodes);
 
   writers.start();
-  const began = Date.now();
   const { failed } = await runSchedule(schedule, seed, world, say);
-  await sleep(Math.max(0, began + seconds * 1_000 - Date.now()));
   await writers.stop();
   say('writers stopped, waiting for the clients');
   const caughtUpMs = await waitForEnd(world, verdict);
@@ -75,6 +72,10 @@ export async function runOracle(
     }
     figures.resyncs.clear();
   }
+  lateness.insist(
+    schedule.rests.reduce((total, { lastsMs }) => total + lastsMs, 0),
+    verdict,
+  );
   for (const { figures, name } of distant) {
     for (const complaint of figures.complaints) verdict.add('complaints', `${name} ${complaint}`);
   }
@@ -204,9 +205,9 @@ async function countSayings(nodes: readonly RelayNode[]): Promise<Figure[]> {
   ];
 }
 
-function countFaults(schedule: readonly Fault[]): Figure[] {
+function countFaults({ faults }: Schedule): Figure[] {
   const kinds = new Map<string, number>();
-  for (const { kind } of schedule) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+  for (const { kind } of faults) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
   const lines = [...kinds].sort().map(([kind, count]): Figure => [`  ${kind}`, count]);
-  return [['faults', schedule.length], ...lines];
+  return [['faults', faults.length], ...lines];
 }

@@ -10,6 +10,7 @@ const VIOLATIONS = [
   'uncommitted',
   'lost by the database',
   'late',
+  'too few timed',
   'resyncs',
   'complaints',
 ] as const;

@@ -6,23 +6,39 @@ import { LOAD } from './load.ts';
 import { NETWORK_FAULTS } from './network-faults.ts';
 import { PROCESS_FAULTS } from './process-faults.ts';
 import { REFETCH_FAULTS } from './refetch-faults.ts';
-import type { FaultKind, World } from './world.ts';
+import { type FaultKind, RECONNECT_MS, type World } from './world.ts';
 
 export interface Fault {
   readonly number: number;
+  /** By the clock of the schedule. */
   readonly atMs: number;
   readonly kind: string;
+}
+
+interface Rest {
+  readonly atMs: number;
+  readonly lastsMs: number;
+}
+
+/** Its clock stands still before each rest, until every fault is healed and the clients had time to come back. */
+export interface Schedule {
+  readonly faults: readonly Fault[];
+  readonly rests: readonly Rest[];
+  readonly milliseconds: number;
 }
 
 const FAULTS: readonly FaultKind[] = [...PROCESS_FAULTS, ...NETWORK_FAULTS];
 const KINDS: readonly FaultKind[] = [...FAULTS, ...REFETCH_FAULTS, ...LOAD];
 
+/** Whether it is in nobody's way, and so may happen in a rest. */
+export const isLoad = (kind: string) => LOAD.some(({ name }) => name === kind);
+
 /** The server starts twice for each reason to refetch, in everybody's way: too much for a short run. */
 const REFETCHES_FROM_MS = 120_000;
 
-/** The last part of each minute, or of a shorter run, knows only load: there every late event is seen. */
-const MINUTE_MS = 60_000;
-const CALM = 0.3;
+/** The last part of each round knows only load: there every late event is seen. */
+const LONGEST_ROUND_MS = 60_000;
+const REST = 0.3;
 
 export interface ScheduleOptions {
   readonly seed: number;
@@ -33,7 +49,7 @@ export interface ScheduleOptions {
 }
 
 /** Evenly over the time, each kind at least once where there are enough of them. */
-export function makeSchedule({ seed, count, milliseconds, only }: ScheduleOptions): Fault[] {
+export function makeSchedule({ seed, count, milliseconds, only }: ScheduleOptions): Schedule {
   const chance = new Chance(seed, 'schedule');
   const wanted = (kinds: readonly FaultKind[]) =>
     kinds.filter(({ name }) => only === undefined || new RegExp(only).test(name));
@@ -46,13 +62,13 @@ export function makeSchedule({ seed, count, milliseconds, only }: ScheduleOption
   }
   const ofLoad =
     faults.length === 0 ? count : load.length === 0 ? 0 : Math.max(load.length, Math.round(count / 4));
+  const rounds = Math.ceil(milliseconds / LONGEST_ROUND_MS);
+  const round = milliseconds / rounds;
+  const storm = round * (1 - REST);
   const chosen = [
     ...choose(faults, count - ofLoad, chance).map((kind, i, { length }) => {
-      const at = ((i + chance.fraction()) / length) * milliseconds * (1 - CALM);
-      // Into the stormy part of each minute.
-      const minute = Math.min(MINUTE_MS, milliseconds);
-      const stormy = minute * (1 - CALM);
-      return { kind, atMs: Math.floor(at / stormy) * minute + (at % stormy) };
+      const at = ((i + chance.fraction()) / length) * storm * rounds;
+      return { kind, atMs: Math.floor(at / storm) * round + (at % storm) };
     }),
     ...choose(load, ofLoad, chance).map((kind, i, { length }) => ({
       kind,
@@ -60,7 +76,14 @@ export function makeSchedule({ seed, count, milliseconds, only }: ScheduleOption
     })),
   ];
   chosen.sort((a, b) => a.atMs - b.atMs);
-  return chosen.map(({ kind, atMs }, number) => ({ number, kind, atMs: Math.round(atMs) }));
+  return {
+    faults: chosen.map(({ kind, atMs }, number) => ({ number, kind, atMs: Math.floor(atMs) })),
+    rests: Array.from({ length: rounds }, (_, i) => ({
+      atMs: Math.ceil(i * round + storm),
+      lastsMs: Math.floor(round - storm),
+    })),
+    milliseconds,
+  };
 }
 
 /** In a random order, each at least once where there are enough. */
@@ -73,25 +96,40 @@ function choose(kinds: readonly FaultKind[], count: number, chance: Chance): str
 
 /** Lets the faults of a schedule happen, each at its time, also while others last. Resolves when all are healed. */
 export async function runSchedule(
-  schedule: readonly Fault[],
+  { faults, rests, milliseconds }: Schedule,
   seed: number,
   world: World,
   say: (line: string) => void,
 ): Promise<{ failed: readonly string[] }> {
-  const began = Date.now();
+  let began = Date.now();
   const healed: Promise<void>[] = [];
+  const outOfTheWay: Promise<void>[] = [];
   const failed: string[] = [];
-  for (const { number, atMs, kind } of schedule) {
+  const toCome = [...rests];
+  const reach = async (atMs: number): Promise<void> => {
+    for (let rest = toCome[0]; rest && rest.atMs <= atMs; rest = toCome[0]) {
+      toCome.shift();
+      await sleep(Math.max(0, began + rest.atMs - Date.now()));
+      await Promise.all(outOfTheWay);
+      await sleep(RECONNECT_MS);
+      began = Date.now() - rest.atMs;
+      say(`${(rest.atMs / 1_000).toFixed(1)} s  a rest`);
+    }
     await sleep(Math.max(0, began + atMs - Date.now()));
+  };
+  for (const { number, atMs, kind } of faults) {
+    await reach(atMs);
     const { happen } = KINDS.find(({ name }) => name === kind)!;
-    say(`${((Date.now() - began) / 1_000).toFixed(1)} s  ${kind}`);
+    say(`${(atMs / 1_000).toFixed(1)} s  ${kind}`);
     const fault = happen(world, new Chance(seed, `fault ${number}`)).catch((error: unknown) => {
       // Another fault may be in its way: no session can be ended while Postgres is down.
       failed.push(kind);
       say(`     ${kind} did not go through: ${errorText(error)}`);
     });
     healed.push(fault);
+    if (!isLoad(kind)) outOfTheWay.push(fault);
   }
+  await reach(milliseconds);
   await Promise.all(healed);
   return { failed };
 }

@@ -5,7 +5,7 @@ import { until } from '../world.ts';
 import type { Client } from './clients.ts';
 import { ACCOUNTS } from './database.ts';
 import { markEnd } from './marks.ts';
-import type { RelayNode } from './nodes.ts';
+import { PATIENCE_MS, type RelayNode } from './nodes.ts';
 import type { Figure, Verdict } from './report.ts';
 import type { Server } from './server.ts';
 import type { World } from './world.ts';
@@ -53,7 +53,7 @@ async function interrupt(
   const seenBefore = new Map(clients.map((client) => [client, client.seenCount]));
   const told = (client: Client) => client.figures.resyncs.get(reason) ?? 0;
   await restartAll(nodes, () => whileDown(server));
-  await Promise.all(nodes.map((node) => node.ready()));
+  await Promise.all(nodes.map((node) => node.ready(PATIENCE_MS)));
   await until('every client is told', () => clients.every((client) => told(client) > 0), 30_000).catch(
     () => undefined,
   );

@@ -3,7 +3,7 @@
 import { FIRST_PAGE, FIRST_STOCK, isWhisper } from './database.ts';
 import type { Kind } from './page.ts';
 
-/** Of each page's token; its subject is its kind. */
+/** Of each page's first token; its subject is its kind. */
 export const TOPICS: Readonly<Record<Kind, readonly string[]>> = {
   browser: ['ward:0'],
   websocket: ['ward:1'],
@@ -13,11 +13,21 @@ export const TOPICS: Readonly<Record<Kind, readonly string[]>> = {
   loader: [],
   polling: ['ward:0', 'ward:1', 'ward:2'],
   stream: ['ward:1'],
+  changing: ['ward:0'],
 };
+
+/** What a page with changing topics may have instead. */
+export const TOPIC_SETS: readonly (readonly string[])[] = [
+  [],
+  ['ward:0'],
+  ['ward:1'],
+  ['ward:0', 'ward:1'],
+  ['ward:3', 'ward:2'],
+];
 
 const CHOOSING: readonly Kind[] = ['keeper', 'stream'];
 /** All but stock.changed. */
-const CHOSEN = ['items.*', 'pages.changed', 'notes.created', 'visits.changed', 'app.*'];
+const CHOSEN = ['items.*', 'shared.*', 'pages.changed', 'notes.created', 'visits.changed', 'app.*'];
 
 /** The events that a page asks for; null: all. */
 export function choiceOf(kind: Kind): readonly string[] | null {
@@ -36,8 +46,9 @@ export function audienceOf(row: number): readonly string[] | null {
   ][row % 4]!;
 }
 
-export function mayHear(kind: Kind, row: number): boolean {
+/** @param topics that the page's token has at the time */
+export function mayHear(kind: Kind, topics: readonly string[], row: number): boolean {
   if (CHOOSING.includes(kind) && row > FIRST_STOCK && row <= FIRST_PAGE) return false;
   const audience = audienceOf(row);
-  return audience === null || [...TOPICS[kind], `user:${kind}`].some((topic) => audience.includes(topic));
+  return audience === null || [...topics, `user:${kind}`].some((topic) => audience.includes(topic));
 }

@@ -8,7 +8,7 @@ import type { Server } from './server.ts';
 
 export interface Committed {
   readonly row: number;
-  readonly account: string;
+  readonly accounts: readonly string[];
   readonly version: number;
   /** Its event left the contract during the run, or was suspended: it need not be heard. */
   readonly optional: boolean;
@@ -36,8 +36,9 @@ export async function readCommitted(server: Server): Promise<Map<EventKey, Commi
   const committed = new Map<EventKey, Committed>();
   for (const { account, row, stamp, version } of rows) {
     const key = eventKey(row, stamp);
+    const accounts = [...(committed.get(key)?.accounts ?? []), account];
     const optional = isFlicker(row) || (isVisit(row) && !visits.has(key));
-    committed.set(key, { account, row, version, optional });
+    committed.set(key, { accounts, row, version, optional });
   }
   return committed;
 }
@@ -68,7 +69,7 @@ export function compareViewing(
   ledger: Ledger,
   verdict: Verdict,
 ): void {
-  const { name, account, kind, known, seen, refetches } = viewing;
+  const { name, account, kind, known, seen, refetches, turns } = viewing;
   const versions = new Map<number, number>();
   for (const key of known) {
     const event = committed.get(key);
@@ -78,11 +79,14 @@ export function compareViewing(
   const had = new Set<EventKey>();
   let latest: { sent: number; key: EventKey } = { sent: -1, key: -1 };
   let told = 0;
+  let turned = 0;
+  let topics: readonly string[] = [];
   seen.forEach((key, index) => {
     for (; refetches[told] && refetches[told]!.after <= index; told += 1) {
       // Another history: its versions have nothing to do with those before.
       if (refetches[told]!.reason === 'epoch') versions.clear();
     }
+    for (; turns[turned] && turns[turned]!.after <= index; turned += 1) topics = turns[turned]!.topics;
     const event = committed.get(key);
     const statement = ledger.statement(key);
     if (had.has(key) || known.has(key)) {
@@ -100,9 +104,11 @@ export function compareViewing(
       );
       return;
     }
-    if (event.account !== account) verdict.add('leaked', `${name} saw ${nameOf(key)} of ${event.account}`);
-    else if (!mayHear(kind, event.row))
-      verdict.add('leaked', `${name} saw ${nameOf(key)}, which is not for it`);
+    if (!event.accounts.includes(account)) {
+      verdict.add('leaked', `${name} saw ${nameOf(key)} of ${event.accounts.join(' and ')}`);
+    } else if (!mayHear(kind, topics, event.row)) {
+      verdict.add('leaked', `${name} saw ${nameOf(key)}, which is not for ${topics.join() || 'no topic'}`);
+    }
     const before = versions.get(event.row) ?? 0;
     if (event.version <= before) {
       verdict.add('out of order', `${name} saw version ${event.version} of row ${event.row} after ${before}`);
@@ -119,11 +125,13 @@ export function compareViewing(
     if (statement.sent > latest.sent) latest = { sent: statement.sent, key };
   });
   if (!viewing.complete) return;
-  // What a client was not sent lies behind a resync: it is in the list that it loaded then.
+  // What a client was not sent lies behind a resync: it is in the list that it loaded then. So is what it had a topic
+  // for that it has no more.
+  const lastTopics = turns.at(-1)?.topics ?? [];
   const listed = refetches.map(({ list }) => list).filter((list) => list !== null);
   for (const [key, event] of committed) {
-    if (event.account !== account || event.optional || had.has(key) || known.has(key)) continue;
-    if (!mayHear(kind, event.row)) continue;
+    if (!event.accounts.includes(account) || event.optional || had.has(key) || known.has(key)) continue;
+    if (!mayHear(kind, lastTopics, event.row)) continue;
     if (listed.some((list) => list.has(key))) continue;
     const deed = ledger.statement(key)?.transaction.kind ?? 'mark';
     verdict.add('missing', `${name} never saw ${nameOf(key)}, a "${deed}"`);

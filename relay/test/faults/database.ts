@@ -6,6 +6,8 @@ export const ACCOUNTS = ['1', '2', '3', '4', 'clínica', 'a-b-c', '10', '007'];
 export const ITEMS_PER_ACCOUNT = 60;
 export const STOCK_PER_ACCOUNT = 400;
 export const VISITS_PER_ACCOUNT = 40;
+/** Rows that belong to several accounts, and change hands. */
+export const SHARED = 40;
 /** A book is what one large transaction changes. */
 export const PAGES_PER_BOOK = 20_000;
 /** Whose the books are. */
@@ -14,6 +16,7 @@ export const BOOKS = [ACCOUNTS[1]!, ACCOUNTS[6]!];
 export const FIRST_STOCK = 100_000;
 export const FIRST_PAGE = 200_000;
 export const FIRST_VISIT = 300_000;
+export const FIRST_SHARED = 400_000;
 /** Rows that exist for a moment: the id of each is used once. */
 export const FIRST_NOTE = 1_000_000;
 export const FIRST_FLICKER = 1_700_000;
@@ -22,7 +25,7 @@ export const FIRST_WHISPER = 1_850_000;
 export const FIRST_MARK = 2_000_000;
 
 /** Whether the contract of its event changes during a run. */
-export const isVisit = (row: number) => row > FIRST_VISIT && row < FIRST_NOTE;
+export const isVisit = (row: number) => row > FIRST_VISIT && row < FIRST_SHARED;
 export const isFlicker = (row: number) => row > FIRST_FLICKER && row < FIRST_WHISPER;
 export const isWhisper = (row: number) => row > FIRST_WHISPER && row < FIRST_MARK;
 
@@ -48,6 +51,10 @@ export async function prepareDatabase(server: Server): Promise<void> {
          from unnest($1::text[]) with ordinality as b(account, number), generate_series(1, $3::int) as i`,
       [BOOKS, FIRST_PAGE, PAGES_PER_BOOK],
     );
+    await session.query(
+      'insert into shop.shared (id, accounts) select $1::int + i, $3 from generate_series(1, $2::int) as i',
+      [FIRST_SHARED, SHARED, ACCOUNTS.slice(0, 2)],
+    );
     await session.query(CONTRACT);
   });
 }
@@ -64,6 +71,8 @@ const TABLES = `
                            stamp bigint not null default 0);
   create table shop.pages (id int primary key, account text not null, version bigint not null default 0,
                            stamp bigint not null default 0);
+  create table shop.shared (id int primary key, accounts text[] not null, version bigint not null default 0,
+                            stamp bigint not null default 0);
   create table shop.visits (id int, account text not null, version bigint not null default 0,
                             stamp bigint not null default 0, primary key (id)) partition by hash (id);
   create table shop.visits_0 partition of shop.visits for values with (modulus 3, remainder 0);
@@ -90,6 +99,8 @@ const CONTRACT = `
     account => 'new.account', payload => $$${PAYLOAD}$$);
   select relay.publish(event => 'visits.changed', on_table => 'shop.visits', operation => 'UPDATE',
     account => 'new.account', payload => $$${PAYLOAD}$$);
+  select relay.publish(event => 'shared.changed', on_table => 'shop.shared', operation => 'UPDATE',
+    account => 'new.accounts', payload => $$${PAYLOAD}$$);
   select relay.publish(event => 'app.said');
   select relay.publish(event => 'app.whispered');
   select relay.publish(event => 'app.flickered');

@@ -6,7 +6,7 @@ export type Deed = (writer: Writer) => Promise<void>;
 /** What a writer does next, and how often of a hundred. */
 export const DEEDS: readonly [percent: number, name: string, deed: Deed][] = [
   [
-    28,
+    24,
     'plain',
     async (writer) => {
       await writer.change();
@@ -137,6 +137,16 @@ export const DEEDS: readonly [percent: number, name: string, deed: Deed][] = [
       await writer.whisper();
       await writer.change(1);
       for (let i = writer.chance.between(1, 6); i > 0; i -= 1) await writer.whisper();
+      await writer.commit();
+    },
+  ],
+  [
+    4,
+    'shared',
+    async (writer) => {
+      await writer.share();
+      await writer.change(1);
+      await writer.share();
       await writer.commit();
     },
   ],

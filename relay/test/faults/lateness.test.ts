@@ -17,7 +17,15 @@ function viewingOf(ledger: Ledger, delays: readonly number[]): Viewing {
     heardAt.push(transaction.acknowledgedAt + delay);
   }
   return {
-    ...{ name: 'a page', account: '1', kind: 'browser', known: new Set(), refetches: [], connections: [] },
+    ...{
+      name: 'a page',
+      account: '1',
+      kind: 'browser',
+      known: new Set(),
+      refetches: [],
+      turns: [],
+      connections: [],
+    },
     ...{ seen, heardAt, complete: true },
   };
 }

@@ -12,6 +12,13 @@ const LATE_MS = 1_500;
 /** In a second of rest. Some fifty clients hear thousands, and on a machine that is busy otherwise hundreds. */
 const LEAST_TIMED = 100;
 
+/** Of one page for one thing. */
+interface Wait {
+  readonly what: string;
+  readonly from: number;
+  readonly to: number;
+}
+
 export class Lateness {
   #timed = 0;
   #explained = 0;
@@ -26,34 +33,42 @@ export class Lateness {
     this.#machine = machine;
   }
 
-  compare({ name, kind, seen, heardAt, connections }: Viewing, verdict: Verdict): void {
+  compare(viewing: Viewing, verdict: Verdict): void {
+    const { kind, seen, heardAt, turns } = viewing;
     // Its token lasts seconds: it is often on its way back from being sent away.
     if (kind === 'impatient') return;
     seen.forEach((key, index) => {
       const transaction = this.#ledger.statement(key)?.transaction;
-      const heard = heardAt[index]!;
       if (transaction?.outcome !== 'committed') return;
-      const acknowledged = transaction.acknowledgedAt;
-      if (this.#disturbances.inTheWayOf(name, acknowledged, Math.max(heard, acknowledged + LATE_MS))) return;
-      this.#timed += 1;
-      const took = heard - acknowledged;
-      if (took <= LATE_MS) {
-        this.#slowest = Math.max(this.#slowest, took);
-        return;
-      }
-      const lost = this.#machine.lostBetween(acknowledged, heard);
-      if (took - lost <= LATE_MS) {
-        this.#explained += 1;
-        return;
-      }
-      const history = connections
-        .filter(({ at }) => at > acknowledged - 10_000 && at <= heard)
-        .map(({ at, what }) => `${what} at ${at - acknowledged} ms`);
-      verdict.add(
-        'late',
-        `${name} heard ${nameOf(key)} of a "${transaction.kind}" ${took} ms after its commit; the machine explains ${Math.round(lost)} of them; ${history.join(', ') || 'it stayed connected'}`,
-      );
+      const what = `${nameOf(key)} of a "${transaction.kind}"`;
+      this.#time(viewing, { what, from: transaction.acknowledgedAt, to: heardAt[index]! }, verdict);
     });
+    for (const { askedAt, toldAt, topics } of turns.slice(1)) {
+      const what = `that it has other topics (${topics.join() || 'none'})`;
+      this.#time(viewing, { what, from: askedAt, to: toldAt }, verdict);
+    }
+  }
+
+  #time({ name, connections }: Viewing, { what, from, to }: Wait, verdict: Verdict): void {
+    if (this.#disturbances.inTheWayOf(name, from, Math.max(to, from + LATE_MS))) return;
+    this.#timed += 1;
+    const took = to - from;
+    if (took <= LATE_MS) {
+      this.#slowest = Math.max(this.#slowest, took);
+      return;
+    }
+    const lost = this.#machine.lostBetween(from, to);
+    if (took - lost <= LATE_MS) {
+      this.#explained += 1;
+      return;
+    }
+    const history = connections
+      .filter(({ at }) => at > from - 10_000 && at <= to)
+      .map((each) => `${each.what} at ${each.at - from} ms`);
+    verdict.add(
+      'late',
+      `${name} heard ${what} after ${took} ms; the machine explains ${Math.round(lost)} of them; ${history.join(', ') || 'it stayed connected'}`,
+    );
   }
 
   /** A bound that nothing was held against would say nothing. */

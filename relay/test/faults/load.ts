@@ -1,10 +1,20 @@
 // What happens in every database and must be in nobody's way: many commits, large ones, locks, changes of the
 // contract, a new version that is migrated. Nothing here excuses a late event.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { TOPIC_SETS } from './audiences.ts';
+import type { Chance } from './chance.ts';
+import type { Client } from './clients.ts';
 import { ACCOUNTS, BOOKS } from './database.ts';
-import type { FaultKind } from './world.ts';
+import { type FaultKind, some, type World } from './world.ts';
 
 const LARGE_MS = 15_000;
+
+function someChanging({ clients }: World, chance: Chance): Client[] {
+  return some(
+    clients.filter(({ kind }) => kind === 'changing'),
+    chance,
+  );
+}
 
 export const LOAD: readonly FaultKind[] = [
   {
@@ -77,6 +87,31 @@ export const LOAD: readonly FaultKind[] = [
     happen: async ({ server, stage }) => {
       await server.query("update relay.applied_sql set hash = 'of an older version'");
       await stage.migrate();
+    },
+  },
+  {
+    name: 'topics changed by a fresh token',
+    weight: 3,
+    happen: async (world, chance) => {
+      const pages = someChanging(world, chance);
+      await Promise.all(pages.map((page) => page.takeTopics(chance.one(TOPIC_SETS))));
+    },
+  },
+  {
+    name: 'topic taken away by a row',
+    weight: 2,
+    happen: async (world, chance) => {
+      const { server } = world;
+      // Where the database goes back in time, the row is undone.
+      await server.inTurn(async () => {
+        await Promise.all(
+          someChanging(world, chance).map((page) =>
+            page.loseTopic((topic) =>
+              server.insist('select relay.revoke_topic($1, $2, $3)', [page.account, topic, page.kind]),
+            ),
+          ),
+        );
+      });
     },
   },
   {

@@ -66,7 +66,8 @@ export async function runOracle(
       lateness.compare(viewing, verdict);
     }
     for (const [reason, count] of figures.resyncs) {
-      for (let i = world.mayRefetch.get(reason) ?? 0; i < count; i += 1) {
+      const changes = reason === 'topics' ? figures.changes : 0;
+      for (let i = (world.mayRefetch.get(reason) ?? 0) + changes; i < count; i += 1) {
         verdict.add('resyncs', `${name} was told to refetch: ${reason}`);
       }
     }
@@ -93,7 +94,8 @@ export async function runOracle(
     ['events', committed.size],
     ...figuresOf(witnesses),
     ['  told to refetch, as a fault allowed', refetches],
-    ...(await countSayings(nodes)),
+    ['  topics changed', witnesses.reduce((total, { figures }) => total + figures.changes, 0)],
+    ...(await countSayings(everyNode)),
     ['caught up after the end', `${caughtUpMs} ms`],
     ...lateness.figures,
   ];

@@ -19,6 +19,7 @@ import { EventStream } from './stream.ts';
  * - `loader` loads its list and relay.position() in one transaction, and connects from there.
  * - `polling` never gets a websocket.
  * - `stream` is no Socket.IO client at all, but Server-Sent Events.
+ * - `changing` gets other topics during the run: by a fresh token, and by a row that takes one away.
  */
 export const KINDS = [
   'browser',
@@ -29,6 +30,7 @@ export const KINDS = [
   'loader',
   'polling',
   'stream',
+  'changing',
 ] as const;
 export type Kind = (typeof KINDS)[number];
 
@@ -39,6 +41,16 @@ export interface Refetch {
   readonly after: number;
   /** What was in the list; null: it is not there yet. */
   list: ReadonlySet<EventKey> | null;
+}
+
+/** From here on the page hears by other topics. */
+interface Turn {
+  /** How many events it had heard. */
+  readonly after: number;
+  readonly topics: readonly string[];
+  /** When they were to change, and when it was told; by Date.now(). */
+  readonly askedAt: number;
+  readonly toldAt: number;
 }
 
 /** What one page saw, as far as it is to be compared. */
@@ -52,6 +64,8 @@ export interface Viewing {
   /** When it heard each, by Date.now(). */
   readonly heardAt: number[];
   readonly refetches: Refetch[];
+  /** The first one is its beginning. */
+  readonly turns: Turn[];
   /** What became of its connections, and when, for the report of an error. */
   readonly connections: { readonly at: number; readonly what: string }[];
   /** Whether it was there until the end, and so must have heard everything. */
@@ -61,6 +75,8 @@ export interface Viewing {
 export interface Figures {
   connects: number;
   recovered: number;
+  /** How often its topics were to change. */
+  changes: number;
   /** relay:resync, by reason. */
   readonly resyncs: Map<string, number>;
   /** What no client should meet; the name of the client goes before it. */
@@ -78,10 +94,15 @@ interface Payload {
 interface Connection {
   readonly recovered: boolean;
   readonly active: boolean;
+  readonly connected: boolean;
   on(event: string, listener: (...parts: never[]) => void): unknown;
   onAny(listener: (event: string, ...parts: unknown[]) => void): unknown;
+  emit(event: string, ...parts: unknown[]): unknown;
   disconnect(): unknown;
 }
+
+/** Each of their connections has a fresh token. */
+const RENEWING: readonly Kind[] = ['impatient', 'keeper', 'changing'];
 
 /** The position of a forgetful page is up to so many events old. */
 const FORGOTTEN = 40;
@@ -92,6 +113,7 @@ const EVENTS = [
   'pages.changed',
   'notes.created',
   'visits.changed',
+  'shared.changed',
   'app.said',
   'app.whispered',
   'app.flickered',
@@ -113,7 +135,7 @@ export class Page {
   readonly account: string;
   readonly kind: Kind;
   readonly viewings: Viewing[] = [];
-  readonly figures: Figures = { connects: 0, recovered: 0, resyncs: new Map(), complaints: [] };
+  readonly figures: Figures = { connects: 0, recovered: 0, changes: 0, resyncs: new Map(), complaints: [] };
   readonly #port: number;
   readonly #database: Pick<Server, 'use'>;
   #socket: Connection | null = null;
@@ -121,6 +143,12 @@ export class Page {
   readonly #marks = new Set<EventKey>();
   #kept: { position: string; seen: number } | null = null;
   #ready = false;
+  /** Of its next token. */
+  #topics: readonly string[];
+  /** Of the token that its connection was made with. */
+  #given: readonly string[];
+  #askedAt = 0;
+  #changing: Promise<void> = Promise.resolve();
   #reloading: Promise<void> = Promise.resolve();
 
   constructor({ account, kind, port, database, name = `${kind} of ${account}` }: PageOptions) {
@@ -129,6 +157,8 @@ export class Page {
     this.name = name;
     this.#port = port;
     this.#database = database;
+    this.#topics = TOPICS[kind];
+    this.#given = this.#topics;
   }
 
   /** Opens the page. Resolves when it is live. */
@@ -154,6 +184,33 @@ export class Page {
     await this.#reloading;
   }
 
+  /** Takes other topics, with a fresh token on the same connection. Resolves when the page hears by them. */
+  async takeTopics(topics: readonly string[]): Promise<void> {
+    await this.#inTurn(async () => {
+      if (topics.join() === this.#topics.join()) return;
+      this.#expect(topics);
+      this.#askedAt = Date.now();
+      this.#refresh();
+      await this.#turned();
+    });
+  }
+
+  /** Loses its first topic. @param takeAway by a row; the page's later tokens do not name it any more */
+  async loseTopic(takeAway: (topic: string) => Promise<void>): Promise<void> {
+    await this.#inTurn(async () => {
+      const [lost, ...left] = this.#topics;
+      if (lost === undefined) return;
+      this.#expect(left);
+      await takeAway(lost);
+      this.#askedAt = Date.now();
+      await this.#turned();
+      // The row may be undone where the database goes back in time.
+      this.#refresh();
+      // A token of the second in which the topic was taken away does not have it either.
+      await sleep(1_100);
+    });
+  }
+
   /** Called with the mark of each app.finished. */
   onMark: (mark: EventKey) => void = () => {};
 
@@ -174,8 +231,42 @@ export class Page {
     }
   }
 
+  async #inTurn(change: () => Promise<void>): Promise<void> {
+    const turn = this.#changing.then(change);
+    this.#changing = turn.catch(() => undefined);
+    await turn;
+  }
+
+  #expect(topics: readonly string[]): void {
+    this.#topics = topics;
+    this.figures.changes += 1;
+  }
+
+  /** What cannot be sent now need not be: the next connection comes with a fresh token. */
+  #refresh(): void {
+    const socket = this.#socket;
+    if (!socket?.connected) return;
+    void this.#token(3_600).then((token) => socket.emit('auth:refresh', token));
+  }
+
+  async #turned(): Promise<void> {
+    const told = () => this.#viewing.turns.at(-1)!.topics === this.#topics;
+    await until(`${this.name} hears by its new topics`, told, 30_000).catch(() => {
+      this.figures.complaints.push('was not told within half a minute that its topics have changed');
+    });
+  }
+
+  /** Called where the relay says so, and at each connection, whose token decides. */
+  #hearBy(topics: readonly string[]): void {
+    const { turns, seen } = this.#viewing;
+    this.#given = topics;
+    if (turns.at(-1)!.topics === topics) return;
+    turns.push({ after: seen.length, topics, askedAt: this.#askedAt, toldAt: Date.now() });
+  }
+
   #view(known: ReadonlySet<EventKey>): void {
     const { name, account, kind } = this;
+    const now = Date.now();
     this.#viewing = {
       name,
       account,
@@ -184,6 +275,7 @@ export class Page {
       seen: [],
       heardAt: [],
       refetches: [],
+      turns: [{ after: 0, topics: this.#topics, askedAt: now, toldAt: now }],
       connections: [],
       complete: true,
     };
@@ -205,10 +297,15 @@ export class Page {
       return;
     }
     const token = await this.#token(lasts);
-    const renew = (answer: (auth: object) => void) =>
-      void this.#token(lasts).then((fresh) => answer({ token: fresh, ...given }));
+    const renew = (answer: (auth: object) => void) => {
+      const topics = this.#topics;
+      void this.#token(lasts).then((fresh) => {
+        this.#given = topics;
+        answer({ token: fresh, ...given });
+      });
+    };
     const socket: Socket = io(`http://127.0.0.1:${this.#port}`, {
-      auth: kind === 'impatient' || kind === 'keeper' ? renew : { token, ...given },
+      auth: RENEWING.includes(kind) ? renew : { token, ...given },
       forceNew: true,
       ...(kind === 'polling' && { transports: ['polling'] }),
       ...(kind !== 'polling' && kind !== 'browser' && { transports: ['websocket'] }),
@@ -230,6 +327,8 @@ export class Page {
       heardSinceConnect = 0;
       cameWithPosition = hasPosition;
       if (socket.recovered) figures.recovered += 1;
+      this.#hearBy(this.#given);
+      if (this.#given !== this.#topics) this.#refresh();
     });
     socket.on('connect_error', (error: Error & { data?: { code?: string } }) => {
       note(error.message);
@@ -265,7 +364,9 @@ export class Page {
       figures.resyncs.set(reason, (figures.resyncs.get(reason) ?? 0) + 1);
       void this.#refetch(reason);
       this.#kept = { position, seen: this.#viewing.seen.length };
-      if (socket.recovered && heardSinceConnect === 0) {
+      const isOfTurn = reason === 'topics' && this.#given !== this.#topics;
+      if (reason === 'topics') this.#hearBy(this.#topics);
+      if (socket.recovered && heardSinceConnect === 0 && !isOfTurn) {
         figures.complaints.push(`was told to refetch (${reason}) on a connection that says it recovered`);
       }
     });
@@ -323,7 +424,7 @@ export class Page {
       expiresIn,
       claim: 'accountId',
       subject: this.kind,
-      topics: TOPICS[this.kind],
+      topics: this.#topics,
       issuer: null,
     });
   }

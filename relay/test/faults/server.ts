@@ -103,10 +103,10 @@ export class Server {
   }
 
   /** A statement, until it is done: Postgres may be down, or a lock taken. */
-  async insist(statement: string): Promise<void> {
+  async insist(statement: string, values: unknown[] = []): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await this.query(statement);
+        await this.query(statement, values);
         return;
       } catch (error) {
         if (attempt === 100) throw error;

@@ -22,6 +22,11 @@ export class EventStream {
     void this.#stay();
   }
 
+  /** A stream cannot be talked to. */
+  readonly connected = false;
+
+  emit(): void {}
+
   /** Whether it comes back after an error. */
   get active(): boolean {
     return this.#active;

@@ -5,10 +5,12 @@ import { audienceOf } from './audiences.ts';
 import type { Chance } from './chance.ts';
 import {
   FIRST_PAGE,
+  FIRST_SHARED,
   FIRST_STOCK,
   FIRST_VISIT,
   ITEMS_PER_ACCOUNT,
   PAGES_PER_BOOK,
+  SHARED,
   STOCK_PER_ACCOUNT,
   VISITS_PER_ACCOUNT,
 } from './database.ts';
@@ -138,6 +140,18 @@ export class Writer {
     await this.#write('update shop.visits set version = version + 1, stamp = $1 where id = $2', [id]);
   }
 
+  /** Hands a row to some accounts, one of which may be named twice. */
+  async share(): Promise<void> {
+    const accounts = Array.from({ length: this.chance.between(1, 4) }, () =>
+      this.chance.one(this.#place.accounts),
+    );
+    await this.#write(
+      'update shop.shared set version = version + 1, stamp = $1, accounts = $3 where id = $2',
+      [FIRST_SHARED + this.chance.between(1, SHARED), accounts],
+      'array(select distinct unnest(accounts))',
+    );
+  }
+
   async note(): Promise<void> {
     this.#place.lastRow.note += 1;
     await this.#write('insert into shop.notes (id, account, version, stamp) values ($2, $3, 1, $1)', [
@@ -197,16 +211,19 @@ export class Writer {
     this.#transaction.keys.length = mark;
   }
 
-  /** In the journal too, by the same statement: it tells what committed, and no part of the relay writes it. */
-  async #write(change: string, values: unknown[]): Promise<void> {
+  /**
+   * In the journal too, by the same statement: it tells what committed, and no part of the relay writes it.
+   * @param accounts the row's, as SQL
+   */
+  async #write(change: string, values: unknown[], accounts = 'array[account]'): Promise<void> {
     const stamp = this.#place.ledger.stamp(this.#transaction);
     const rows = await this.query(
-      `with changed as (${change} returning id, account, version)
+      `with changed as (${change} returning id, ${accounts} as accounts, version)
        insert into shop.journal (row, stamp, account, version)
-       select id, $1::bigint, account, version from changed returning row as id`,
+       select id, $1::bigint, account, version from changed, unnest(accounts) as account returning row as id`,
       [stamp, ...values],
     );
-    for (const { id } of rows) this.#transaction.keys.push(eventKey(id, stamp));
+    for (const id of new Set(rows.map((row) => row.id))) this.#transaction.keys.push(eventKey(id, stamp));
   }
 
   async #emit(event: string, row: number): Promise<void> {

@@ -15,6 +15,7 @@ export const SECRET = 'a secret for the fault tests, and for nothing else';
 
 export interface NodeOptions {
   name: string;
+  command: 'relay' | 'hub';
   /** The main.js to run. */
   main: string;
   /** For its log. */
@@ -156,10 +157,10 @@ export class RelayNode {
   }
 
   #spawn(): void {
-    const { main, environment, databaseUrl, descriptors } = this.#options;
+    const { main, command, environment, databaseUrl, descriptors } = this.#options;
     const log = openSync(this.logFile, 'a');
-    const command = [process.execPath, '--enable-source-maps', main, 'relay'];
-    const child = spawn('/bin/sh', ['-c', limited(descriptors), 'sh', ...command], {
+    const words = [process.execPath, '--enable-source-maps', main, command];
+    const child = spawn('/bin/sh', ['-c', limited(descriptors), 'sh', ...words], {
       stdio: ['ignore', log, log, 'pipe'],
       env: {
         PATH: process.env.PATH,

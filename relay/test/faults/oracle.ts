@@ -30,6 +30,8 @@ const FEW_DESCRIPTORS = 160;
 export interface OracleOptions {
   seed: number;
   schedule: Schedule;
+  /** Whether the nodes are edges. */
+  hubs: boolean;
   say: (line: string) => void;
 }
 
@@ -39,11 +41,12 @@ export async function runOracle(
   options: OracleOptions,
   verdict: Verdict,
 ): Promise<{ figures: Figure[]; world: World }> {
-  const { seed, schedule, say } = options;
+  const { seed, schedule, hubs, say } = options;
   const ledger = new Ledger();
-  const world = await buildWorld(stage, seed, ledger);
+  const world = await buildWorld(stage, seed, ledger, hubs);
   const { server, clients, nodes, writers } = world;
-  const machine = watchMachine(nodes);
+  const everyNode = [...nodes, ...(world.stream?.hubs ?? [])];
+  const machine = watchMachine(everyNode);
 
   writers.start();
   const { failed } = await runSchedule(schedule, seed, world, say);
@@ -80,7 +83,7 @@ export async function runOracle(
   for (const { figures, name } of distant) {
     for (const complaint of figures.complaints) verdict.add('complaints', `${name} ${complaint}`);
   }
-  for (const { complaints } of nodes) for (const text of complaints) verdict.add('complaints', text);
+  for (const { complaints } of everyNode) for (const text of complaints) verdict.add('complaints', text);
 
   const outcomes = (outcome: Outcome) =>
     ledger.transactions.filter((transaction) => transaction.outcome === outcome).length;
@@ -102,8 +105,8 @@ export async function runOracle(
   return { figures, world };
 }
 
-async function buildWorld(stage: Stage, seed: number, ledger: Ledger): Promise<World> {
-  const { server } = stage;
+/** One with few descriptors, one with little memory and few recent events, one of two processes. */
+async function startNodes(stage: Stage): Promise<{ nodes: RelayNode[]; stream: null }> {
   const nodes = await Promise.all([
     stage.startNode('a', { CLIENT_BUFFER_BYTES }, { descriptors: FEW_DESCRIPTORS }),
     // Recent events that are soon too few, so that clients of this one are served from the table; and little memory.
@@ -114,6 +117,12 @@ async function buildWorld(stage: Stage, seed: number, ledger: Ledger): Promise<W
     }),
     stage.startNode('c', { CLIENT_BUFFER_BYTES, RELAY_PROCESSES: '2' }),
   ]);
+  return { nodes, stream: null };
+}
+
+async function buildWorld(stage: Stage, seed: number, ledger: Ledger, hubs: boolean): Promise<World> {
+  const { server } = stage;
+  const { nodes, stream } = hubs ? await stage.startEdges({ CLIENT_BUFFER_BYTES }) : await startNodes(stage);
   const clients: Client[] = [];
   for (const [index, account] of ACCOUNTS.entries()) {
     for (const [place, kind] of KINDS.entries()) {
@@ -142,6 +151,7 @@ async function buildWorld(stage: Stage, seed: number, ledger: Ledger): Promise<W
     stage,
     server,
     nodes,
+    stream,
     clients,
     others,
     writers,
@@ -166,9 +176,12 @@ function watchMachine(nodes: readonly RelayNode[]): Machine {
 }
 
 /** @returns after how many milliseconds the last client had heard the end */
-async function waitForEnd({ server, nodes, clients, others }: World, verdict: Verdict): Promise<number> {
+async function waitForEnd(
+  { server, nodes, stream, clients, others }: World,
+  verdict: Verdict,
+): Promise<number> {
   // A relay that finds the database changed makes everybody refetch: then the end would be in a list, and not heard.
-  await Promise.all(nodes.map((node) => node.ready(60_000)));
+  await Promise.all([...nodes, ...(stream?.hubs ?? [])].map((node) => node.ready(60_000)));
   const marks = await markEnd(server, ACCOUNTS);
   const began = Date.now();
   const everybody = [...clients, ...others.flatMap(({ process }) => process.pages)];
@@ -204,6 +217,8 @@ async function countSayings(nodes: readonly RelayNode[]): Promise<Figure[]> {
     ['  ended a frozen holder of it', count('gate_holder_ended')],
     ['  sent a slow client away', count('socket_too_slow')],
     ['  put a client off', count('handshake_deferred')],
+    ['edges that went over to the database', count('edge_fallback')],
+    ['  came back to the stream', count('edge_streaming')],
   ];
 }
 

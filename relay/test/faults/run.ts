@@ -2,8 +2,9 @@
 // README.md says what it generates, and how a seed is run again.
 //
 //   npm run test:faults -- [--seconds 20] [--faults 20] [--seed N] [--only "half-open|moved"]
-//                          [--scenario faults|wakeups|storm] [--error NAME] [--verbose] [--keep]
+//                          [--scenario faults|hub|wakeups|storm] [--error NAME] [--verbose] [--keep]
 import { parseArgs } from 'node:util';
+import { redisIsMissing } from '../redis.ts';
 import { errorNamed } from './errors.ts';
 import { runOracle } from './oracle.ts';
 import { type Figure, renderTable, Verdict } from './report.ts';
@@ -28,10 +29,14 @@ const { values: options } = parseArgs({
 const seed = Number(options.seed);
 const seconds = Number(options.seconds);
 const { scenario } = options;
-if (!['all', 'faults', 'wakeups', 'storm'].includes(scenario)) {
-  throw new Error(`--scenario is "${scenario}", but faults, wakeups, storm, or nothing is expected.`);
+if (!['all', 'faults', 'hub', 'wakeups', 'storm'].includes(scenario)) {
+  throw new Error(`--scenario is "${scenario}", but faults, hub, wakeups, storm, or nothing is expected.`);
 }
 const print = (line: string) => void process.stdout.write(`${line}\n`);
+if (scenario === 'hub' && redisIsMissing) {
+  print('Skipped: hubs and edges need redis-server, which is not installed.');
+  process.exit(0);
+}
 const say = (line: string) => void (options.verbose && print(line));
 
 // Whatever hangs ends here. Servers and relays notice that we are gone, and end too.
@@ -48,13 +53,17 @@ const figures: Figure[] = [
 ];
 print(`seed ${seed}`);
 const stage = await Stage.set(options.error === undefined ? [] : errorNamed(options.error).edits);
-if (scenario === 'all' || scenario === 'faults') {
+const hubs = scenario === 'hub';
+if (scenario === 'all' || scenario === 'faults' || hubs) {
   const count = Number(options.faults ?? Math.max(38, Math.ceil(seconds * 0.6)));
-  const schedule = makeSchedule({ seed, count, milliseconds: seconds * 1_000, only: options.only });
-  const oracle = await runOracle(stage, { seed, schedule, say }, verdict);
+  const schedule = makeSchedule({ seed, count, milliseconds: seconds * 1_000, hubs, only: options.only });
+  const oracle = await runOracle(stage, { seed, schedule, hubs, say }, verdict);
   figures.push(...oracle.figures);
-  say('two reasons to refetch');
-  figures.push(...(await runResyncs(oracle.world, verdict)));
+  // Both need every reader of the database down, hubs too.
+  if (!hubs) {
+    say('two reasons to refetch');
+    figures.push(...(await runResyncs(oracle.world, verdict)));
+  }
   for (const { name, figures } of oracle.world.clients) {
     for (const complaint of figures.complaints) verdict.add('complaints', `${name} ${complaint}`);
   }

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import { Chance } from './chance.ts';
+import { HUB_FAULTS } from './hub-faults.ts';
 import { LOAD } from './load.ts';
 import { NETWORK_FAULTS } from './network-faults.ts';
 import { PROCESS_FAULTS } from './process-faults.ts';
@@ -28,7 +29,11 @@ export interface Schedule {
 }
 
 const FAULTS: readonly FaultKind[] = [...PROCESS_FAULTS, ...NETWORK_FAULTS];
-const KINDS: readonly FaultKind[] = [...FAULTS, ...REFETCH_FAULTS, ...LOAD];
+/** An edge is one process, and none has few descriptors. */
+const OF_EDGES: readonly FaultKind[] = FAULTS.filter(
+  ({ name }) => name !== 'relay worker killed' && name !== 'descriptors exhausted',
+);
+const KINDS: readonly FaultKind[] = [...HUB_FAULTS, ...FAULTS, ...REFETCH_FAULTS, ...LOAD];
 
 /** Whether it is in nobody's way, and so may happen in a rest. */
 export const isLoad = (kind: string) => LOAD.some(({ name }) => name === kind);
@@ -44,29 +49,45 @@ export interface ScheduleOptions {
   readonly seed: number;
   readonly count: number;
   readonly milliseconds: number;
+  /** Whether the nodes are edges. */
+  readonly hubs?: boolean;
   /** Only kinds whose names match. */
   readonly only: string | undefined;
 }
 
 /** Evenly over the time, each kind at least once where there are enough of them. */
-export function makeSchedule({ seed, count, milliseconds, only }: ScheduleOptions): Schedule {
+export function makeSchedule({ seed, count, milliseconds, hubs = false, only }: ScheduleOptions): Schedule {
   const chance = new Chance(seed, 'schedule');
   const wanted = (kinds: readonly FaultKind[]) =>
     kinds.filter(({ name }) => only === undefined || new RegExp(only).test(name));
   const refetches = milliseconds >= REFETCHES_FROM_MS || only !== undefined ? REFETCH_FAULTS : [];
-  const [faults, load] = [wanted([...FAULTS, ...refetches]), wanted(LOAD)];
-  if (faults.length + load.length === 0) {
+  const beyond = wanted(hubs ? HUB_FAULTS : []);
+  const faults = wanted([...(hubs ? OF_EDGES : FAULTS), ...refetches]);
+  const load = wanted(LOAD);
+  if (beyond.length + faults.length + load.length === 0) {
     throw new Error(
       `No kind of fault has a name like "${only}"; there are ${KINDS.map(({ name }) => name).join(', ')}.`,
     );
   }
   const ofLoad =
-    faults.length === 0 ? count : load.length === 0 ? 0 : Math.max(load.length, Math.round(count / 4));
+    beyond.length + faults.length === 0
+      ? count
+      : load.length === 0
+        ? 0
+        : Math.max(load.length, Math.round(count / 4));
+  const ofHubs = faults.length === 0 ? count - ofLoad : Math.ceil((count - ofLoad) / 2);
+  const disturbances =
+    beyond.length === 0
+      ? choose(faults, count - ofLoad, chance)
+      : chance.shuffled([
+          ...choose(beyond, ofHubs, chance),
+          ...choose(faults, count - ofLoad - ofHubs, chance),
+        ]);
   const rounds = Math.ceil(milliseconds / LONGEST_ROUND_MS);
   const round = milliseconds / rounds;
   const storm = round * (1 - REST);
   const chosen = [
-    ...choose(faults, count - ofLoad, chance).map((kind, i, { length }) => {
+    ...disturbances.map((kind, i, { length }) => {
       const at = ((i + chance.fraction()) / length) * storm * rounds;
       return { kind, atMs: Math.floor(at / storm) * round + (at % storm) };
     }),

@@ -6,14 +6,18 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { copyRelay, type Edit } from './copy.ts';
 import { prepareDatabase } from './database.ts';
-import { RelayNode, SECRET } from './nodes.ts';
+import type { Link } from './links.ts';
+import { type NodeOptions, RelayNode, SECRET } from './nodes.ts';
 import { Server } from './server.ts';
+import { StreamServer } from './stream-server.ts';
+import type { Beyond } from './world.ts';
 
 export class Stage {
   readonly folder: string;
   readonly server: Server;
   readonly #main: string;
   readonly #nodes: RelayNode[] = [];
+  #stream: StreamServer | null = null;
 
   private constructor(folder: string, server: Server, main: string) {
     this.folder = folder;
@@ -37,31 +41,50 @@ export class Stage {
     });
   }
 
-  /** Resolves when the relay serves clients. */
+  /** Resolves when the relay serves clients, or the hub has read. */
   async startNode(
     name: string,
     environment: Record<string, string> = {},
-    limits: { descriptors?: number } = {},
+    more: Partial<Pick<NodeOptions, 'command' | 'descriptors'>> = {},
   ): Promise<RelayNode> {
     const { folder, server } = this;
     const databaseUrl = (port: number) => server.urlThrough(port);
-    const options = {
+    const options: NodeOptions = {
       name,
+      command: 'relay',
       environment,
       main: this.#main,
       folder,
       databaseUrl,
       databasePort: server.port,
-      ...limits,
+      ...more,
     };
     const node = await RelayNode.start(options);
     this.#nodes.push(node);
     return node;
   }
 
+  /** Two hubs, and three edges that have their events from them. */
+  async startEdges(environment: Record<string, string>): Promise<{ nodes: RelayNode[]; stream: Beyond }> {
+    const server = await StreamServer.start();
+    this.#stream = server;
+    const links = new Map<RelayNode, Link>();
+    const start = async (name: string, command: 'relay' | 'hub') => {
+      const link = await server.link();
+      const url = `redis://127.0.0.1:${link.port}`;
+      const node = await this.startNode(name, { ...environment, STREAM_URL: url }, { command });
+      links.set(node, link);
+      return node;
+    };
+    const hubs = await Promise.all(['hub-1', 'hub-2'].map((name) => start(name, 'hub')));
+    const nodes = await Promise.all(['a', 'b', 'c'].map((name) => start(name, 'relay')));
+    return { nodes, stream: { server, hubs, links } };
+  }
+
   /** Ends what it started; the logs stay where they are wanted. */
   async strike(keepLogs: boolean): Promise<void> {
     await Promise.all(this.#nodes.map((node) => node.stop()));
+    await this.#stream?.stop();
     await this.server.stop();
     if (!keepLogs) await rm(this.folder, { recursive: true, force: true });
   }

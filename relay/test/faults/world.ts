@@ -4,16 +4,28 @@ import type { Client } from './clients.ts';
 import type { Undone } from './compare.ts';
 import type { Disturbances } from './disturbances.ts';
 import type { Ledger } from './ledger.ts';
+import type { Link } from './links.ts';
 import type { RelayNode } from './nodes.ts';
 import type { OtherProcess } from './other-process.ts';
 import type { Server } from './server.ts';
 import type { Stage } from './stage.ts';
+import type { StreamServer } from './stream-server.ts';
 import type { Writers } from './writers.ts';
+
+/** What lies between the database and nodes that are edges. */
+export interface Beyond {
+  readonly server: StreamServer;
+  readonly hubs: readonly RelayNode[];
+  /** Of each hub and each edge. */
+  readonly links: ReadonlyMap<RelayNode, Link>;
+}
 
 export interface World {
   readonly stage: Stage;
   readonly server: Server;
   readonly nodes: readonly RelayNode[];
+  /** null: the nodes read the database. */
+  readonly stream: Beyond | null;
   readonly clients: readonly Client[];
   /** Clients that live in a process of their own, and the node they are connected to. */
   readonly others: readonly { readonly process: OtherProcess; readonly node: RelayNode }[];

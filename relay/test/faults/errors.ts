@@ -138,6 +138,68 @@ export class RelayAdapter extends Adapter {`,
     ],
   },
   {
+    // The client believes that it has heard all that its new topics ask for.
+    name: 'other topics without a word',
+    run: ['--scenario', 'faults', '--only', 'topics changed', '--seconds', '12', '--faults', '6'],
+    noticedAs: ['leaked', 'missing'],
+    edits: [
+      {
+        file: 'delivery/subscribers.js',
+        find: 'if (hearsTheSame(before, identity))',
+        put: 'if (true)',
+      },
+    ],
+  },
+  {
+    // A token that is good keeps all its topics.
+    name: 'topic not taken away',
+    run: ['--scenario', 'faults', '--only', 'topic taken away', '--seconds', '12', '--faults', '3'],
+    noticedAs: ['late', 'complaints'],
+    edits: [
+      {
+        file: 'auth/revocations.js',
+        find: 'narrow(identity) {',
+        put: 'narrow(identity) {\n        if (identity) return identity;',
+      },
+    ],
+  },
+  {
+    // Whoever names an account twice.
+    name: 'an event for each account named',
+    run: ['--scenario', 'faults', '--only', 'burst', '--seconds', '10', '--faults', '2'],
+    noticedAs: ['twice'],
+    edits: [
+      {
+        file: 'sql/relay/03_audience.sql',
+        find: 'array(select distinct a from unnest((%s)::text[]) as a where a is not null order by a)',
+        put: 'array(select a from unnest((%s)::text[]) as a where a is not null order by a)',
+      },
+    ],
+  },
+  {
+    // An edge goes on over what was trimmed, flushed or lost.
+    name: 'gap in the stream not seen',
+    run: ['--scenario', 'hub', '--only', 'trimmed|flushed|replica', '--seconds', '20', '--faults', '8'],
+    noticedAs: ['missing'],
+    edits: [{ file: 'stream/rule.js', find: 'if (!covers(seen, entry.seen))', put: 'if (false)' }],
+  },
+  {
+    // An edge that has read the database is ahead of the stream, and forgets it.
+    name: 'place of an edge not united',
+    run: [
+      '--scenario',
+      'hub',
+      '--only',
+      'hub frozen|Redis frozen|hubs away',
+      '--seconds',
+      '30',
+      '--faults',
+      '10',
+    ],
+    noticedAs: ['twice', 'out of order'],
+    edits: [{ file: 'stream/rule.js', find: 'bound: union(seen, entry.bound)', put: 'bound: entry.bound' }],
+  },
+  {
     // `recovered` is true on the client, and an app that follows Socket.IO's documentation skips its refetch.
     name: 'same pid on a resync',
     run: ['--scenario', 'faults', '--seconds', '5', '--faults', '2', '--only', 'client links cut'],

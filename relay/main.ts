@@ -278,9 +278,16 @@ interface Needs {
 async function openDatabase(settings: Settings, log: Log, name: string, needs: Needs = {}): Promise<string> {
   const { patienceMs, installed = true, direct = true } = needs;
   const url = await findDatabase(settings);
-  await waitForDatabase({ url, name, log, ...(patienceMs !== undefined && { patienceMs }) });
-  if (direct) await refusePooler({ url, name });
-  if (installed) await requireInstalled({ url, name });
+  await waitForDatabase({
+    url,
+    name,
+    log,
+    ...(patienceMs !== undefined && { patienceMs }),
+    async check() {
+      if (direct) await refusePooler({ url, name });
+      if (installed) await requireInstalled({ url, name });
+    },
+  });
   return url;
 }
 

@@ -148,17 +148,23 @@ export async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient
 
 /**
  * Resolves when the database answers and is new enough to be used. A database that is down, starting or not yet in
- * the DNS is tried again.
+ * the DNS is tried again, and so is one whose connection breaks in `check`.
  *
+ * @param check what else is asked before the start
  * @param patienceMs how long; absent: as long as it takes, for what nobody waits in front of
  * @throws RecadoError where waiting cannot help: `database_authentication_failed`, `database_access_refused`,
  *   `database_missing`, `database_tls_failed`, `postgres_too_old`; when patience ended: `database_unreachable`; the
  *   signal's reason when aborted
  */
 export async function waitForDatabase(
-  options: ConnectOptions & { log: Log; signal?: AbortSignal; patienceMs?: number },
+  options: ConnectOptions & {
+    log: Log;
+    signal?: AbortSignal;
+    patienceMs?: number;
+    check?: () => Promise<void>;
+  },
 ): Promise<void> {
-  const { log, signal, patienceMs = Number.POSITIVE_INFINITY } = options;
+  const { log, signal, check, patienceMs = Number.POSITIVE_INFINITY } = options;
   const began = Date.now();
   for (let attempt = 1; ; attempt += 1) {
     signal?.throwIfAborted();
@@ -167,6 +173,9 @@ export async function waitForDatabase(
     try {
       await client.connect();
       await refuseOldServer(client);
+      // A pooler may have few sessions, and the check wants its own.
+      await client.end();
+      await check?.();
       if (attempt > 1) log.say('database_reachable', { ...placeOf(client), ms: Date.now() - began });
       return;
     } catch (error) {

@@ -11,10 +11,10 @@ import { isOperator } from '../http/operators.ts';
 import { gaugeDatabase } from '../http/probes.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, leaveOut, type Metrics, OF_AN_EDGE } from '../metrics.ts';
-import { readInstallation, readServer } from '../outbox/start.ts';
+import { readServer } from '../outbox/start.ts';
 import { Hub } from '../stream/hub.ts';
 import { RedisWriter } from '../stream/redis-writer.ts';
-import { createRelayPool, readDatabase } from './source.ts';
+import { createRelayPool, findInstallation, readDatabase } from './source.ts';
 
 export interface HubOptions {
   /** A direct connection, not a transaction pooler. */
@@ -47,7 +47,7 @@ export async function startHub(options: HubOptions): Promise<RunningHub> {
   const metrics = createMetrics();
   leaveOut(metrics, OF_AN_EDGE);
   const pool = createRelayPool(databaseUrl, log);
-  const installation = await readInstallation(pool);
+  const installation = await findInstallation(databaseUrl, pool, log);
   const { feed, wakeup, ...source } = readDatabase({
     databaseUrl,
     settings: { ...settings.relay, ...NO_MEMORY },

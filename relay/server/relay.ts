@@ -20,7 +20,6 @@ import { answer } from '../http/router.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, leaveOut, type Metrics, OF_AN_EDGE, OF_THE_READER } from '../metrics.ts';
 import type { PageLimits } from '../outbox/events.ts';
-import { readInstallation } from '../outbox/start.ts';
 import type { EntryReader } from '../stream/reader.ts';
 import { RedisReader } from '../stream/redis-reader.ts';
 import { Admission } from '../transport/admission.ts';
@@ -32,7 +31,7 @@ import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
 import { TicketBox } from '../transport/tickets.ts';
 import { entriesOfFirstProcess } from './entries.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
-import { createRelayPool, QUERY_TIMEOUT_MS, readDatabase, readEntries } from './source.ts';
+import { createRelayPool, findInstallation, QUERY_TIMEOUT_MS, readDatabase, readEntries } from './source.ts';
 
 export interface RelayOptions {
   /** A direct connection, not a transaction pooler. */
@@ -90,7 +89,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const witnesses = new Witnesses(replayPool);
   const pool = createRelayPool(databaseUrl, log);
   const reading = { databaseUrl, settings: settings.relay, witnesses, log, metrics };
-  const stream = await findEntries(settings.stream.url, replayPool, log);
+  const stream = await findEntries(settings.stream.url, databaseUrl, replayPool, log);
   const source = stream ? readEntries({ ...reading, stream }) : readDatabase({ ...reading, pool });
   const { feed, wakeup } = source;
   const consolePool = createPool({
@@ -208,8 +207,16 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
 }
 
 /** null: this process reads the database itself. */
-async function findEntries(streamUrl: string | null, pool: pg.Pool, log: Log): Promise<EntryReader | null> {
+async function findEntries(
+  streamUrl: string | null,
+  databaseUrl: string,
+  pool: pg.Pool,
+  log: Log,
+): Promise<EntryReader | null> {
   if (isWorker) return entriesOfFirstProcess();
   if (streamUrl === null) return null;
-  return new RedisReader({ url: streamUrl, installation: await readInstallation(pool) }, log);
+  return new RedisReader(
+    { url: streamUrl, installation: await findInstallation(databaseUrl, pool, log) },
+    log,
+  );
 }

@@ -8,6 +8,7 @@ import {
   openReader,
   openSession,
   TRANSACTION_SETTINGS,
+  waitForDatabase,
 } from '../db/connect.ts';
 import { EdgeFeed } from '../edge/edge-feed.ts';
 import type { Feed, FeedListener } from '../feed/feed.ts';
@@ -19,6 +20,7 @@ import type { Witnesses } from '../feed/witnesses.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { PageLimits } from '../outbox/events.ts';
+import { readInstallation } from '../outbox/start.ts';
 import type { EntryReader } from '../stream/reader.ts';
 
 export interface Source {
@@ -50,6 +52,16 @@ const limitsOf = ({ windowBytes, windowEvents }: Settings['relay']) => ({
   recent: { bytes: windowBytes, events: windowEvents },
   page: PAGE,
 });
+
+/** Which stream is that of this database; a database that is away is waited for. */
+export async function findInstallation(databaseUrl: string, pool: pg.Pool, log: Log): Promise<string> {
+  let installation = '';
+  const check = async () => {
+    installation = await readInstallation(pool);
+  };
+  await waitForDatabase({ url: databaseUrl, name: 'recado', log, check });
+  return installation;
+}
 
 /** For what is beside the reading: retention, the metrics. */
 export function createRelayPool(databaseUrl: string, log: Log): pg.Pool {

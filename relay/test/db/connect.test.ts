@@ -165,6 +165,18 @@ describe('waitForDatabase()', () => {
     expect(said).toEqual(['database_unreachable', 'database_unreachable', 'database_reachable']);
   });
 
+  test('tries again where the connection breaks after it was made', async () => {
+    const { log, said } = listening();
+    let checks = 0;
+    const check = async () => {
+      checks += 1;
+      if (checks > 1) return;
+      await database.pool.query('select pg_terminate_backend(pg_backend_pid())');
+    };
+    await waitForDatabase({ url: database.url, name: 'test', log, check });
+    expect({ checks, said }).toEqual({ checks: 2, said: ['database_unreachable', 'database_reachable'] });
+  });
+
   test('says nothing when it is there at once', async () => {
     const { log, said } = listening();
     await wait(database.url, log);

@@ -37,6 +37,8 @@ export type Kind = (typeof KINDS)[number];
 /** The list was loaded anew, since the page was told relay:resync. */
 export interface Refetch {
   readonly reason: string;
+  /** How old the position was that the page had. */
+  readonly ageMs: number;
   /** How many events the page had heard. */
   readonly after: number;
   /** What was in the list; null: it is not there yet. */
@@ -141,7 +143,9 @@ export class Page {
   #socket: Connection | null = null;
   #viewing!: Viewing;
   readonly #marks = new Set<EventKey>();
-  #kept: { position: string; seen: number } | null = null;
+  #kept: { position: string; seen: number; at: number } | null = null;
+  /** When it was given the position that it has. */
+  #positionAt = Date.now();
   #ready = false;
   /** Of its next token. */
   #topics: readonly string[];
@@ -223,10 +227,12 @@ export class Page {
     if (this.kind === 'loader') {
       const { position, known } = await this.#load();
       this.#view(known);
+      this.#positionAt = Date.now();
       await this.#connect(position);
     } else if (this.#kept) {
       this.#viewing.seen.length = this.#kept.seen;
       this.#viewing.heardAt.length = this.#kept.seen;
+      this.#positionAt = this.#kept.at;
       await this.#connect(this.#kept.position);
     }
   }
@@ -363,7 +369,8 @@ export class Page {
     socket.on('relay:resync', ({ reason }: { reason: string }, position: string) => {
       figures.resyncs.set(reason, (figures.resyncs.get(reason) ?? 0) + 1);
       void this.#refetch(reason);
-      this.#kept = { position, seen: this.#viewing.seen.length };
+      this.#positionAt = Date.now();
+      this.#kept = { position, seen: this.#viewing.seen.length, at: this.#positionAt };
       const isOfTurn = reason === 'topics' && this.#given !== this.#topics;
       if (reason === 'topics') this.#hearBy(this.#topics);
       if (socket.recovered && heardSinceConnect === 0 && !isOfTurn) {
@@ -374,7 +381,7 @@ export class Page {
     socket.onAny((event: string, ...parts: unknown[]) => {
       const last = parts.at(-1);
       const seen = this.#viewing.seen.length + (EVENTS.includes(event) ? 1 : 0);
-      if (typeof last === 'string') this.#keep(last, seen);
+      if (typeof last === 'string' && event !== 'relay:resync') this.#keep(last, seen);
       // A stream has no session, and is told each time where it is.
       if (event === 'relay:ready' && cameWithPosition && this.kind !== 'stream') {
         figures.complaints.push('came back with a position, and was greeted as if it had none');
@@ -384,13 +391,14 @@ export class Page {
   }
 
   #keep(position: string, seen: number): void {
+    this.#positionAt = Date.now();
     if (this.kind === 'forgetful' && this.#kept && seen < this.#kept.seen + FORGOTTEN) return;
-    this.#kept = { position, seen };
+    this.#kept = { position, seen, at: this.#positionAt };
   }
 
   async #refetch(reason: string): Promise<void> {
     const { seen, refetches } = this.#viewing;
-    const refetch: Refetch = { reason, after: seen.length, list: null };
+    const refetch: Refetch = { reason, ageMs: Date.now() - this.#positionAt, after: seen.length, list: null };
     refetches.push(refetch);
     refetch.list = (await this.#load()).known;
   }

@@ -55,7 +55,7 @@ print(`seed ${seed}`);
 const stage = await Stage.set(options.error === undefined ? [] : errorNamed(options.error).edits);
 const hubs = scenario === 'hub';
 if (scenario === 'all' || scenario === 'faults' || hubs) {
-  const count = Number(options.faults ?? Math.max(38, Math.ceil(seconds * 0.6)));
+  const count = Number(options.faults ?? Math.max(hubs ? 28 : 38, Math.ceil(seconds * 0.6)));
   const schedule = makeSchedule({ seed, count, milliseconds: seconds * 1_000, hubs, only: options.only });
   const oracle = await runOracle(stage, { seed, schedule, hubs, say }, verdict);
   figures.push(...oracle.figures);

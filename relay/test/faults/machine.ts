@@ -1,5 +1,6 @@
 // How long the machine kept us, or the relays, from working: others may use its processors, and this process has a
 // hundred clients to play. What that explains is not called late.
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 
 const EVERY_MS = 50;
@@ -27,7 +28,7 @@ export class Machine {
     const tick = async () => {
       const expected = this.#samples.at(-1)!.at + EVERY_MS;
       const own = Math.max(0, Date.now() - expected);
-      const others = (await this.#longestWait()) + (await this.#stolen()) + (await this.#stalledByDisk());
+      const others = this.#longestWait() + (await this.#stolen()) + (await this.#stalledByDisk());
       this.#samples.push({ at: Date.now(), lost: this.#samples.at(-1)!.lost + own + others });
       this.#timer = setTimeout(() => void tick(), EVERY_MS);
     };
@@ -51,11 +52,10 @@ export class Machine {
   }
 
   /** Since the last look, that of the process that waited longest for a processor. */
-  async #longestWait(): Promise<number> {
+  #longestWait(): number {
     let longest = 0;
     for (const pid of this.#pids()) {
-      const text = await readFile(`/proc/${pid}/schedstat`, 'utf8').catch(() => '');
-      const waited = Number(text.split(' ')[1] ?? 0) / 1e6;
+      const waited = readWait(pid);
       const before = this.#waited.get(pid) ?? waited;
       this.#waited.set(pid, waited);
       longest = Math.max(longest, waited - before);
@@ -81,5 +81,14 @@ export class Machine {
     const before = this.#diskStall ?? stall;
     this.#diskStall = stall;
     return stall - before;
+  }
+}
+
+/** Milliseconds since it started; 0 where it has ended. Not asynchronous: there are a hundred of them, 20 times a second. */
+function readWait(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
+  } catch {
+    return 0;
   }
 }

@@ -48,7 +48,7 @@ export async function runOracle(
   const world = await buildWorld(stage, seed, ledger, hubs);
   const { server, clients, nodes, writers } = world;
   const everyNode = [...nodes, ...(world.stream?.hubs ?? [])];
-  const machine = watchMachine(everyNode);
+  const machine = watchMachine([...everyNode, server], world.others);
 
   writers.start();
   const { failed } = await runSchedule(schedule, seed, world, say);
@@ -164,11 +164,12 @@ async function buildWorld(stage: Stage, seed: number, ledger: Ledger, hubs: bool
   };
 }
 
-/** Whatever keeps this process or a relay from a processor is noted. */
-function watchMachine(nodes: readonly RelayNode[]): Machine {
+/** Whatever keeps this process, a relay, the database or another process of clients from a processor is noted. */
+function watchMachine(watched: readonly { pids(): Promise<number[]> }[], others: World['others']): Machine {
   let pids: number[] = [];
   const look = async () => {
-    pids = (await Promise.all(nodes.map((node) => node.pids()))).flat();
+    const found = await Promise.all(watched.map((each) => each.pids()));
+    pids = [...found.flat(), ...others.flatMap(({ process }) => process.pids)];
     timer.refresh();
   };
   const timer = setTimeout(() => void look(), 200).unref();

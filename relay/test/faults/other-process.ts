@@ -57,6 +57,10 @@ export class OtherProcess {
     });
   }
 
+  get pids(): number[] {
+    return this.#child.pid === undefined ? [] : [this.#child.pid];
+  }
+
   /** Resolves when its pages are live. */
   static async start(plans: readonly Plan[], databaseUrl: string): Promise<OtherProcess> {
     const child = fork(fileURLToPath(import.meta.url), [JSON.stringify({ plans, databaseUrl })], {

@@ -1,7 +1,7 @@
 // The Postgres of a run: a real one, that can be crashed and comes back on the same port, with the same data or with
 // what was there earlier.
 import { execFile } from 'node:child_process';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -93,6 +93,13 @@ export class Server {
     };
     this.#turn = crash();
     await this.#turn;
+  }
+
+  /** Its process ids, of the server and of its sessions. */
+  async pids(): Promise<number[]> {
+    const { pid } = this.#postgres;
+    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+    return [pid, ...children.trim().split(' ').filter(Boolean).map(Number)];
   }
 
   /** Work that needs the copy, one after the other. */

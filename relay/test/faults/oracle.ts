@@ -15,7 +15,7 @@ import { markEnd } from './marks.ts';
 import type { RelayNode } from './nodes.ts';
 import { OtherProcess } from './other-process.ts';
 import { KINDS, type Viewing } from './page.ts';
-import { type Figure, figuresOf, type Verdict, type Witness } from './report.ts';
+import { addComplaints, type Figure, figuresOf, type Verdict, type Witness } from './report.ts';
 import { runSchedule, type Schedule } from './schedule.ts';
 import type { Stage } from './stage.ts';
 import type { World } from './world.ts';
@@ -82,9 +82,7 @@ export async function runOracle(
     schedule.rests.reduce((total, { lastsMs }) => total + lastsMs, 0),
     verdict,
   );
-  for (const { figures, name } of distant) {
-    for (const complaint of figures.complaints) verdict.add('complaints', `${name} ${complaint}`);
-  }
+  for (const witness of witnesses) addComplaints(witness, verdict, new Set(world.mayRefetch.keys()));
   for (const { complaints } of everyNode) for (const text of complaints) verdict.add('complaints', text);
 
   const outcomes = (outcome: Outcome) =>

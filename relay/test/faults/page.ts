@@ -81,6 +81,8 @@ export interface Figures {
   changes: number;
   /** relay:resync, by reason. */
   readonly resyncs: Map<string, number>;
+  /** Why it was told to refetch as the first thing on a connection that says it recovered. */
+  readonly contradictions: string[];
   /** What no client should meet; the name of the client goes before it. */
   readonly complaints: string[];
 }
@@ -137,7 +139,14 @@ export class Page {
   readonly account: string;
   readonly kind: Kind;
   readonly viewings: Viewing[] = [];
-  readonly figures: Figures = { connects: 0, recovered: 0, changes: 0, resyncs: new Map(), complaints: [] };
+  readonly figures: Figures = {
+    connects: 0,
+    recovered: 0,
+    changes: 0,
+    resyncs: new Map(),
+    contradictions: [],
+    complaints: [],
+  };
   readonly #port: number;
   readonly #database: Pick<Server, 'use'>;
   #socket: Connection | null = null;
@@ -374,7 +383,7 @@ export class Page {
       const isOfTurn = reason === 'topics' && this.#given !== this.#topics;
       if (reason === 'topics') this.#hearBy(this.#topics);
       if (socket.recovered && heardSinceConnect === 0 && !isOfTurn) {
-        figures.complaints.push(`was told to refetch (${reason}) on a connection that says it recovered`);
+        figures.contradictions.push(reason);
       }
     });
     // It is called before the handler, in the same tick: what is kept counts the event that is about to be handled.

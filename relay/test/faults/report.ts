@@ -32,6 +32,22 @@ export class Verdict {
   }
 }
 
+/** @param live reasons that come up during a run: a connection that was right to say it recovered may be told of them */
+export function addComplaints(
+  { name, figures }: Pick<Witness, 'name' | 'figures'>,
+  verdict: Verdict,
+  live: ReadonlySet<string> = new Set(),
+): void {
+  for (const reason of figures.contradictions.splice(0)) {
+    if (live.has(reason)) continue;
+    verdict.add(
+      'complaints',
+      `${name} was told to refetch (${reason}) on a connection that says it recovered`,
+    );
+  }
+  for (const complaint of figures.complaints.splice(0)) verdict.add('complaints', `${name} ${complaint}`);
+}
+
 /** A line of the table that a run ends with. */
 export type Figure = readonly [label: string, value: string | number];
 

@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { redisIsMissing } from '../redis.ts';
 import { errorNamed } from './errors.ts';
 import { runOracle } from './oracle.ts';
-import { type Figure, renderTable, Verdict } from './report.ts';
+import { addComplaints, type Figure, renderTable, Verdict } from './report.ts';
 import { runResyncs } from './resyncs.ts';
 import { makeSchedule } from './schedule.ts';
 import { Stage } from './stage.ts';
@@ -64,9 +64,7 @@ if (scenario === 'all' || scenario === 'faults' || hubs) {
     say('two reasons to refetch');
     figures.push(...(await runResyncs(oracle.world, verdict)));
   }
-  for (const { name, figures } of oracle.world.clients) {
-    for (const complaint of figures.complaints) verdict.add('complaints', `${name} ${complaint}`);
-  }
+  for (const client of oracle.world.clients) addComplaints(client, verdict);
   for (const client of oracle.world.clients) await client.close();
   await Promise.all(oracle.world.nodes.map((node) => node.stop()));
 }

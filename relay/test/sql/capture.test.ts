@@ -302,3 +302,17 @@ test('infinity is an instant too', async () => {
   );
   expect(rows).toEqual([{ a: 'infinity', b: '-infinity', c: 'infinity' }]);
 });
+
+test('a payload of some KiB is compressed with lz4 where the server has it', async () => {
+  await clinic.writer.query(
+    `insert into relay.events (account_id, event, payload)
+     select 'a', 'o.created', jsonb_agg(md5(n::text) || repeat('x', 100)) from generate_series(1, 100) as n`,
+  );
+  const isThere = await clinic.value<boolean>(
+    `select 'lz4' = any (enumvals) from pg_settings where name = 'default_toast_compression'`,
+  );
+  const method = await clinic.value(
+    'select pg_column_compression(payload) from relay.events where id = (select max(id) from relay.events)',
+  );
+  expect(method).toBe(isThere ? 'lz4' : 'pglz');
+});

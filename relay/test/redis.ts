@@ -15,6 +15,7 @@ export const redisIsMissing = !existsSync(PROGRAM) && process.env.RECADO_CI === 
 
 export interface Redis {
   readonly url: string;
+  readonly pid: number;
   /** One command, on a connection of its own. */
   command(...words: string[]): Promise<unknown>;
   /** SIGKILL, or SIGSTOP and SIGCONT. */
@@ -66,6 +67,9 @@ export async function startRedis(options: readonly string[] = [], password?: str
   }
   return {
     url,
+    get pid() {
+      return child.pid!;
+    },
     async command(...words) {
       const client = createClient({ url, socket: { reconnectStrategy: false } });
       client.on('error', () => undefined);

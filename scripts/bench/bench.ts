@@ -19,6 +19,7 @@ import { bulk } from './bulk.ts';
 import { Calm } from './calm.ts';
 import { drawChart } from './chart.ts';
 import { openCluster } from './cluster.ts';
+import { edges } from './edges.ts';
 import { fanout } from './fanout.ts';
 import { type Figure, isMet, showTable, toJson } from './figures.ts';
 import { idle } from './idle.ts';
@@ -39,6 +40,7 @@ const SECTIONS: Record<string, Section> = {
   latency,
   fanout,
   audiences,
+  edges,
   retention,
 };
 /** Ten minutes by itself. */

@@ -3,7 +3,7 @@ import type { Probe, Probed } from './clients.ts';
 import { tidy } from './cluster.ts';
 import { type Figure, median, medianRatio, percentile } from './figures.ts';
 import { ACCOUNTS, DOCTORS, type PeerName, peers } from './peers.ts';
-import { authOf, type Bench, inOrder, serve } from './run.ts';
+import { authOf, type Bench, inOrder, type Served, serve } from './run.ts';
 
 type Serving = Exclude<PeerName, 'none' | 'outbox' | 'muted' | 'ws' | 'wire'>;
 
@@ -33,6 +33,27 @@ const doctors = Array.from({ length: DOCTORS }, (_, n) => n + 1).filter(
   (n) => 1 + (n % ACCOUNTS) === ACCOUNT,
 );
 
+/** Who commits and who listens are in the clients' process. */
+export async function probe(
+  bench: Bench,
+  { clients, port }: Pick<Served, 'clients' | 'port'>,
+  name: Serving,
+  { perSecond, writers }: Pick<Rate, 'perSecond' | 'writers'>,
+  seconds: number,
+): Promise<Probed> {
+  const given: Probe = {
+    port,
+    auth: await authOf(name, ACCOUNT),
+    databaseUrl: await bench.cluster.database(peers[name]),
+    afterwards: peers[name].afterwards?.replace('orders.account.1"', `orders.account.${ACCOUNT}"`) ?? null,
+    doctors,
+    perSecond,
+    seconds,
+    writers,
+  };
+  return clients.ask<Probed>('probe', given);
+}
+
 interface Measured {
   readonly p50: number;
   readonly p99: number;
@@ -40,26 +61,14 @@ interface Measured {
   readonly missing: number;
 }
 
-async function once(bench: Bench, name: Serving, { perSecond, writers }: Rate): Promise<Measured> {
+async function once(bench: Bench, name: Serving, rate: Rate): Promise<Measured> {
   const databaseUrl = await bench.cluster.database(peers[name]);
   await tidy(databaseUrl, peers[name]);
   const served = await serve(bench, name);
-  const auth = await authOf(name, ACCOUNT);
-  const probe = (seconds: number) =>
-    served.clients.ask<Probed>('probe', {
-      port: served.port,
-      auth,
-      databaseUrl,
-      afterwards: peers[name].afterwards?.replace('orders.account.1"', `orders.account.${ACCOUNT}"`) ?? null,
-      doctors,
-      perSecond,
-      seconds,
-      writers,
-    } satisfies Probe);
   try {
-    await probe(1);
+    await probe(bench, served, name, rate, 1);
     const seconds = bench.seconds(5);
-    const { latencies, sent } = await probe(seconds);
+    const { latencies, sent } = await probe(bench, served, name, rate, seconds);
     return {
       p50: percentile(latencies, 50),
       p99: percentile(latencies, 99),

@@ -27,20 +27,31 @@ export interface Served {
   close(): Promise<void>;
 }
 
+/** A server in a process of its own; settings beside those that all have. */
+export function startServer(
+  peer: PeerName | 'hub',
+  databaseUrl: string,
+  settings: Record<string, string> = {},
+): Promise<Child> {
+  return startChild('server.ts', {
+    PEER: peer,
+    DATABASE_URL: databaseUrl,
+    JWT_SECRET: SECRET,
+    HOST: '127.0.0.1',
+    PORT: '0',
+    CONNECTIONS_PER_ADDRESS: '10000',
+    ...settings,
+  });
+}
+
 /** The peer's server and a process for clients. */
 export async function serve(
   bench: Bench,
   name: Exclude<PeerName, 'none' | 'outbox' | 'muted'>,
 ): Promise<Served> {
-  const databaseUrl = name === 'ws' || name === 'wire' ? '' : await bench.cluster.database(peers[name]);
-  const server = await startChild('server.ts', {
-    PEER: name,
-    DATABASE_URL: databaseUrl === '' ? bench.cluster.url : databaseUrl,
-    JWT_SECRET: SECRET,
-    HOST: '127.0.0.1',
-    PORT: '0',
-    CONNECTIONS_PER_ADDRESS: '10000',
-  });
+  const databaseUrl =
+    name === 'ws' || name === 'wire' ? bench.cluster.url : await bench.cluster.database(peers[name]);
+  const server = await startServer(name, databaseUrl);
   const clients = await startChild('clients.ts', {});
   return {
     server,

@@ -8,6 +8,7 @@ import { Server } from 'socket.io';
 import * as ws from 'ws';
 import { readSettings } from '../../relay/config/settings.ts';
 import { createLog } from '../../relay/log.ts';
+import { startHub } from '../../relay/server/hub.ts';
 import { startRelay } from '../../relay/server/relay.ts';
 import { answerParent, readUsage } from './child.ts';
 import { type PeerName, room } from './peers.ts';
@@ -63,7 +64,7 @@ interface Told {
   payload: unknown;
 }
 
-const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'>, () => Promise<Running>> = {
+const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'> | 'hub', () => Promise<Running>> = {
   async textbook() {
     const started = await startSocketIo();
     const subscriber = pgListen.default<{ events: Told }>({ connectionString: databaseUrl });
@@ -138,6 +139,18 @@ const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'>, () => Promi
     });
     await relay.ready();
     return { port: relay.port };
+  },
+
+  async hub() {
+    const settings = readSettings(process.env, 'hub');
+    const hub = await startHub({
+      databaseUrl,
+      streamUrl: settings.stream.url!,
+      settings,
+      log: createLog('warn', false),
+    });
+    await hub.ready();
+    return { port: Number(new URL(hub.url).port) };
   },
 
   /** What its documentation shows as a broadcast, of a message made beforehand. No rooms, no heartbeat. */

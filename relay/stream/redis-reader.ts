@@ -34,27 +34,29 @@ export class RedisReader implements EntryReader {
   }
 
   async next(): Promise<readonly Entry[]> {
-    const client = await this.#reading.ready();
-    const read = await client.xRead(
-      { key: keyOf(this.#address), id: this.#cursor },
-      { BLOCK: BLOCK_MS, COUNT: PAGE },
-    );
-    const messages: readonly Message[] = read?.[0]?.messages ?? [];
-    if (messages.length === 0) {
-      await this.#noticeOlderStream(client);
-      return [];
-    }
-    this.#cursor = messages.at(-1)!.id;
-    return messages.map((message) => this.#parse(message)).filter((entry) => entry !== null);
+    return this.#reading.run(async (client) => {
+      const read = await client.xRead(
+        { key: keyOf(this.#address), id: this.#cursor },
+        { BLOCK: BLOCK_MS, COUNT: PAGE },
+      );
+      const messages: readonly Message[] = read?.[0]?.messages ?? [];
+      if (messages.length === 0) {
+        await this.#noticeOlderStream(client);
+        return [];
+      }
+      this.#cursor = messages.at(-1)!.id;
+      return messages.map((message) => this.#parse(message)).filter((entry) => entry !== null);
+    });
   }
 
   async seek(isOld: (entry: Entry) => boolean): Promise<void> {
-    const client = await this.#reading.ready();
     const key = keyOf(this.#address);
     let end = '+';
     let last: string | null = null;
     for (let looked = 0; looked < MOST_LOOKED_AT; looked += PAGE) {
-      const messages: readonly Message[] = (await client.xRevRange(key, end, '-', { COUNT: PAGE })) ?? [];
+      const messages: readonly Message[] = await this.#reading.run(
+        async (client) => (await client.xRevRange(key, end, '-', { COUNT: PAGE })) ?? [],
+      );
       last ??= messages[0]?.id ?? START;
       for (const message of messages) {
         const entry = this.#parse(message);

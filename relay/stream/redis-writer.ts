@@ -55,12 +55,11 @@ export class RedisWriter {
    * @param entries as encodeEntry() makes them
    */
   async append(entries: readonly string[]): Promise<void> {
-    const client = await this.#writing.ready();
     const key = keyOf(this.#options.address);
     const oldest = this.#oldestToKeep();
     const trim = oldest === null ? [] : ['MINID', '~', oldest];
-    const ids = await Promise.all(
-      entries.map((entry) => client.sendCommand(['XADD', key, ...trim, '*', 'entry', entry])),
+    const ids = await this.#writing.run((client) =>
+      Promise.all(entries.map((entry) => client.sendCommand(['XADD', key, ...trim, '*', 'entry', entry]))),
     );
     for (const [index, id] of ids.entries()) {
       const bytes = Buffer.byteLength(entries[index]!);

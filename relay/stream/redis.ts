@@ -1,6 +1,6 @@
 // A connection to Redis (6.2 or newer) or Valkey that comes back by itself.
 //
-// One key holds the stream of an installation, so a cluster needs no more than one of its nodes.
+// One key holds the stream of an installation, so of a cluster one node is needed: the one that the others name.
 import { once } from 'node:events';
 import { createClient } from '@redis/client';
 import { errorText, RecadoError } from '../errors.ts';
@@ -25,7 +25,7 @@ const SILENT_MS = 5_000;
 const PING_EVERY_MS = 1_500;
 const LONGEST_PAUSE_MS = 2_000;
 
-function newClient({ url }: StreamAddress, name: string) {
+function newClient(url: string, name: string) {
   return createClient({
     url,
     name,
@@ -44,24 +44,22 @@ function newClient({ url }: StreamAddress, name: string) {
 }
 
 export class StreamConnection {
-  readonly #client: StreamClient;
+  readonly #address: StreamAddress;
+  readonly #name: string;
+  readonly #log: Log;
+  #client: StreamClient;
+  /** Whether it leads to a node of a cluster that another one has named. */
+  #moved = false;
+  #broken = false;
   #error = '';
   #closed = false;
 
   /** Connects, and does so again for as long as it takes. */
   constructor(address: StreamAddress, name: string, log: Log) {
-    this.#client = newClient(address, name);
-    let broken = false;
-    this.#client.on('error', (error: unknown) => {
-      this.#error = errorText(error);
-      if (!broken && !this.#closed) log.say('stream_connection_lost', { name, error: this.#error });
-      broken = true;
-    });
-    this.#client.on('ready', () => {
-      if (broken) log.say('stream_connection_back', { name });
-      broken = false;
-    });
-    this.#client.connect().catch(() => undefined);
+    this.#address = address;
+    this.#name = name;
+    this.#log = log;
+    this.#client = this.#open(address.url);
   }
 
   get isReady(): boolean {
@@ -80,11 +78,65 @@ export class StreamConnection {
     return this.#client;
   }
 
+  /**
+   * Runs commands on the key, again on another node of the cluster where that one has it.
+   * @throws RecadoError `stream_unreachable`, and what Redis refuses
+   */
+  async run<T>(commands: (client: StreamClient) => Promise<T>): Promise<T> {
+    const client = await this.ready();
+    try {
+      return await commands(client);
+    } catch (error) {
+      const node = /^MOVED \d+ (\S+):(\d+)$/.exec(errorText(error));
+      if (!node) throw error;
+      if (client === this.#client) this.#moveTo(node[1]!, node[2]!);
+      return await commands(await this.ready());
+    }
+  }
+
   /** What is under way fails. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#client.destroy();
+  }
+
+  #open(url: string): StreamClient {
+    const client = newClient(url, this.#name);
+    client.on('error', (error: unknown) => {
+      if (client === this.#client) this.#onBroken(error);
+    });
+    client.on('ready', () => {
+      if (this.#broken) this.#log.say('stream_connection_back', { name: this.#name });
+      this.#broken = false;
+    });
+    client.connect().catch(() => undefined);
+    return client;
+  }
+
+  #onBroken(error: unknown): void {
+    if (this.#closed) return;
+    this.#error = errorText(error);
+    if (!this.#broken) {
+      this.#log.say('stream_connection_lost', { name: this.#name, error: this.#error });
+    }
+    this.#broken = true;
+    // The cluster may have given the key to another node, because this one is gone.
+    if (this.#moved) this.#replace(this.#address.url, false);
+  }
+
+  #moveTo(host: string, port: string): void {
+    const url = new URL(this.#address.url);
+    url.hostname = host.includes(':') ? `[${host}]` : host;
+    url.port = port;
+    this.#replace(url.href, true);
+  }
+
+  #replace(url: string, moved: boolean): void {
+    const before = this.#client;
+    this.#moved = moved;
+    this.#client = this.#open(url);
+    before.destroy();
   }
 
   #unreachable(): RecadoError {

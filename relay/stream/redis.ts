@@ -140,9 +140,12 @@ export class StreamConnection {
   }
 
   #unreachable(): RecadoError {
+    const advice = /certificate|SSL|TLS/i.test(this.#error)
+      ? 'name the authority of its certificate with NODE_EXTRA_CA_CERTS=/path/to/ca.crt, or correct the host.'
+      : 'check host, port, user and password, and that it runs.';
     return new RecadoError(
       'stream_unreachable',
-      `Redis does not answer at the address in STREAM_URL (${this.#error || 'no connection yet'}): check host, port, user and password, and that it runs.`,
+      `Redis does not answer at the address in STREAM_URL (${this.#error || 'no connection yet'}): ${advice}`,
     );
   }
 }

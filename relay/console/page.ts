@@ -1,7 +1,7 @@
 // The files of the page, as they are: no build step. Only what is listed when the relay starts can be asked for.
 import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, extname, join } from 'node:path';
+import { dirname, extname, join, sep } from 'node:path';
 import type { Routes } from '../http/reply.ts';
 import { packageRoot } from '../package.ts';
 
@@ -34,10 +34,10 @@ const POLICY = (host: string) =>
 
 /** `/` and what it loads from /console/. */
 export async function pageRoutes(): Promise<Routes> {
-  const files = (await readdir(FOLDER)).filter((name) => extname(name) in TYPES);
+  const files = (await readdir(FOLDER, { recursive: true })).filter((name) => extname(name) in TYPES);
   const served: [path: string, file: string][] = [
     ['/', join(FOLDER, 'index.html')],
-    ...files.map((name): [string, string] => [`/console/${name}`, join(FOLDER, name)]),
+    ...files.map((name): [string, string] => [`/console/${name.split(sep).join('/')}`, join(FOLDER, name)]),
     ...Object.entries(LIBRARIES).map(([name, file]): [string, string] => [`/console/${name}`, file]),
   ];
   return Object.fromEntries(

@@ -1,9 +1,9 @@
 // The page: tabs, who looks, and how the connection is.
-import { Clinic } from './clinic.js';
-import { Contract } from './contract.js';
+import { Clinic } from './clinic/clinic.js';
+import { Contract } from './contract/contract.js';
 import { element, setText } from './element.js';
-import { EventTail } from './events.js';
-import { Operations } from './operations.js';
+import { EventTail } from './events/events.js';
+import { Operations } from './operations/operations.js';
 import { Session } from './session.js';
 
 const session = new Session();

@@ -1,6 +1,6 @@
 // The way of each change: the statement, the commit, the event, the screen. The relay says which events a statement
 // caused; each is found again among those that arrive, and the time between is what is shown.
-import { codeBlock, element, setText } from './element.js';
+import { codeBlock, element, setText } from '../element.js';
 
 const MOST = 30;
 const LATENCIES = 50;

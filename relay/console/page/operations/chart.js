@@ -1,7 +1,7 @@
 // A small live chart: a few lines over the last two minutes.
 
-import { element, setText } from './element.js';
-import uPlot from './uplot.js';
+import { element, setText } from '../element.js';
+import uPlot from '../uplot.js';
 
 const SAMPLES = 120;
 const HEIGHT = 110;

@@ -1,5 +1,9 @@
 // The sample clinic. A button has something written and changes nothing here: what is on the list comes from the
 // load, and then from events alone.
+
+import { announce, keepingFocus, setText, showList } from '../element.js';
+import { afterPaint, perFrame } from '../frames.js';
+import { Journey } from './journey.js';
 import {
   ARRIVED,
   fillAppointment,
@@ -9,10 +13,7 @@ import {
   makeRow,
   SERVING,
   sendingText,
-} from './clinic-rows.js';
-import { announce, keepingFocus, setText, showList } from './element.js';
-import { afterPaint, perFrame } from './frames.js';
-import { Journey } from './journey.js';
+} from './rows.js';
 
 /** Rows of a list that are shown at once. */
 const PAGE = 20;

@@ -1,6 +1,7 @@
 // How it goes, for operators: asked every second while somebody looks.
+
+import { element, setText } from '../element.js';
 import { Chart } from './chart.js';
-import { element, setText } from './element.js';
 import { FROZEN_AFTER, INSTANCE_STATES, warningsOf } from './warnings.js';
 
 const EVERY_MS = 1_000;

@@ -1,8 +1,8 @@
 // What this token hears, after what is stored: a list that stays smooth at hundreds of events a second, and the way of
 // the one that was chosen.
-import { element, setText } from './element.js';
+import { element, setText } from '../element.js';
+import { perFrame } from '../frames.js';
 import { EventDetail } from './event-detail.js';
-import { perFrame } from './frames.js';
 import { LongList } from './long-list.js';
 import { preview } from './preview.js';
 

@@ -1,5 +1,5 @@
 // What an operator is warned of, in Portuguese. What relay.check() says in detail is English, and marked as such.
-import { element } from './element.js';
+import { element } from '../element.js';
 
 const number = new Intl.NumberFormat('pt-BR', { maximumFractionDigits: 1 });
 

@@ -1,5 +1,5 @@
 // One event: what it carries, and its way from the capture to this screen.
-import { codeBlock, element, setText } from './element.js';
+import { codeBlock, element, setText } from '../element.js';
 
 const MOST = 20_000;
 const number = new Intl.NumberFormat('pt-BR');

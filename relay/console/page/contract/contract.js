@@ -1,5 +1,5 @@
 // The contract, as the database has it now.
-import { codeBlock, element, setText } from './element.js';
+import { codeBlock, element, setText } from '../element.js';
 
 export class Contract {
   #session;

@@ -1,5 +1,5 @@
 // The rows of the sample clinic's lists: what stands in them, and their buttons.
-import { element, setText } from './element.js';
+import { element, setText } from '../element.js';
 
 /** Statuses of an appointment. */
 export const ARRIVED = 3;

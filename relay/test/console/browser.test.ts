@@ -340,7 +340,7 @@ describe('outside the demonstration', () => {
     await page.getByText('Ao vivo, conta 1').waitFor();
     await page.getByRole('tab', { name: 'Eventos' }).click();
     await database.query(`insert into doctors ("accountId", name) values (1, 'Dr. Novo')`);
-    await page.locator('.events .event-name', { hasText: 'doctors.created' }).waitFor();
+    await page.locator('.events .event', { hasText: 'Dr. Novo' }).waitFor();
     await page.getByRole('tab', { name: 'Contrato' }).click();
     const card = page.locator('.contract article', { hasText: 'doctors.deleted' });
     await card.waitFor();

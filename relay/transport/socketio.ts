@@ -287,13 +287,13 @@ class SocketConnection implements ClientConnection {
 
 /**
  * The handshake is not read again, so it is dropped with its token: it would take memory as long as the connection.
- * Socket.IO's page on memory usage allows that for the request. A token in the headers is kept: a client that rejoins
- * over the same transport needs it again.
+ * Socket.IO's page on memory usage allows that for the request, which a listener of engine.io's keeps. A token in the
+ * headers is kept: a client that rejoins over the same transport needs it again.
  */
 function forgetHandshake(socket: Client): void {
-  const { handshake } = socket;
+  const { handshake, conn } = socket;
   if (handshake.headers.authorization !== undefined) return;
-  handshake.auth = {};
-  handshake.headers = {};
-  (socket.conn as { request: IncomingMessage | null }).request = null;
+  Object.assign(handshake, { auth: {}, headers: {} });
+  Object.assign(conn.request, { headers: {}, rawHeaders: [] });
+  (conn as { request: IncomingMessage | null }).request = null;
 }

@@ -193,11 +193,11 @@ export class RelayNode {
     const starved = measureStarvation();
     child.kill(signal);
     const patience = setTimeout(() => child.kill('SIGKILL'), 15_000);
-    const [code] = await exit;
+    const [code, endedBy] = await exit;
     clearTimeout(patience);
     const ms = Date.now() - began - starved();
     // Before its handler is installed SIGTERM ends Node itself, with no exit code.
-    const ended = code === 0 || (code === null && ms < 1_000);
+    const ended = code === 0 || endedBy === 'SIGTERM';
     if (signal === 'SIGTERM' && (!ended || ms > PROMISED_MS)) {
       this.complaints.push(`relay ${this.name} took ${ms} ms to end on SIGTERM, with exit code ${code}`);
     }

@@ -5,6 +5,7 @@ import { type Ledger, nameOf } from './ledger.ts';
 import type { Machine } from './machine.ts';
 import type { Viewing } from './page.ts';
 import type { Figure, Verdict } from './report.ts';
+import { RECONNECT_MS } from './world.ts';
 
 /** A safety read comes once a second: that is how long a muted commit may take, and half a second more. */
 const LATE_MS = 1_500;
@@ -57,14 +58,15 @@ export class Lateness {
       this.#slowest = Math.max(this.#slowest, took);
       return;
     }
-    const lost = this.#machine.lostBetween(from, to);
+    const history = connections
+      .filter(({ at }) => at > from - RECONNECT_MS && at <= to)
+      .map((each) => `${each.what} at ${each.at - from} ms`);
+    // Who is on its way back later than it should be has been kept waiting since before.
+    const lost = this.#machine.lostBetween(history.length === 0 ? from : from - RECONNECT_MS, to);
     if (took - lost <= LATE_MS) {
       this.#explained += 1;
       return;
     }
-    const history = connections
-      .filter(({ at }) => at > from - 10_000 && at <= to)
-      .map((each) => `${each.what} at ${each.at - from} ms`);
     verdict.add(
       'late',
       `${name} heard ${what} after ${took} ms; the machine explains ${Math.round(lost)} of them; ${history.join(', ') || 'it stayed connected'}`,

@@ -153,7 +153,9 @@ export class Page {
   #viewing!: Viewing;
   readonly #marks = new Set<EventKey>();
   #kept: { position: string; seen: number; at: number } | null = null;
-  /** When it was given the position that it has. */
+  /** The snapshots in its position, each with when the page heard of it first. */
+  #snapshots = new Map<string, number>();
+  /** Since when it has the first of them. */
   #positionAt = Date.now();
   #ready = false;
   /** Of its next token. */
@@ -242,6 +244,7 @@ export class Page {
       this.#viewing.seen.length = this.#kept.seen;
       this.#viewing.heardAt.length = this.#kept.seen;
       this.#positionAt = this.#kept.at;
+      this.#snapshots = new Map([[this.#kept.position.split(/[~*]/)[0]!, this.#kept.at]]);
       await this.#connect(this.#kept.position);
     }
   }
@@ -400,7 +403,13 @@ export class Page {
   }
 
   #keep(position: string, seen: number): void {
-    this.#positionAt = Date.now();
+    // Within a batch or a replay the position begins with a snapshot from before it.
+    const [snapshot, bound] = position.split(/[~*]/);
+    const at = (part: string) => this.#snapshots.get(part) ?? Date.now();
+    this.#positionAt = at(snapshot!);
+    this.#snapshots = new Map(
+      [snapshot!, `${snapshot!.split('-')[0]}-${bound}`].map((part) => [part, at(part)]),
+    );
     if (this.kind === 'forgetful' && this.#kept && seen < this.#kept.seen + FORGOTTEN) return;
     this.#kept = { position, seen, at: this.#positionAt };
   }

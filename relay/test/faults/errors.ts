@@ -184,22 +184,6 @@ export class RelayAdapter extends Adapter {`,
     edits: [{ file: 'stream/rule.js', find: 'if (!covers(seen, entry.seen))', put: 'if (false)' }],
   },
   {
-    // An edge that has read the database is ahead of the stream, and forgets it.
-    name: 'place of an edge not united',
-    run: [
-      '--scenario',
-      'hub',
-      '--only',
-      'hub frozen|Redis frozen|hubs away',
-      '--seconds',
-      '30',
-      '--faults',
-      '10',
-    ],
-    noticedAs: ['twice', 'out of order'],
-    edits: [{ file: 'stream/rule.js', find: 'bound: union(seen, entry.bound)', put: 'bound: entry.bound' }],
-  },
-  {
     // `recovered` is true on the client, and an app that follows Socket.IO's documentation skips its refetch.
     name: 'same pid on a resync',
     run: ['--scenario', 'faults', '--seconds', '5', '--faults', '2', '--only', 'client links cut'],

@@ -223,6 +223,8 @@ class Pacer {
     this.#paceUntil = Date.now() + PACE_UNNOTIFIED_MS;
     if (this.#unnotified < UNNOTIFIED_TO_SUSPECT) return;
     this.#unnotified = 0;
+    // The holder keeps silent because of it.
+    if (this.#queueIsFilling) return;
     void this.#gate.endOtherHolder();
   }
 

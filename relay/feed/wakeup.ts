@@ -194,7 +194,7 @@ class Pacer {
 
   #closeUnderLoad(): void {
     const { began, notifications } = this.#slice;
-    const perSecond = (notifications * 1_000) / Math.max(Date.now() - began, 1);
+    const perSecond = (notifications * 1_000) / Math.max(Date.now() - began, LOOK_EVERY_MS);
     this.#closeGate(Math.min(Math.max(perSecond * PART_TO_OPEN, OPEN_BELOW.least), OPEN_BELOW.most));
   }
 

@@ -4,10 +4,9 @@ import { gaugeInstances } from '../evolution/overview.ts';
 import { gaugeDatabase } from '../http/probes.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, OF_AN_EDGE, OF_THE_READER, textOf } from '../metrics.ts';
-import { readInstallation } from '../outbox/start.ts';
 import { RedisReader } from '../stream/redis-reader.ts';
 import { EntryBroadcast } from './entries.ts';
-import { createRelayPool, readDatabase, readEntries } from './source.ts';
+import { createRelayPool, findInstallation, readDatabase, readEntries } from './source.ts';
 
 export interface SharedReader {
   /** Whether events come as soon as they are committed. */
@@ -67,8 +66,7 @@ async function readStream(
 ): Promise<SharedReader> {
   const metrics = createMetrics();
   const pool = createRelayPool(databaseUrl, log);
-  const installation = await readInstallation(pool);
-  await pool.end();
+  const installation = await findInstallation(databaseUrl, pool, log).finally(() => pool.end());
   const stream = new RedisReader({ url: streamUrl, installation }, log);
   const { feed, wakeup, ...source } = readEntries({ databaseUrl, settings, stream, log, metrics });
   const broadcast = new EntryBroadcast(feed, stream);

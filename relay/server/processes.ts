@@ -178,7 +178,8 @@ interface Undelivered {
 
 /** @param signal SIGTERM lets them drain, SIGINT does not */
 async function endWorkers(signal: 'SIGTERM' | 'SIGINT', withinMs: number): Promise<void> {
-  const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+  const all = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+  const workers = all.filter((worker) => !worker.isDead());
   const ended = workers.map((worker) => new Promise<void>((resolve) => worker.once('exit', () => resolve())));
   for (const worker of workers) worker.process.kill(signal);
   const late = setTimeout(() => {

@@ -28,6 +28,7 @@ const PROBLEMS = {
   function_settings: 'Uma função de captura tem outros ajustes',
   identity_cached: 'Os números dos eventos são reservados com antecedência',
   index_missing: 'Falta um índice de relay.events',
+  lock_taken: 'Uma sessão alheia segura uma trava do Recado',
   notification_queue: 'A fila de notificações do Postgres está enchendo',
   outbox_row_security: 'relay.events tem segurança por linha',
   outbox_trigger: 'Há um gatilho alheio em relay.events',

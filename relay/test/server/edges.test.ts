@@ -20,11 +20,9 @@ const describeWithRedis = redisIsMissing ? describe.skip : describe;
 
 class Process {
   readonly port: number;
-  readonly #command: string;
   #child: ChildProcess;
 
   private constructor(command: string, port: number, env: Record<string, string>) {
-    this.#command = command;
     this.port = port;
     this.#child = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), command], {
       env: { ...process.env, ...env, HOST: '127.0.0.1', PORT: String(port), LOG_LEVEL: 'warn' },
@@ -74,10 +72,6 @@ class Process {
     this.#child.kill('SIGCONT');
     this.#child.kill(signal);
     await gone;
-  }
-
-  get command(): string {
-    return this.#command;
   }
 }
 

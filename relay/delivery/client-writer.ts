@@ -1,4 +1,4 @@
-// Writes to a client and enforces its byte budget. A client that does not read costs memory that others need.
+// Writes to a client and enforces its byte budget: what a client does not read takes up memory that others need.
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -20,7 +20,7 @@ export class ClientWriter {
     this.#options = options;
   }
 
-  /** Writes, and disconnects a client over its byte budget. */
+  /** Writes, and disconnects a client that is over its byte budget. */
   write({ connection }: Subscriber, encoded: Encoded): void {
     const { bufferBytes, metrics, log } = this.#options;
     try {
@@ -29,7 +29,7 @@ export class ClientWriter {
       metrics.slowConsumers.inc();
       log.say('socket_too_slow', { socket: connection.id, bytes });
     } catch (error) {
-      // The client reconnects with its last position, which is before the failed write.
+      // Nothing is lost: the client reconnects with a position from before the failed write.
       log.say('socket_failed', { socket: connection.id, error: errorText(error) });
     }
     connection.close(true);

@@ -1,13 +1,13 @@
-// From events to what a client hears: which of them, in what form, and with which position.
+// Turns events into what is sent to a client: which of them, in what form, and with which position.
 import type { OutboxEvent } from '../outbox/events.ts';
 import { formatPosition, type Snapshot } from '../outbox/position.ts';
 
-/** One emit. */
+/** One event as it is sent. */
 export interface Delivery {
   readonly event: string;
   /** JSON text of the payload. */
   readonly payload: string;
-  /** The position of a client that has handled it. */
+  /** The client's position once it has handled this event. */
   readonly position: string;
 }
 
@@ -17,38 +17,39 @@ export type ResyncReason =
   | 'capture_failed'
   /** A watched table was truncated. */
   | 'truncated'
-  /** Another table has taken the name of a watched one, or was made again under it. */
+  /** A watched table was dropped and recreated, or another table now has its name. */
   | 'table_replaced'
-  /** A trigger of the application changed the row again before the event was recorded. */
+  /** One of the application's triggers changed the row again before the event was recorded. */
   | 'overtaken'
-  /** What was recorded for the account was erased. */
+  /** The account's recorded events were erased. */
   | 'forgotten'
-  /** An event larger than may be sent. */
+  /** An event exceeds the size limit. */
   | 'event_too_large'
-  /** The client hears other topics than before, or has chosen other events. */
+  /** The client's topics or its choice of events have changed. */
   | 'topics'
   /** The position is older than the events that are kept. */
   | 'retention'
-  /** The position is another database's: restored, copied or failed over. */
+  /** The position is from another database: this one was restored, copied or failed over. */
   | 'epoch'
   /** The position is ahead of the database. */
   | 'future'
   /** The position could not be read. */
   | 'unreadable';
 
+/** A page or batch of events and the positions around it. */
 export interface Run {
   readonly epoch: string;
   /** What the client had seen before the first event. */
   readonly seen: Snapshot;
-  /** What it has seen after the last one, if the run is complete. */
+  /** What it has seen after the last event, if the run is complete. */
   readonly bound: Snapshot;
-  /** Whether no event of (seen, bound) follows. */
+  /** No further event lies between `seen` and `bound`. */
   readonly complete: boolean;
 }
 
 /**
- * @param events of one account (and those meant for every account), in the order of their ids
- * @returns what is emitted; of several resyncs only the last, since it covers what came before
+ * @param events of one account, together with those for every account, in the order of their ids
+ * @returns what is sent; only the last of several resyncs, since it covers the earlier ones
  */
 export function toDeliveries(events: readonly OutboxEvent[], run: Run): Delivery[] {
   const audible = events.filter(isSent);
@@ -67,11 +68,11 @@ export function toDeliveries(events: readonly OutboxEvent[], run: Run): Delivery
   }));
 }
 
-/** Events the relay itself writes or reads; not part of the contract. */
+/** Events of the relay itself; not part of the contract. */
 export const REVOKE = 'relay:revoke';
 const RESYNC = 'relay:resync';
 
-/** Whether it is sent to anybody. */
+/** Whether the event is sent to any client at all. */
 export function isSent(event: OutboxEvent): boolean {
   return isResync(event) || isForAccount(event);
 }
@@ -80,7 +81,7 @@ function isResync(event: OutboxEvent): boolean {
   return event.event === RESYNC || (isForAccount(event) && event.payload === null);
 }
 
-/** Only a resync may be meant for everybody; whoever inserts an event without an account has forgotten it. */
+/** An event without an account is a mistake in a direct INSERT and is not sent. Only a resync may go to everybody. */
 function isForAccount(event: OutboxEvent): boolean {
   return event.known && event.account !== null;
 }
@@ -93,21 +94,22 @@ function toEmit(event: OutboxEvent): { event: string; payload: string } {
   return { event: event.event, payload: event.payload ?? 'null' };
 }
 
-/** @param cause the event that could not be delivered, where it was one */
+/** @param cause the name of the event that could not be delivered, if there is one */
 export function resyncPayload(reason: ResyncReason, cause?: string): string {
   return JSON.stringify(cause === undefined ? { reason } : { reason, event: cause });
 }
 
-/** For one client. @param hearing what it hears from here on; see hearingOf() */
+/** A resync for one client. @param hearing fingerprint of what it hears from now on; see hearingOf() */
 export function resyncOf(reason: ResyncReason, hearing: string, position: string): Delivery {
   return { event: RESYNC, payload: JSON.stringify({ reason, hearing }), position };
 }
 
-/** The position as an event of its own: it tells a client where it is without an event of the contract. */
+/** Tells a client its position when there is no event of the contract to carry it. */
 export function positionEvent(position: string): Delivery {
   return { event: 'relay:position', payload: JSON.stringify(position), position: '' };
 }
 
+/** Reasons that the database records. */
 const RECORDED: readonly unknown[] = [
   'truncated',
   'table_replaced',
@@ -115,18 +117,18 @@ const RECORDED: readonly unknown[] = [
   'forgotten',
 ] satisfies ResyncReason[];
 
-/** Whether an event says that those before it are erased. */
+/** Whether an event announces that the account's earlier events are erased. */
 export function isErasure({ event, payload }: OutboxEvent): boolean {
   return event === RESYNC && payload !== null && resyncOfCapture(payload) === resyncPayload('forgotten');
 }
 
-/** The event without what it said. */
+/** The event without its content. */
 export function erase(event: OutboxEvent): OutboxEvent {
   if (event.event === REVOKE) return event;
   return { ...event, event: RESYNC, payload: resyncPayload('forgotten') };
 }
 
-/** The record of a failed capture holds an error text and a table name: not for clients. */
+/** The record of a failed capture holds an error text and a table name, which clients must not see. */
 function resyncOfCapture(payload: string | null): string {
   const record: unknown = payload === null ? null : JSON.parse(payload);
   const fields = typeof record === 'object' && record !== null ? record : {};

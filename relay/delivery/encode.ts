@@ -1,8 +1,8 @@
-// Deliveries as bytes: each form is made once for all who hear them, when the first needs it.
+// Deliveries as bytes. Each form is encoded once, on first use, and shared by all clients that hear the same events.
 import type { Delivery } from './deliveries.ts';
 import { markPosition } from './hears.ts';
 
-/** The type of an engine packet with a message, and that of a Socket.IO event in the root namespace. */
+/** Packet types: engine.io's message, and Socket.IO's event in the root namespace. */
 const MESSAGE = '4';
 const EVENT = '2';
 
@@ -44,12 +44,12 @@ export class Encoded {
     return this.#stream;
   }
 
-  /** For clients whose handlers take one argument: bare events, then the position in an event of its own. */
+  /** For clients whose handlers take one argument: events without positions, then one event with the position. */
   get bare(): Encoded {
     if (this.#bare) return this.#bare;
     const events = this.#deliveries.map((delivery) => ({ ...delivery, position: '' }));
     const last = this.#deliveries.at(-1)?.position ?? '';
-    // relay:position itself has none behind it.
+    // relay:position itself is not followed by another one.
     if (last !== '') events.push({ event: 'relay:position', payload: JSON.stringify(last), position: '' });
     this.#bare = new Encoded(events);
     return this.#bare;
@@ -69,13 +69,13 @@ export class Encoded {
 function mark(delivery: Delivery, hearing: string): Delivery {
   const { payload, position } = delivery;
   if (position !== '') return { ...delivery, position: markPosition(position, hearing) };
-  // The news of a position has it as its payload.
+  // relay:position carries the position as its payload.
   return { ...delivery, payload: JSON.stringify(markPosition(JSON.parse(payload) as string, hearing)) };
 }
 
-/** JSON as Postgres prints it has no line breaks, which would end the data. */
+/** A line break would end the data line; JSON as Postgres prints it has none. */
 function serverSentEvent({ event, payload, position }: Delivery): string {
-  // The news of a position has it as its payload.
+  // relay:position carries the position as its payload.
   const id = position === '' ? (JSON.parse(payload) as string) : position;
   return `event: ${event}\nid: ${id}\ndata: ${payload}\n\n`;
 }

@@ -1,4 +1,4 @@
-// A client's choice among the events that it may hear: fewer, never more. It is no authorisation.
+// A client's choice among the events that it may hear. It only narrows them, so it is not authorisation.
 import { Interned } from '../auth/interned.ts';
 import { RecadoError } from '../errors.ts';
 
@@ -7,7 +7,7 @@ const LONGEST_NAME = 256;
 
 /** Equal choices are the same object. */
 export interface EventChoice {
-  /** Two choices are equal when this is. */
+  /** Equal choices have equal keys. */
   readonly key: string;
   includes(event: string): boolean;
 }
@@ -15,7 +15,7 @@ export interface EventChoice {
 const interned = new Interned<EventChoice>();
 
 /**
- * @param given `auth.events` of a handshake: names, or beginnings of names with a * behind them; nothing: every event
+ * @param given `auth.events` of a handshake: event names, or prefixes that end in *; absent means every event
  * @throws RecadoError `events_invalid`
  */
 export function parseEventChoice(given: unknown): EventChoice | null {
@@ -43,9 +43,9 @@ function invalid(receivedAndExpected: string): RecadoError {
 }
 
 function choiceOf(key: string, names: ReadonlySet<string>): EventChoice {
-  const beginnings = [...names].filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
+  const prefixes = [...names].filter((name) => name.endsWith('*')).map((name) => name.slice(0, -1));
   return {
     key,
-    includes: (event) => names.has(event) || beginnings.some((beginning) => event.startsWith(beginning)),
+    includes: (event) => names.has(event) || prefixes.some((prefix) => event.startsWith(prefix)),
   };
 }

@@ -1,19 +1,19 @@
-// A capture that failed stands in relay.failures; here it leaves a line in the log, the first of an event in a minute.
+// Logs failed captures, at most once a minute for each event name. relay.failures has them all.
 import type { Log } from '../log.ts';
 import type { OutboxEvent } from '../outbox/events.ts';
 
-const AGAIN_AFTER_MS = 60_000;
+const LOG_EVERY_MS = 60_000;
 const MOST_NAMES = 1_000;
 
 export class FailedCaptures {
   readonly #log: Log;
-  readonly #said = new Map<string, { at: number; more: number }>();
+  readonly #logged = new Map<string, { at: number; suppressed: number }>();
 
   constructor(log: Log) {
     this.#log = log;
   }
 
-  /** The text of the error is not said: it may hold values of the row. */
+  /** The error text is not logged: it may contain values of the row. */
   note({ event, payload }: Pick<OutboxEvent, 'event' | 'payload'>): void {
     if (event !== 'relay:resync' || payload === null) return;
     const record: unknown = JSON.parse(payload);
@@ -22,18 +22,18 @@ export class FailedCaptures {
     if (fields.reason !== 'capture_failed') return;
     const name = String(fields.event);
     const now = Date.now();
-    const said = this.#said.get(name);
-    if (said && now - said.at < AGAIN_AFTER_MS) {
-      said.more += 1;
+    const last = this.#logged.get(name);
+    if (last && now - last.at < LOG_EVERY_MS) {
+      last.suppressed += 1;
       return;
     }
-    if (this.#said.size >= MOST_NAMES) this.#said.clear();
-    this.#said.set(name, { at: now, more: 0 });
+    if (this.#logged.size >= MOST_NAMES) this.#logged.clear();
+    this.#logged.set(name, { at: now, suppressed: 0 });
     this.#log.say('capture_failed', {
       name,
       table: String(fields.table),
       sqlstate: String(fields.sqlstate),
-      unsaid: said?.more ?? 0,
+      unsaid: last?.suppressed ?? 0,
     });
   }
 }

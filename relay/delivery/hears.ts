@@ -1,4 +1,4 @@
-// Who hears what: the one decision, made when an event is about to be written to a client, on every road.
+// Who hears what. hears() is the only place that decides it, for live events and for replays, just before the write.
 import { createHash } from 'node:crypto';
 import type { Identity } from '../auth/token.ts';
 import type { OutboxEvent } from '../outbox/events.ts';
@@ -8,17 +8,17 @@ export type Topical = Pick<Identity, 'topics' | 'ownTopic'>;
 
 export interface Listener {
   readonly identity: Topical;
-  /** null: every event. */
+  /** null means every event. */
   readonly choice: EventChoice | null;
 }
 
-/** Whether a client is sent an event of its account. */
+/** Whether a client is sent this event of its account. */
 export function hears(
   { identity, choice }: Listener,
   { event, audience }: Pick<OutboxEvent, 'event' | 'audience'>,
 ): boolean {
   if (audience !== null && !sharesTopic(identity, audience)) return false;
-  // What the relay itself has to say is not chosen.
+  // A choice does not apply to the relay's own events.
   return choice === null || event.startsWith('relay:') || choice.includes(event);
 }
 
@@ -31,23 +31,23 @@ export function hearsTheSame(one: Topical, other: Topical): boolean {
 }
 
 /**
- * A fingerprint of what decides. The client keeps it: another one than last time means that it may have missed events.
- * A session of Socket.IO has it in its id. Where topics change within the session, the positions that are sent from then
- * on have it behind them, since the id cannot be changed.
+ * A fingerprint of the client's topics and choice. The client keeps it; if it differs from last time, the client may
+ * have missed events. It is part of a Socket.IO session's id. The id cannot change, so when topics change within the
+ * session, the fingerprint is appended to each position from then on.
  */
 export function hearingOf({ identity: { topics, ownTopic }, choice }: Listener): string {
   const decisive = JSON.stringify([topics.key, ownTopic, choice?.key ?? null]);
   return createHash('sha256').update(decisive).digest('base64url').slice(0, 12);
 }
 
-/** Between a position and the hearing behind it. */
+/** Separates a position from the fingerprint appended to it. */
 const MARK = '*';
 
 export function markPosition(position: string, hearing: string): string {
   return position + MARK + hearing;
 }
 
-/** @returns the position alone, and the hearing that was behind it */
+/** @returns the position alone, and the fingerprint that was appended to it */
 export function unmarkPosition(text: string): { position: string; hearing: string | undefined } {
   const [position = '', hearing] = text.split(MARK, 2);
   return { position, hearing };

@@ -1,5 +1,5 @@
-// One client, and how it is written to. Socket.IO (transport/socketio.ts) and Server-Sent Events (transport/sse.ts)
-// each implement ClientConnection.
+// One client and its connection. Socket.IO (transport/socketio.ts) and Server-Sent Events (transport/sse.ts) each
+// implement ClientConnection.
 import type { Identity } from '../auth/token.ts';
 import type { Position } from '../outbox/position.ts';
 import type { ResyncReason } from './deliveries.ts';
@@ -14,24 +14,24 @@ export interface ClientConnection {
   backlog(): number;
   /** @returns the backlog after this write */
   write(encoded: Encoded): number;
-  /** Resolves when the client has read some of its backlog, or is gone. */
+  /** Resolves when the client has read some of its backlog, or has left. */
   drained(): Promise<void>;
   /**
    * Closes the transport. The client reconnects by itself.
-   * @param discard drop the backlog instead of waiting until it is read
+   * @param discard drop the backlog instead of waiting until the client has read it
    */
   close(discard: boolean): void;
-  /** From now on what is written has this behind its positions. */
+  /** From now on the fingerprint is appended to every position; see hearingOf(). */
   mark(hearing: string): void;
   /** Called when the client goes live. */
   joinRoom(room: string): void;
-  /** Called when it stops being live. */
+  /** Called when the client is no longer live. */
   leaveRoom(room: string): void;
 }
 
 /** Where a client's replay starts. */
 export interface Origin {
-  /** null: no replay, only what happens from now on. */
+  /** null means no replay: the client only hears new events. */
   readonly position: Position | null;
   /** Why the position that the client sent was rejected. */
   readonly resync: ResyncReason | null;
@@ -41,13 +41,13 @@ export class Subscriber {
   readonly connection: ClientConnection;
   identity: Identity;
   readonly choice: EventChoice | null;
-  /** Where its replay goes on. */
+  /** Where its replay continues. */
   position: Position | null;
   /** Why there is no position. */
   resync: ResyncReason | null;
-  /** It still has to receive relay:ready or relay:resync. A client that resumed needs neither. */
+  /** The client has yet to receive relay:ready or relay:resync. A client that resumed needs neither. */
   needsReady: boolean;
-  /** Its last change of token, under way or done: they take effect in the order in which they were asked for. */
+  /** Its latest token refresh, pending or done. Refreshes take effect in the order of the requests. */
   refreshed: Promise<void> | null = null;
 
   constructor(

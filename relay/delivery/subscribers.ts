@@ -1,8 +1,8 @@
-// Every client of this process, from its handshake to its end, over whatever transport:
+// Every client of this process, from handshake to disconnect, whatever its transport:
 // position → replay → join → live.
 //
-// Here: who may subscribe, and from which position (findOrigin). The replay and the join are in catch-up/catch-up.ts,
-// live delivery in live/live-accounts.ts. The transports (transport/socketio.ts, transport/sse.ts) add and remove
+// This file decides who may subscribe, and from which position (findOrigin). catch-up/catch-up.ts replays and joins,
+// live/live-accounts.ts delivers live events. The transports (transport/socketio.ts, transport/sse.ts) add and remove
 // clients.
 import { Expiry } from '../auth/expiry.ts';
 import { Revocations } from '../auth/revocations.ts';
@@ -58,13 +58,13 @@ export class Subscribers implements FeedListener {
   }
 
   // ---------------------------------------------------------------------------------------------------------
-  // What the feed calls
+  // Called by the feed
 
   async beforeBatch(session: Session, events: readonly OutboxEvent[] | null): Promise<void> {
     const revoked =
       events && new Set(events.filter(({ event }) => event === REVOKE).map(({ account }) => account ?? ''));
     if (revoked?.size === 0) return;
-    // One query for all accounts: thirty thousand in a batch took nine seconds one by one.
+    // One query for all accounts: 30,000 accounts in a batch took nine seconds with a query each.
     await this.#revocations.read(session, revoked && [...revoked]);
     for (const subscriber of this.#all) {
       const { identity, connection } = subscriber;
@@ -96,8 +96,8 @@ export class Subscribers implements FeedListener {
   readonly #startCatchUp: ToCatchUp = (subscriber) => void this.#catchUp.run(subscriber);
 
   /**
-   * Blanks the account's events in memory, up to the event that asks for it: later events of the same batch stay.
-   * Clients that are catching up may hold erased events: they reconnect and read what is left.
+   * Blanks the account's events in memory up to the erasure; later events of the same batch stay. Replays under way may
+   * hold erased events, so their clients reconnect and read what is left.
    */
   #erase(account: string, through: bigint): void {
     this.#options.feed.recent.forget(account, through, erase);
@@ -108,10 +108,10 @@ export class Subscribers implements FeedListener {
   }
 
   // ---------------------------------------------------------------------------------------------------------
-  // What the transports call
+  // Called by the transports
 
   /**
-   * The identity in a token, of a handshake or of a request.
+   * Verifies the token of a handshake or request.
    * @throws TokenError
    */
   async identify(token: string): Promise<Identity> {
@@ -127,9 +127,9 @@ export class Subscribers implements FeedListener {
 
   /**
    * Decides where a client's replay starts, or why it gets relay:resync.
-   * @param given the position that the client sent; null: none
+   * @param given the position that the client sent; null if it sent none
    * @param isThere whether the client is still connected
-   * @throws RecadoError `feed_not_ready`: a passing fault
+   * @throws RecadoError `feed_not_ready`: a temporary fault
    */
   async findOrigin(account: string, given: unknown, isThere: () => boolean): Promise<Origin> {
     const { feed, replay, witnesses } = this.#options;
@@ -141,7 +141,7 @@ export class Subscribers implements FeedListener {
       return { position: null, resync: 'epoch' };
     }
     if (!covers(feed.seen, horizon(position))) {
-      // Another node may have read further than this one. After a read, only a position of the future is still ahead.
+      // Another node may have read further than this one. A position still ahead after a read is ahead of the database.
       await feed.read(horizon(position));
       if (!covers(feed.seen, horizon(position))) return { position: null, resync: 'future' };
     }
@@ -155,7 +155,7 @@ export class Subscribers implements FeedListener {
   /** Delivers to a client until it is removed. Resolves when it is live or disconnected. */
   async add(subscriber: Subscriber): Promise<void> {
     this.#all.add(subscriber);
-    // Its token may have been revoked during the handshake, when beforeBatch() could not find it here.
+    // The token may have been revoked during the handshake, when beforeBatch() did not know this client yet.
     const { identity } = subscriber;
     if (this.#revocations.refuses(identity) || this.#revocations.narrow(identity) !== identity) {
       subscriber.connection.close(true);
@@ -178,7 +178,7 @@ export class Subscribers implements FeedListener {
     if (subscriber.connection.open) this.#expiry.add(subscriber, identity.refusedFrom);
   }
 
-  /** From here on the client hears what the new identity may; where that is something else, it is told to refetch. */
+  /** From now on the client hears what the new identity may hear. If that differs, it is told to refetch. */
   #take(subscriber: Subscriber, identity: Identity): void {
     const { identity: before, connection, choice } = subscriber;
     if (hearsTheSame(before, identity)) {

@@ -1,5 +1,5 @@
-// Catch-up: replays what a client missed, then makes it live. The check that nothing is missing and the join happen
-// in one tick, so no event can come between the last replayed event and the first live one.
+// Catch-up replays what a client missed, then makes it live. The check that nothing is missing and the join happen
+// in one tick, so no event can fall between the last replayed event and the first live one.
 import { errorText } from '../../errors.ts';
 import type { Feed } from '../../feed/feed.ts';
 import type { Log } from '../../log.ts';
@@ -26,9 +26,9 @@ export interface CatchUpOptions {
   metrics: Metrics;
 }
 
-/** Events of one page from memory. */
+/** Most events in one page from memory. */
 const MEMORY_PAGE_EVENTS = 1_000;
-/** Bytes written to a client in one tick. An event that is larger goes alone. */
+/** Bytes written to a client in one tick. A larger event is written alone. */
 const REPLAY_CHUNK_BYTES = 64 * 1024;
 /** Name, position and framing of an event, roughly. */
 const ENVELOPE_BYTES = 300;
@@ -63,7 +63,7 @@ export class CatchUp {
     while (connection.open) {
       const { position } = subscriber;
       if (position && position.epoch !== feed.epoch) {
-        // The epoch has just changed. The client may already believe that it recovered: after a reconnect it
+        // The epoch has just changed. The client may already believe that it recovered. When it reconnects, it
         // receives relay:resync.
         connection.close(true);
         return;
@@ -76,7 +76,7 @@ export class CatchUp {
       if (position.seen === feed.seen && !position.batch) {
         live.join(subscriber);
         metrics.replays.inc({ source });
-        // Also after a replay: it marks where live events begin.
+        // relay:ready also follows a replay: it marks where live events begin.
         if (subscriber.needsReady) this.#writeReady(subscriber, null);
         else writer.write(subscriber, new Encoded([positionEvent(formatPosition(position))]));
         return;
@@ -87,10 +87,10 @@ export class CatchUp {
         source = 'table';
         page = await replay.page(account, position, feed.seen, () => connection.open);
       }
-      // Its topics have changed: it refetches, and what it missed before is of no use any more.
+      // The client's topics have changed: it refetches, so the rest of this replay is useless.
       if (subscriber.position !== position) continue;
       if (page.tooOld) {
-        // Retention overtook a slow client. It reconnects for the same reason as above.
+        // Retention overtook a slow client. It reconnects, as above, and receives relay:resync.
         connection.close(true);
         return;
       }
@@ -99,7 +99,7 @@ export class CatchUp {
     }
   }
 
-  /** The next page out of the recent events; null: they do not reach back to the position. */
+  /** The next page of recent events; null if they do not reach back to the position. */
   #pageFromMemory(account: string, position: Position): ReplayPage | null {
     const { feed } = this.#options;
     const { epoch, seen, batch } = position;
@@ -114,7 +114,7 @@ export class CatchUp {
     return { tooOld: false, events, seen, bound, complete, next };
   }
 
-  /** Writes in chunks, each when the client has read most of what was written before. */
+  /** Writes in chunks. Each waits until the client has read most of the previous ones. */
   async #writePage(subscriber: Subscriber, page: ReplayPage, from: Position): Promise<void> {
     const { connection } = subscriber;
     const { epoch } = from;
@@ -133,7 +133,7 @@ export class CatchUp {
     }
   }
 
-  /** A single event always fits where the backlog is empty. */
+  /** With an empty backlog even an event over the limit fits. */
   #fits(connection: ClientConnection, bytes: number): boolean {
     const waiting = connection.backlog();
     if (waiting === 0) return true;
@@ -164,7 +164,7 @@ export class CatchUp {
   }
 }
 
-/** The first events of what is to be written: as many as a chunk may hold, and at least one. */
+/** As many events as fit into a chunk, and at least one. */
 function takeChunk(events: readonly OutboxEvent[]): {
   events: readonly OutboxEvent[];
   bytes: number;

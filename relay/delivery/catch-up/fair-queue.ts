@@ -1,5 +1,5 @@
-// Fair queues: accounts are served in turn, however many connections each has. A replay costs queries and processor
-// time, and one account may ask for much of both.
+// Fair queues serve accounts in turn, however many connections each has. Replays cost queries and CPU time, and one
+// account may need a lot of both.
 import { RecadoError } from '../../errors.ts';
 
 interface Query {
@@ -8,20 +8,20 @@ interface Query {
   readonly abandon: () => void;
 }
 
-/** For queries: a few run at a time, at most one of each account. */
+/** For queries: a few run at a time, at most one per account. */
 export class FairQueryQueue {
   readonly #atOnce: number;
   readonly #waiting = new Map<string, Query[]>();
   readonly #running = new Set<string>();
 
-  /** @param atOnce queries that may run at a time, of all accounts together */
+  /** @param atOnce how many queries may run at a time, over all accounts */
   constructor(atOnce: number) {
     this.#atOnce = atOnce;
   }
 
   /**
-   * Runs a query when it is its account's turn.
-   * @param isWanted asked at that moment: the query of a client that is gone is dropped
+   * Runs a query when its account's turn comes.
+   * @param isWanted checked just before the query starts; a query nobody wants any more is dropped
    * @throws RecadoError `nobody_waits`, and what the query throws
    */
   run<T>(account: string, isWanted: () => boolean, query: () => Promise<T>): Promise<T> {
@@ -46,7 +46,7 @@ export class FairQueryQueue {
         query.abandon();
         query = waiting.shift();
       }
-      // An account with more queries goes to the end of the line.
+      // An account with more queries goes to the back of the queue.
       this.#waiting.delete(account);
       if (waiting.length > 0) this.#waiting.set(account, waiting);
       if (!query) continue;
@@ -59,15 +59,15 @@ export class FairQueryQueue {
   }
 }
 
-/** How long the event loop is held at a time. */
+/** The longest that one slice blocks the event loop. */
 const SLICE_MS = 4;
 
-/** For synchronous work: it runs in slices, and the event loop handles everything else between two of them. */
+/** For synchronous work: it runs in short slices, and the event loop is free between them. */
 export class FairWorkQueue {
   readonly #waiting = new Map<string, (() => void)[]>();
   #scheduled = false;
 
-  /** Runs a short piece of work when it is its account's turn. */
+  /** Runs a short piece of work when its account's turn comes. */
   run<T>(account: string, work: () => T): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const waiting = this.#waiting.get(account) ?? [];

@@ -1,6 +1,6 @@
-// What a client missed that is no longer in memory, read from the table. Pages are shared: clients of one account
-// that come back with the same position cost one query, however many they are. The sessions are few and not the
-// feed's, so that replays wait for each other and never for the live events.
+// Replay reads from the table what a client missed and memory no longer holds. Pages are shared: any number of clients
+// of one account that return with the same position cost one query. Replays have a few database sessions of their own,
+// so they wait for each other and never delay live events.
 import type pg from 'pg';
 import type { Metrics } from '../../metrics.ts';
 import type { OutboxEvent, Page, PageLimits } from '../../outbox/events.ts';
@@ -9,33 +9,34 @@ import { formatPosition, isTooOld, type Position, type Snapshot } from '../../ou
 import { FairQueryQueue } from './fair-queue.ts';
 
 export interface ReplayPage {
-  /** Events may be gone that the position has not seen; the rest is empty then. */
+  /** Retention may have removed events after the position. The other fields mean nothing then. */
   readonly tooOld: boolean;
   /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
-  /** What had been seen before, and what has been after the last page. */
+  /** What the client had seen before the first page. */
   readonly seen: Snapshot;
+  /** What it has seen after the last page. */
   readonly bound: Snapshot;
-  /** No page follows before `bound` is reached. */
+  /** This is the last page before `bound`. */
   readonly complete: boolean;
-  /** The position of a reader that has had this page. */
+  /** The position after this page. */
   readonly next: Position;
 }
 
-/** A page is kept this long after somebody asked for it: a storm may last, and asks for the same pages throughout. */
+/** A page is kept this long after its last use: a reconnect storm asks for the same pages while it lasts. */
 const SHARED_FOR_MS = 5_000;
-/** Parts of a long replay, of which there may be a thousand: whoever reads it along is near. */
+/** The same for a page of a long replay. There may be a thousand, and clients that share them are close together. */
 const PART_SHARED_FOR_MS = 1_000;
 const MOST_SHARED = 200;
-/** A transaction is large if it has more than this part of a page's events. */
-const LARGE_PART = 4;
+/** A transaction is large if it fills more than 1/4 of a page. */
+const LARGE_FRACTION = 4;
 
 interface SharedPage {
   readonly page: Promise<ReplayPage>;
-  /** Whether each of those who asked before it was read is still there. */
+  /** For each client that asked before the page was read: whether it is still connected. */
   readonly wanted: (() => boolean)[];
-  /** Once it is read. */
-  forgetting: NodeJS.Timeout | undefined;
+  /** Runs once the page is read. */
+  expiry: NodeJS.Timeout | undefined;
 }
 
 export class Replay {
@@ -44,10 +45,10 @@ export class Replay {
   readonly #metrics: Metrics;
   readonly #pages = new Map<string, SharedPage>();
   readonly #queries: FairQueryQueue;
-  /** By account: transactions that have much of a page, and so probably of the next. */
+  /** By account: transactions that fill much of a page, and so probably of the next. */
   readonly #large = new Map<string, bigint[]>();
 
-  /** @param pool sessions for reading (openReader); as many as may work on replays at a time */
+  /** @param pool read-only sessions (openReader); its size limits how many replays read at a time */
   constructor(pool: pg.Pool, limits: PageLimits, metrics: Metrics) {
     this.#pool = pool;
     this.#limits = limits;
@@ -56,18 +57,18 @@ export class Replay {
   }
 
   /**
-   * The next page for a client of `account` at `position`, on the way to `bound` (or to where somebody else who
-   * asked just before was going).
-   * @param isThere whether the client still waits for it
-   * @throws RecadoError `nobody_waits`: all who asked were gone before it was read
+   * The next page for a client of `account` at `position`, on the way to `bound`. A shared page may lead to the
+   * slightly older bound of the client that asked first.
+   * @param isThere whether the client is still connected
+   * @throws RecadoError `nobody_waits`: all clients that asked left before the page was read
    */
   page(account: string, position: Position, bound: Snapshot, isThere: () => boolean): Promise<ReplayPage> {
     const key = `${formatPosition(position)} ${account}`;
-    const known = this.#pages.get(key);
-    if (known) {
-      if (known.forgetting) known.forgetting.refresh();
-      else known.wanted.push(isThere);
-      return known.page;
+    const cached = this.#pages.get(key);
+    if (cached) {
+      if (cached.expiry) cached.expiry.refresh();
+      else cached.wanted.push(isThere);
+      return cached.page;
     }
     const wanted = [isThere];
     const page = this.#queries.run(
@@ -75,7 +76,7 @@ export class Replay {
       () => wanted.some((isWanted) => isWanted()),
       () => this.#read(account, position, bound),
     );
-    const shared: SharedPage = { page, wanted, forgetting: undefined };
+    const shared: SharedPage = { page, wanted, expiry: undefined };
     this.#pages.set(key, shared);
     const oldest = this.#pages.size > MOST_SHARED ? this.#pages.keys().next().value : undefined;
     if (oldest !== undefined) this.#pages.delete(oldest);
@@ -84,7 +85,7 @@ export class Replay {
     };
     shared.page.then(({ complete }) => {
       wanted.length = 0;
-      shared.forgetting = setTimeout(forget, complete ? SHARED_FOR_MS : PART_SHARED_FOR_MS).unref();
+      shared.expiry = setTimeout(forget, complete ? SHARED_FOR_MS : PART_SHARED_FOR_MS).unref();
     }, forget);
     return shared.page;
   }
@@ -94,7 +95,9 @@ export class Replay {
     if (!more) return;
     const counts = new Map<bigint, number>();
     for (const { xid } of events) counts.set(xid, (counts.get(xid) ?? 0) + 1);
-    const large = [...counts].filter(([, count]) => count * LARGE_PART > events.length).map(([xid]) => xid);
+    const large = [...counts]
+      .filter(([, count]) => count * LARGE_FRACTION > events.length)
+      .map(([xid]) => xid);
     if (large.length > 0) this.#large.set(account, large);
   }
 

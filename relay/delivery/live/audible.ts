@@ -1,23 +1,23 @@
-// Which live clients of an account hear which events of a batch. Clients of the same topics and choice are looked at
-// once, and what the same clients hear is encoded once: 0.3 µs a delivery, where looking at each client takes 1.7.
+// Finds which live clients of an account hear which events of a batch. Clients with the same topics and choice are
+// checked once as a group, and encoded for once: 0.3 µs per delivery, against 1.7 when each client is checked alone.
 import { NO_TOPICS, type Topics } from '../../auth/topics.ts';
 import type { OutboxEvent } from '../../outbox/events.ts';
 import type { EventChoice } from '../event-choice.ts';
 import { hears, type Listener } from '../hears.ts';
 import type { Subscriber } from '../subscriber.ts';
 
-/** Clients that hear the same, but for their own topics. */
+/** Clients that hear the same, apart from their own topics. */
 interface Group extends Listener {
   readonly members: Set<Subscriber>;
 }
 
-/** Some events of a batch, and all who hear these and no others. */
+/** Some events of a batch, and the clients that hear exactly these. */
 export interface Share {
   readonly events: readonly OutboxEvent[];
   readonly members: readonly Subscriber[];
 }
 
-/** An index of an account's live clients by topic. It only narrows down whom to ask: hears() decides. */
+/** An index of an account's live clients by topic. It only narrows down the candidates: hears() decides. */
 export class AudienceIndex {
   readonly #groups = new Map<Topics, Map<EventChoice | null, Group>>();
   readonly #byTopic = new Map<string, Set<Group>>();
@@ -38,7 +38,7 @@ export class AudienceIndex {
     if (ownTopic !== null) put(this.#byOwnTopic, ownTopic, subscriber);
   }
 
-  /** Before its topics change. */
+  /** Call it before the client's topics change. */
   delete(subscriber: Subscriber): void {
     const { identity, choice } = subscriber;
     const { topics, ownTopic } = identity;
@@ -53,7 +53,7 @@ export class AudienceIndex {
     if (groups.size === 0) this.#groups.delete(topics);
   }
 
-  /** @param events as they are in the batch; whoever hears none of them is in no share */
+  /** @param events in batch order; a client that hears none of them is in no share */
   share(events: readonly OutboxEvent[]): Share[] {
     const groups = new Map<Group, Mask>();
     const alone = new Map<Subscriber, Mask>();
@@ -79,7 +79,7 @@ export class AudienceIndex {
   }
 }
 
-/** What everybody of this choice hears, whatever the topics. */
+/** The events that every client with this choice hears, whatever its topics. */
 function maskForAll(choice: EventChoice | null, events: readonly OutboxEvent[]): Mask {
   const anybody: Listener = { identity: { topics: NO_TOPICS, ownTopic: null }, choice };
   const mask = new Mask(events.length);
@@ -113,7 +113,7 @@ function toShares(
   return [...shares.values()].filter(({ members }) => members.length > 0);
 }
 
-/** A set of places in a batch. */
+/** A set of indexes into a batch. */
 class Mask {
   readonly #words: Uint32Array;
 
@@ -137,7 +137,7 @@ class Mask {
     return this.#words.some((word) => word !== 0);
   }
 
-  /** Two masks are equal when this is. */
+  /** Equal masks have equal keys. */
   get key(): string {
     return this.#words.join();
   }

@@ -1,5 +1,5 @@
-// Live delivery: each batch of the feed goes to the live clients of its accounts. A batch that is too large for
-// that is left to catch-up (../catch-up/catch-up.ts).
+// Live delivery sends each batch of the feed to the live clients of its accounts. A batch that is too large for that
+// is left to catch-up (../catch-up/catch-up.ts).
 import type { Identity } from '../../auth/token.ts';
 import type { Backlog, Batch, Feed } from '../../feed/feed.ts';
 import type { Log } from '../../log.ts';
@@ -37,16 +37,16 @@ export interface LiveAccountsOptions {
 /** Receives a client that is no longer live. Its position is set to where its replay starts. */
 export type ToCatchUp = (subscriber: Subscriber) => void;
 
-/** Or a quarter of the retention, where that is less. */
+/** Quiet accounts get a position this often, or every quarter of the retention if that is shorter. */
 const REFRESH_EVERY_MS = 15 * 60_000;
 const MOST_UNKNOWN_NAMES = 1_000;
 
 export class LiveAccounts {
   readonly #options: LiveAccountsOptions;
   readonly #members = new Map<string, Members>();
-  /** For each live account the newest batch when it last received a position; least recent first. */
+  /** For each live account, the number of the newest batch when it last received a position; least recent first. */
   readonly #lastPositionAt = new Map<string, number>();
-  /** The newest batch at the last refresh by the clock, and at the one before. */
+  /** The newest batch at the last timed refresh, and at the one before. */
   #lastRefresh = { at: Date.now(), newest: 0, previousNewest: 0 };
   readonly #unknownNames = new Set<string>();
   readonly #failedCaptures: FailedCaptures;
@@ -71,7 +71,7 @@ export class LiveAccounts {
     this.#members.set(accountId, members);
     members.add(subscriber);
     subscriber.connection.joinRoom(roomPrefix + accountId);
-    // The new member's position is the feed's. Where the account has other members, theirs may be older: it counts.
+    // The new member's position is the feed's. Other members may have an older position, and the oldest counts.
     if (!this.#lastPositionAt.has(accountId)) this.#lastPositionAt.set(accountId, feed.recent.newest);
   }
 
@@ -115,7 +115,7 @@ export class LiveAccounts {
     this.#refreshQuietAccounts();
   }
 
-  /** @returns how many events */
+  /** @returns how many events were sent */
   #emitToAll(
     account: string,
     members: Members,
@@ -130,7 +130,7 @@ export class LiveAccounts {
     return deliveries.length;
   }
 
-  /** @returns how many events somebody heard */
+  /** @returns how many events at least one client heard */
   #emitShares(
     account: string,
     members: Members,
@@ -138,22 +138,22 @@ export class LiveAccounts {
     batch: Batch,
     toCatchUp: ToCatchUp,
   ): number {
-    let untold = members.size;
+    let withoutPosition = members.size;
     const emitted = new Set<OutboxEvent>();
     for (const { events, members: listeners } of shares) {
       const deliveries = toDeliveries(events, { ...batch, complete: true });
       if (deliveries.length === 0) continue;
       if (this.#areTooLarge(deliveries)) this.#moveToCatchUp(listeners, batch, toCatchUp);
       else this.#write(listeners, listeners.length, deliveries);
-      untold -= listeners.length;
+      withoutPosition -= listeners.length;
       for (const event of events) if (isSent(event)) emitted.add(event);
     }
-    // The positions of the others grow old.
-    if (untold === 0) this.#noteTold(account);
+    // Members that heard nothing keep an old position.
+    if (withoutPosition === 0) this.#notePosition(account);
     return emitted.size;
   }
 
-  /** Puts a live client's new identity in the place of the one it had, and tells it what it is to refetch. */
+  /** Replaces a live client's identity and tells the client to refetch. */
   changeTopics(subscriber: Subscriber, identity: Identity): void {
     const { feed } = this.#options;
     const members = this.#members.get(identity.accountId);
@@ -169,7 +169,7 @@ export class LiveAccounts {
     this.#refreshQuietAccounts();
   }
 
-  /** Those whose events are not in a batch. */
+  /** Moves accounts whose events are not in the batch to catch-up. */
   #moveAccounts(
     isElsewhere: (account: string) => boolean,
     batch: Pick<Batch, 'epoch' | 'seen'>,
@@ -183,15 +183,15 @@ export class LiveAccounts {
   onLost(reason: 'epoch' | 'retention'): void {
     const { feed } = this.#options;
     const position = formatPosition({ epoch: feed.epoch, seen: feed.seen });
-    // The feed numbers its batches anew.
+    // The feed restarts its batch numbers.
     this.#lastRefresh = { at: Date.now(), newest: 0, previousNewest: 0 };
-    // A copy: writing moves an account to the end of the map, where this loop would find it again.
+    // Loops over a copy: writing moves an account to the end of the map, where the loop would meet it again.
     for (const account of [...this.#lastPositionAt.keys()]) {
       this.#writeToAccount(account, [{ event: 'relay:resync', payload: resyncPayload(reason), position }]);
     }
   }
 
-  /** The events of each account in the order of their ids, with those that are for every account. */
+  /** Each account's events, together with those for every account, in the order of their ids. */
   #byAccount(events: readonly OutboxEvent[]): Map<string, OutboxEvent[]> {
     const byAccount = new Map<string, OutboxEvent[]>();
     const forAll: OutboxEvent[] = [];
@@ -221,7 +221,7 @@ export class LiveAccounts {
     const members = this.#members.get(account);
     if (!members) return;
     this.#write(members, members.size, deliveries);
-    this.#noteTold(account);
+    this.#notePosition(account);
   }
 
   #write(to: Iterable<Subscriber>, count: number, deliveries: readonly Delivery[]): void {
@@ -232,8 +232,8 @@ export class LiveAccounts {
     writer.countResyncs(deliveries);
   }
 
-  /** Each member of the account has got a position. */
-  #noteTold(account: string): void {
+  /** Records that every member of the account has just received a position. */
+  #notePosition(account: string): void {
     this.#lastPositionAt.delete(account);
     // The write may have disconnected the last member.
     if (this.#members.has(account)) this.#lastPositionAt.set(account, this.#options.feed.recent.newest);
@@ -243,7 +243,7 @@ export class LiveAccounts {
     return bytesOf(deliveries) > this.#options.bufferBytes / 2;
   }
 
-  /** Each member reads these events from where the batch began, at its own pace, as after a reconnect. */
+  /** As after a reconnect, each member reads from the start of the batch at its own pace. */
   #moveToCatchUp(
     members: readonly Subscriber[],
     { epoch, seen }: Pick<Batch, 'epoch' | 'seen'>,
@@ -258,8 +258,8 @@ export class LiveAccounts {
 
   /**
    * Sends the current position to accounts without recent events, for two reasons. The recent events in memory must
-   * reach back to every live client's position. And a client that was quiet for longer than the retention would have
-   * to refetch after the next restart.
+   * reach back to every live client's position. And a client whose position is older than the retention would have to
+   * refetch after the next restart.
    */
   #refreshQuietAccounts(): void {
     const { feed } = this.#options;

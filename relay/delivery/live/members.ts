@@ -5,9 +5,9 @@ import { AudienceIndex, type Share } from './audible.ts';
 
 export class Members implements Iterable<Subscriber> {
   readonly #all = new Set<Subscriber>();
-  /** Those who chose among the events. */
+  /** How many have a choice of events. */
   #choosing = 0;
-  /** Made when it is first needed: most accounts have no audiences. */
+  /** Created on first use: most accounts have no audiences. */
   #index: AudienceIndex | null = null;
 
   get size(): number {
@@ -28,7 +28,7 @@ export class Members implements Iterable<Subscriber> {
     this.#index?.add(subscriber);
   }
 
-  /** @returns whether it was one */
+  /** @returns whether it was a member */
   delete(subscriber: Subscriber): boolean {
     if (!this.#all.delete(subscriber)) return false;
     if (subscriber.choice !== null) this.#choosing -= 1;
@@ -36,7 +36,7 @@ export class Members implements Iterable<Subscriber> {
     return true;
   }
 
-  /** Who hears which of these events; null: everybody hears all of them. */
+  /** Who hears which of these events; null if everybody hears all of them. */
   share(events: readonly OutboxEvent[]): Share[] | null {
     if (this.#choosing === 0 && events.every(({ audience }) => audience === null)) return null;
     if (!this.#index) {

@@ -1,20 +1,20 @@
-// What became of an event: the last ones a relay emitted, for `recado trace`.
+// Remembers the last events that a relay emitted, so that `recado trace` can say what became of one.
 import { errorText, RecadoError } from '../errors.ts';
 import type { Session } from '../outbox/events.ts';
 
 export interface Emitted {
-  /** When the relay handed it on, ms since 1970. */
+  /** When the relay emitted it, in ms since 1970. */
   readonly at: number;
   readonly room: string;
-  /** Sockets it was written to; those that were catching up then got it by their replay. */
+  /** Live sockets it was written to. Sockets that were catching up got it from their replay. */
   readonly sockets: number;
 }
 
 const MOST = 20_000;
 
 /**
- * Remembers the last emits of this process. Two rings, searched from end to end when somebody asks: a Map whose
- * oldest key is taken out with every new one walks over what was taken out before, 30 µs an event.
+ * The last emits of this process, in two rings that a trace searches end to end. A Map that drops its oldest key for
+ * every new one has to skip all dropped entries, which costs 30 µs per event.
  */
 export class Trace {
   readonly #ids: bigint[] = [];
@@ -38,12 +38,12 @@ export interface TracedEvent {
   readonly xid: string;
   readonly known: boolean;
   readonly capturedAt: Date;
-  /** Only where the server runs with track_commit_timestamp. */
+  /** null unless the server runs with track_commit_timestamp. */
   readonly committedAt: Date | null;
   readonly bytes: number;
 }
 
-/** The event as the database has it; null: not there, or emptied since. */
+/** The event as the database has it; null if it was never there or retention has removed it. */
 export async function findEvent(session: Session, id: bigint): Promise<TracedEvent | null> {
   const { rows } = await session.query<{
     account_id: string | null;
@@ -54,7 +54,7 @@ export async function findEvent(session: Session, id: bigint): Promise<TracedEve
     committed_at: Date | null;
     bytes: number;
   }>(
-    // There is no index on id: a look at the whole table, for a person who asks.
+    // Scans the whole table, since id has no index: this runs only when a person asks.
     `select account_id, event, xid::text, created_at, octet_length(payload::text) as bytes,
             exists (select from relay.catalogue as c where c.event = e.event) as known,
             case when current_setting('track_commit_timestamp')::boolean
@@ -76,7 +76,7 @@ export async function findEvent(session: Session, id: bigint): Promise<TracedEve
 }
 
 /**
- * The story of an event, in lines.
+ * What happened to an event, as lines of text.
  * @throws RecadoError `event_id_invalid`, `event_not_found`
  */
 export async function traceEvent(
@@ -112,11 +112,11 @@ async function askRelay(relay: string, id: string, operatorToken: string | null)
   try {
     const response = await fetch(`${relay}/trace?id=${id}`, { headers, signal: AbortSignal.timeout(5_000) });
     const body = (await response.json()) as { emitted?: Emitted | null; error?: { message: string } };
-    if (body.error) return `${relay} does not say: ${body.error.message}`;
-    if (!body.emitted) return `not by ${relay}, as far as it remembers (its last ${MOST} events)`;
+    if (body.error) return `unknown; ${relay} refused to answer: ${body.error.message}`;
+    if (!body.emitted) return `not among the last ${MOST} events that ${relay} emitted`;
     const { at, room, sockets } = body.emitted;
-    return `${new Date(at).toISOString()} to ${room}, ${sockets} sockets live there (${relay})`;
+    return `${new Date(at).toISOString()} to room ${room}, which had ${sockets} live sockets (${relay})`;
   } catch (error) {
-    return `${relay} cannot be asked: ${errorText(error)}`;
+    return `unknown; ${relay} cannot be reached: ${errorText(error)}`;
   }
 }

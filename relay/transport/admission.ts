@@ -1,6 +1,6 @@
-// Who may open a connection: pages of known origins, not too many connections from one address before a token is
-// verified, and not too many of one account after it. A browser sends cookies nowhere here, but a page of a foreign
-// origin should not use a visitor's network place either, and websockets know no CORS.
+// Decides who may open a connection: pages of known origins, a limited number per address until a token is verified,
+// and a limited number per account afterwards. Origins are checked here because CORS does not cover websockets: without
+// the check any page could reach a relay in its visitor's network.
 import type { IncomingMessage } from 'node:http';
 import { isIPv6 } from 'node:net';
 import { ACCOUNT_BUDGET, Budget } from './budget.ts';
@@ -13,7 +13,7 @@ export interface AdmissionSettings {
   readonly connectionsPerAccount: number;
   /** Connections in total. */
   readonly maxConnections: number;
-  /** Proxies before us that append to X-Forwarded-For; 0: the header is not believed. */
+  /** How many proxies in front of the relay append to X-Forwarded-For; 0 means the header is ignored. */
   readonly trustedProxies: number;
 }
 
@@ -24,7 +24,7 @@ interface Account {
   readonly budget: Budget;
 }
 
-/** What is counted. */
+/** The open connections, in total, by address and by account. */
 class Counts {
   total = 0;
   readonly addresses = new Map<string, number>();
@@ -44,7 +44,7 @@ class Counts {
   }
 }
 
-/** A connection that is counted: at first as its address's, then as its account's. One for every client. */
+/** One counted connection. It counts for its address at first, and for its account once a token is verified. */
 export class Place {
   readonly address: string;
   readonly #counts: Counts;
@@ -61,8 +61,8 @@ export class Place {
   }
 
   /**
-   * Counts it as the account's from now on.
-   * @returns the account's budget; null: the account has too many, and nothing is changed
+   * Counts the connection for the account from now on.
+   * @returns the account's budget; null if the account has too many connections, and then nothing changes
    */
   moveTo(name: string): Budget | null {
     const account = this.#counts.accounts.get(name) ?? { connections: 0, budget: new Budget(ACCOUNT_BUDGET) };
@@ -75,7 +75,7 @@ export class Place {
     return account.budget;
   }
 
-  /** Once is enough. */
+  /** May be called again. */
   leave(): void {
     if (this.#left) return;
     this.#left = true;
@@ -98,7 +98,7 @@ export class Admission {
     this.settings = settings;
   }
 
-  /** Why a new connection is refused; null: it is not. */
+  /** Why a new connection is refused; null if it is admitted. */
   refuses(request: IncomingMessage): Refusal | null {
     if (this.#closed) return 'relay_closing';
     if (!this.knowsOrigin(request)) return 'origin_refused';
@@ -107,7 +107,7 @@ export class Admission {
     return open >= this.settings.connectionsPerAddress ? 'too_many_connections' : null;
   }
 
-  /** Nobody new from now on. */
+  /** Refuses every new connection from now on. */
   close(): void {
     this.#closed = true;
   }
@@ -121,7 +121,7 @@ export class Admission {
     return new Place(this.#counts, this.addressOf(request), this.settings.connectionsPerAccount);
   }
 
-  /** The peer, or what the outermost trusted proxy saw, as it is counted. A client can put anything before that. */
+  /** The peer, or the address that the outermost trusted proxy saw. A client can forge any entry before that one. */
   addressOf(request: IncomingMessage): string {
     const peer = networkOf(request.socket.remoteAddress);
     const { trustedProxies } = this.settings;
@@ -132,7 +132,7 @@ export class Admission {
     return given ? networkOf(given) : peer;
   }
 
-  /** Programs send no Origin; our own page sends the host it was loaded from. */
+  /** Programs send no Origin. The console's own page sends the host that it was loaded from. */
   knowsOrigin({ headers }: IncomingMessage): boolean {
     const { origin, host } = headers;
     const { corsOrigin } = this.settings;
@@ -141,7 +141,7 @@ export class Admission {
   }
 }
 
-/** What one customer of a provider has: an IPv4 address, or the /64 that he gets at least with IPv6. */
+/** What one customer of a provider has: an IPv4 address, or with IPv6 a /64, the smallest usual block. */
 export function networkOf(address: string | undefined): string {
   if (address === undefined) return 'unknown';
   const mapped = /^::ffff:(\d{1,3}(?:\.\d{1,3}){3})$/i.exec(address);

@@ -1,34 +1,34 @@
-// Network connections before their request is there. A connection that sends nothing, or its headers letter by letter,
-// is nobody's yet: only so many of them for one address, and not for long.
+// Limits connections whose first request has not arrived. One that sends nothing, or its headers byte by byte, belongs
+// to no client yet, so there is a limit for each address and a time-out.
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import { type AdmissionSettings, networkOf } from './admission.ts';
 import type { Refusals } from './refusals.ts';
 
-/** Headers, and a body, must be there in this time. */
+/** Headers, and the whole request, must arrive within this time. */
 export const HEADERS_WITHIN_MS = 10_000;
 export const REQUEST_WITHIN_MS = 30_000;
 
 export const TIMEOUTS = {
   headersTimeout: HEADERS_WITHIN_MS,
   requestTimeout: REQUEST_WITHIN_MS,
-  // The two are looked after this often; by default each half minute only.
+  // How often Node enforces the two; its default is 30 seconds.
   connectionsCheckingInterval: 1_000,
 } as const;
 
 export interface Arrivals {
-  /** Every connection that is open. */
+  /** Every open connection. */
   readonly connections: ReadonlySet<Socket>;
 }
 
-/** Watches the connections of a server, also those that another process hands it. */
+/** Watches a server's connections, including those that another process hands over. */
 export function watchArrivals(
   server: Server,
   { connectionsPerAddress, maxConnections, trustedProxies }: AdmissionSettings,
   refusals: Refusals,
 ): Arrivals {
   const connections = new Set<Socket>();
-  /** Without a whole request; by address, unless that is a proxy's. */
+  /** Connections without a complete request, with their address. */
   const waiting = new Map<Socket, string>();
   const byAddress = new Map<string, number>();
 

@@ -1,31 +1,33 @@
-// A client pays for what it sends. Honest clients listen: what they send unasked (a CONNECT, a pong each 25 seconds, a
-// few emits of a page that does not know better) fits into a budget that refills slowly. An empty budget means that
-// the client is not read for a while. It is not closed for it: a budget that closed kept honest pages out, since they
-// came back with the same thirty emits each time. Only a debt that no page makes ends the connection.
+// A client pays for what it sends. Honest clients mostly listen: what they send (a CONNECT, a pong every 25 seconds, a
+// few stray emits) fits into a budget that refills slowly. With an empty budget the relay stops reading the client for
+// a while, but keeps the connection: closing it locked honest pages out, since they reconnected with the same thirty
+// emits. Only a debt that no page can run up ends the connection.
 
 export interface BudgetLimits {
-  /** What may be spent at once. */
+  /** Most that can be spent at once. */
   readonly burst: number;
-  /** What comes back in a second. */
+  /** Refill per second. */
   readonly perSecond: number;
-  /** A debt of more than this ends the connection. */
+  /** A larger debt ends the connection. */
   readonly debt: number;
 }
 
-/** One connection: a message costs 1, and 1 more for each KiB. */
+/** For one connection. A message costs 1, and 1 more for each KiB. */
 export const CONNECTION_BUDGET: BudgetLimits = { burst: 40, perSecond: 10, debt: 500 };
-/** All connections of one account in this process. Never closes: a clinic has a thousand tabs. */
+/**
+ * For all connections of one account in this process. It never ends a connection: a clinic may have a thousand tabs.
+ */
 export const ACCOUNT_BUDGET: BudgetLimits = {
   burst: 20_000,
   perSecond: 1_000,
   debt: Number.POSITIVE_INFINITY,
 };
-/** What `auth:refresh` costs besides: a token is verified. */
+/** Extra cost of `auth:refresh`, which verifies a token. */
 export const REFRESH_COST = 9;
 
 const BYTES_PER_COST = 1_024;
 
-/** What a message of so many bytes (or characters, which is as good) costs. */
+/** The cost of a message. @param length in bytes, or in characters, which is close enough */
 export function costOf(length: number): number {
   return 1 + Math.floor(length / BYTES_PER_COST);
 }
@@ -34,24 +36,24 @@ export class Budget {
   readonly #limits: BudgetLimits;
   #left: number;
   #at: number;
-  /** The account's, once it is known. */
+  /** The account's budget, once the account is known. */
   #shared: Budget | null = null;
 
-  /** @param now milliseconds of a clock that never jumps */
+  /** @param now milliseconds of a monotonic clock */
   constructor(limits: BudgetLimits, now = performance.now()) {
     this.#limits = limits;
     this.#left = limits.burst;
     this.#at = now;
   }
 
-  /** From now on the account pays too. */
+  /** From now on the account's budget is charged too. */
   shareWith(account: Budget): void {
     this.#shared = account;
   }
 
   /**
-   * Spends, also what is not there.
-   * @returns milliseconds for which the client is not to be read; infinite: its connection is to be ended
+   * Charges the budget, into debt if need be.
+   * @returns how many milliseconds not to read the client; infinity means the connection must end
    */
   spend(cost: number, now = performance.now()): number {
     const { burst, perSecond, debt } = this.#limits;

@@ -1,8 +1,9 @@
-// SIGTERM sends clients away one after another: all at once they would come back all at once, at the other nodes.
+// On SIGTERM clients are disconnected one after another. If all left at once, they would all reach the other nodes at
+// once.
 
-/** A client that can be sent away; it comes back by itself. */
+/** A client that can be disconnected. It reconnects by itself. */
 export interface Leaving {
-  /** Its requests come over new connections. */
+  /** It uses HTTP long-polling, so its requests come over new connections. */
   readonly polls: boolean;
   close(): void;
 }
@@ -10,11 +11,11 @@ export interface Leaving {
 const EVERY_MS = 20;
 
 /**
- * Sends everybody away, evenly over a time, the first at once, those that poll before the others.
+ * Disconnects all clients, spread evenly over a time. The first one goes at once; polling clients go before the others.
  *
- * @param open who is connected, at any moment
- * @param closePort called when nobody polls any more. From then on whoever comes is refused by the system, which a load
- *   balancer notices at once, and sends him elsewhere
+ * @param open the clients that are connected now
+ * @param closePort called when no client polls any more. From then on the system refuses new connections, which makes a
+ *   load balancer send them elsewhere at once
  */
 export async function sendAway(
   open: () => readonly Leaving[],

@@ -1,5 +1,5 @@
-// HTTP long-polling, which the stock client begins with: what is looked at before engine.io reads a request. A request
-// of a session that is there passes neither allowRequest nor a budget of its own there.
+// Checks HTTP long-polling requests before engine.io reads them. The stock client begins with polling, and engine.io
+// calls allowRequest only for the first request of a session.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server } from 'socket.io';
 import { newSessionId } from './adapter.ts';
@@ -11,16 +11,16 @@ import { budgetOf, keepBudget } from './websockets.ts';
 
 type Engine = Server['engine'];
 
-/** Between the packets of one request. */
+/** Separates the packets of one request. */
 const SEPARATOR = '\x1e';
-/** A stock client that was away for long has a few dozen to send. They are decoded all at once. */
+/** engine.io decodes all packets of a request at once. A stock client after a long absence sends a few dozen. */
 const MOST_PACKETS = 512;
 
 export function guardPolling(engine: Engine, admission: Admission, refusals: Refusals): void {
   engine.use((request: IncomingMessage, response: ServerResponse, next: (error?: Error) => void) => {
     const { searchParams } = new URL(request.url ?? '/', 'http://relay');
     const address = admission.addressOf(request);
-    // A script of a foreign page could read the answer. Nothing newer than Internet Explorer 9 asks for it.
+    // JSONP lets a script on any page read the answer. Only Internet Explorer 9 and older need it.
     if (searchParams.has('j')) {
       refusals.note('jsonp_refused', { address });
       next(new Error('jsonp_refused'));
@@ -38,7 +38,7 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
       next();
       return;
     }
-    // Its body is not read before the budget has something in it again, nor is its sender answered.
+    // Neither reads the body nor answers until the budget has refilled.
     const wait = budgetOf(connection).spend(1);
     if (wait === 0) next();
     else if (wait < Number.POSITIVE_INFINITY) setTimeout(next, wait).unref();
@@ -56,8 +56,8 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
 }
 
 /**
- * Tells a load balancer which session this node has just begun (deploy/haproxy.cfg). What follows brings its id in the
- * address. A cookie would not come back from pages of another site.
+ * Tells a load balancer which session this node has just begun (deploy/haproxy.cfg). Later requests carry the session
+ * id in their URL. Browsers would not return a cookie from pages of another site.
  */
 export function announceSessions(engine: Engine): void {
   const begun = new WeakMap<IncomingMessage, string>();
@@ -77,7 +77,7 @@ function connectionOf(engine: Engine, sid: string): EngineConnection | undefined
   return Object.hasOwn(clients, sid) ? clients[sid] : undefined;
 }
 
-/** Counts the packets of a body before they are decoded: 80,000 CONNECTs in 240 KB held the process for 3.4 s. */
+/** Counts a body's packets before they are decoded: 80,000 CONNECTs in 240 KB blocked the process for 3.4 s. */
 function boundBodies(connection: EngineConnection, onRefused: (address: string) => void): void {
   const transport = connection.transport as unknown as { onData(data: unknown): void };
   const { onData } = transport;
@@ -98,7 +98,7 @@ export function hasMoreThan(most: number, body: string): boolean {
   return false;
 }
 
-/** Shared by all sessions. After an upgrade the websocket pays (websockets.ts). */
+/** Charges a polling session. After an upgrade its websocket is charged (websockets.ts). */
 function onPacket(this: EngineConnection, packet: { data?: unknown }): void {
   if (this.transport.name !== 'polling') return;
   const length = typeof packet.data === 'string' ? packet.data.length : 0;

@@ -1,18 +1,18 @@
-// Writes frames to Socket.IO clients. The system call per socket is the cost of fan-out, so the frames of a batch are
-// encoded once, joined, and written once to the network socket of each client. Where Socket.IO's internals are not as
-// expected, or something is queued, the packets go through engine.io as usual.
+// Writes frames to Socket.IO clients. The system call for each socket dominates the cost of fan-out, so the frames of a
+// batch are encoded once, joined, and written with one call to each client's network socket. If Socket.IO's internals
+// are not as expected, or something is queued, the packets go through engine.io as usual.
 import { Socket as NetworkSocket } from 'node:net';
 import type { Socket } from 'socket.io';
 import type { Encoded } from '../delivery/encode.ts';
 
-/** What engine.io calls a socket: one client, over whatever transport. */
+/** engine.io's socket: one client, whatever its transport. */
 export type EngineConnection = Socket['conn'];
 
 const writers = new WeakMap<EngineConnection, SocketWriter>();
 
 /**
- * One for each connection, not for each Socket.IO socket: a client may leave and rejoin over the same connection as
- * often as it likes, and its backlog stays.
+ * One writer for each connection, not for each Socket.IO socket: a client may leave and rejoin over the same connection
+ * any number of times, and keeps its backlog.
  */
 export function writerOf(connection: EngineConnection): SocketWriter {
   const writer = writers.get(connection) ?? new SocketWriter(connection);
@@ -20,17 +20,17 @@ export function writerOf(connection: EngineConnection): SocketWriter {
   return writer;
 }
 
-/** Fewer packets queued in engine.io are not added up. */
+/** With fewer packets queued in engine.io, their size is not worth adding up. */
 const FEW_PACKETS = 100;
 
 export class SocketWriter {
   readonly #connection: EngineConnection;
-  /** The transport that the next two fields belong to. It changes when polling is upgraded. */
+  /** The transport that the next two fields belong to. An upgrade from polling replaces it. */
   #transport: EngineConnection['transport'] | null = null;
-  /** null: not a websocket, or its internals are not as expected. */
+  /** null if it is not a websocket, or its internals are not as expected. */
   #webSocket: WebSocketInternals | null = null;
   #network: NetworkSocket | null = null;
-  /** Bytes queued in engine.io. null: nothing was written through it yet. */
+  /** Bytes queued in engine.io; null before the first write through it. */
   #inEngine: number | null = null;
 
   constructor(connection: EngineConnection) {
@@ -42,7 +42,7 @@ export class SocketWriter {
   }
 
   /**
-   * Writes the packets, in order with everything else that is written to the client.
+   * Writes the packets, in order with all other writes to the client.
    * @returns bytes that the client has not read yet
    */
   write(encoded: Encoded): number {
@@ -71,7 +71,7 @@ export class SocketWriter {
     return inEngine + (this.#webSocket?.bufferedAmount ?? 0);
   }
 
-  /** The same, with what Socket.IO itself has queued: errors and acknowledgements. */
+  /** The backlog, including what Socket.IO itself has queued: errors and acknowledgements. */
   waiting(): number {
     const { writeBuffer } = this.#connection as unknown as EngineInternals;
     if (!Array.isArray(writeBuffer) || writeBuffer.length < FEW_PACKETS) return this.backlog();
@@ -81,7 +81,7 @@ export class SocketWriter {
     return Math.max(this.backlog(), bytes);
   }
 
-  /** Resolves when the client has read some of its backlog, or is gone. */
+  /** Resolves when the client has read some of its backlog, or has left. */
   async drained(): Promise<void> {
     const connection = this.#connection;
     this.#lookInside();
@@ -95,26 +95,26 @@ export class SocketWriter {
       connection.once('drain', done);
       connection.once('close', done);
       if (connection.readyState !== 'open' || this.backlog() === 0) done();
-      // The callback runs when everything before it was sent. A network socket's 'drain' needs a large backlog first.
+      // The callback runs once everything before it is sent. 'drain' would only come after a large backlog.
       else if (network?.writable) network.write('', done);
     });
   }
 
   /**
-   * Closes the transport, and a stock client reconnects. After `disconnect()` it would not.
-   * @param discard drop the backlog instead of waiting until it is read
+   * Closes the transport, after which a stock client reconnects. After `disconnect()` it would not.
+   * @param discard drop the backlog instead of waiting until the client has read it
    */
   close(discard = false): void {
     this.#lookInside();
     const webSocket = this.#webSocket;
-    // The closing handshake would wait behind the unread backlog, and keep it in memory.
+    // The closing handshake would queue behind the unread backlog and keep it in memory.
     if (discard && webSocket) webSocket.terminate();
     else this.#connection.close(discard);
   }
 
   /**
-   * The network socket of an open websocket, where engine.io and `ws` have nothing queued: bytes written to it stay in
-   * order with engine.io's own frames. null: write through engine.io. Compression would make `ws` queue.
+   * The network socket of an open websocket, if engine.io and `ws` have nothing queued, so that bytes written to it
+   * stay in order with engine.io's own frames; null means write through engine.io. Compression would make `ws` queue.
    */
   #idleNetworkSocket(): NetworkSocket | null {
     this.#lookInside();
@@ -126,7 +126,7 @@ export class SocketWriter {
     return network.writable ? network : null;
   }
 
-  /** Looks the internals up once for each transport, not for each write. */
+  /** Looks up the internals once for each transport, not for each write. */
   #lookInside(): void {
     const { transport } = this.#connection;
     if (this.#transport === transport) return;
@@ -137,7 +137,7 @@ export class SocketWriter {
   }
 }
 
-/** What is read of engine.io's connection beyond its types. */
+/** Fields of engine.io's connection that its types do not declare. */
 interface EngineInternals {
   readonly readyState: string;
   readonly transport: { readonly writable?: unknown; readonly perMessageDeflate?: unknown };
@@ -152,12 +152,12 @@ interface WebSocketInternals {
   terminate(): void;
 }
 
-/** The `ws` socket of a transport, if that is what it uses. */
+/** The `ws` socket of a transport, if it has one. */
 function webSocketOf(transport: unknown): WebSocketInternals | null {
   if (!isRecord(transport) || transport.name !== 'websocket') return null;
   const inside = transport.socket;
   if (!isRecord(inside) || typeof inside.terminate !== 'function') return null;
-  // Its presence only: bufferedAmount is a getter that adds up all queues.
+  // Does not read bufferedAmount, which is a getter that adds up all queues.
   if (typeof inside.readyState !== 'number' || !('bufferedAmount' in inside)) return null;
   if (!(inside._socket instanceof NetworkSocket)) return null;
   return inside as unknown as WebSocketInternals;

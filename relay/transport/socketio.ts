@@ -1,5 +1,5 @@
-// Clients over Socket.IO: the handshake, token refresh, and a close that takes bounded time. Which events a client
-// gets is decided in delivery/subscribers.ts.
+// Clients over Socket.IO: the handshake, token refresh, and a close that takes bounded time. delivery/subscribers.ts
+// decides which events a client gets.
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
 import { Server, type Socket } from 'socket.io';
 import { bearerFrom } from '../auth/token.ts';
@@ -36,9 +36,9 @@ export interface SocketsOptions {
 
 interface ConnectionState {
   readonly place: Place;
-  /** It has a subscriber, or one in its handshake. A connection may have one at a time. */
+  /** Whether it has a subscriber, or one in its handshake: a connection may have one at a time. */
   subscribed: boolean;
-  /** CONNECTs it has sent. */
+  /** How many CONNECTs it has sent. */
   attempts: number;
 }
 
@@ -51,9 +51,9 @@ interface ClientEvents {
   'auth:refresh': (token: unknown, ack: unknown) => void;
 }
 
-/** Holds any token and position, with room to spare: a position that is too long gets an answer, not a closed transport. */
+/** Larger than any token and position together, so that a position that is too long gets an answer. */
 export const MAX_FRAME_BYTES = 64 * 1024;
-/** A connection that sends no handshake in this time is closed. */
+/** A connection without a handshake within this time is closed. */
 const CONNECT_WITHIN_MS = 10_000;
 /** On close, connections that are still open after this are destroyed. */
 const CLOSE_WITHIN_MS = 1_000;
@@ -62,7 +62,7 @@ export class Sockets {
   readonly #options: SocketsOptions;
   readonly #io: Server<ClientEvents, Record<string, never>, Record<string, never>, SocketData>;
   readonly #states = new WeakMap<EngineConnection, ConnectionState>();
-  /** One handler for all sockets, here and below: a closure for each would take memory as long as its connection. */
+  /** One handler for all sockets, here and below: a closure for each would take memory while its connection lasts. */
   readonly #onRefresh: (this: Client, token: unknown, ack: unknown) => void;
   readonly #onDisconnect: (this: Client) => void;
   #closing = false;
@@ -84,8 +84,8 @@ export class Sockets {
     this.#io = new Server(options.server, {
       adapter: RelayAdapter,
       connectionStateRecovery: { skipMiddlewares: false },
-      // With credentials, so that pages of another origin send a load balancer's cookie (withCredentials). Browsers
-      // refuse * together with credentials, so the page's own origin is named instead.
+      // Credentials let pages of another origin send a load balancer's cookie (withCredentials). Browsers refuse * with
+      // credentials, so `true` answers with the page's own origin.
       cors: { origin: corsOrigin === '*' ? true : [...corsOrigin], credentials: true },
       allowRequest: (request, decide) => this.#allow(request, decide),
       connectTimeout: CONNECT_WITHIN_MS,
@@ -103,7 +103,7 @@ export class Sockets {
     announceSessions(this.#io.engine);
     const { bufferBytes } = options;
     const onPacket = function (this: EngineConnection) {
-      // It makes us answer, and does not read the answers.
+      // The client makes the relay answer but does not read the answers.
       if (writerOf(this).waiting() <= bufferBytes) return;
       options.metrics.slowConsumers.inc();
       writerOf(this).close(true);
@@ -119,7 +119,7 @@ export class Sockets {
     });
   }
 
-  /** For the primary process, which hands out connections to its workers. */
+  /** A worker takes connections from the first process through it. */
   get io(): Pick<Server, 'engine'> {
     return this.#io;
   }
@@ -144,7 +144,7 @@ export class Sockets {
     }
     state.subscribed = true;
     state.attempts += 1;
-    // The first is free: every client has one token verified.
+    // The first is free: every client needs one token verified.
     if (state.attempts > 1) budgetOf(meterOf(socket.conn)).spend(REFRESH_COST);
     const { address } = state.place;
     try {
@@ -157,16 +157,17 @@ export class Sockets {
       const auth: Record<string, unknown> = socket.handshake.auth;
       const choice = parseEventChoice(auth.events);
       const hearing = hearingOf({ identity, choice });
-      // What it hears now it did not hear then, or the other way round.
+      // A returning client that hears something else than before has to refetch.
       const last = hearingIn(auth.offset, socket);
       const changed = socket.recovered && last.hearing !== hearing;
-      // The offset is the last position that the client received; auth.position may be where its page once began.
+      // The offset is the last position that the client received. auth.position may be the one its page began
+      // with.
       const given = socket.recovered ? auth.offset : auth.position;
       const isThere = () => socket.conn.readyState === 'open';
       const found = await subscribers.findOrigin(identity.accountId, given, isThere);
       const origin: Origin = changed && found.resync === null ? { position: null, resync: 'topics' } : found;
-      // The client sets "recovered" when it gets the same pid again, and an app that follows Socket.IO's documentation
-      // does not refetch then.
+      // The client sets "recovered" when it gets the same pid again, and then an app that follows Socket.IO's
+      // documentation does not refetch. A new session prevents that.
       if (!socket.recovered || origin.resync !== null) beginSession(socket, hearing);
       const connection = new SocketConnection(socket, auth.bare === true);
       if (socket.recovered && last.marked) connection.mark(hearing);
@@ -181,7 +182,7 @@ export class Sockets {
         next(Object.assign(new Error(message), { data: { code, message } }));
         return;
       }
-      // A stock client does not retry after a middleware error. It does when its transport closes.
+      // A stock client does not retry after a middleware error, but does after its transport closes.
       refusals.note(code, { address, error: errorText(error) });
       // Once it is closed, next() only cleans up.
       socket.conn.once('close', () => next());
@@ -222,9 +223,9 @@ export class Sockets {
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
-    // Before io.close(), which would tell the clients not to reconnect.
+    // Comes before io.close(), which would tell the clients not to reconnect.
     this.#io.engine.close();
-    // io.close() waits for every connection, even if its client is frozen or gone.
+    // io.close() waits for every connection, even one whose client is frozen or has left.
     const patience = setTimeout(() => {
       for (const connection of this.#options.arrivals.connections) connection.destroy();
     }, CLOSE_WITHIN_MS);
@@ -233,7 +234,7 @@ export class Sockets {
   }
 }
 
-/** A class: there is one for every client, and an object of closures would take more memory. */
+/** A class because there is one for every client, and an object of closures would take more memory. */
 class SocketConnection implements ClientConnection {
   readonly #socket: Client;
   readonly #writer: SocketWriter;
@@ -286,9 +287,9 @@ class SocketConnection implements ClientConnection {
 }
 
 /**
- * The handshake is not read again, so it is dropped with its token: it would take memory as long as the connection.
- * Socket.IO's page on memory usage allows that for the request, which a listener of engine.io's keeps. A token in the
- * headers is kept: a client that rejoins over the same transport needs it again.
+ * Frees the handshake and its token, which would take memory as long as the connection lasts; nothing reads them again.
+ * Socket.IO's page on memory usage allows dropping the request. A token in the headers is kept: a client that rejoins
+ * over the same transport needs it again.
  */
 function forgetHandshake(socket: Client): void {
   const { handshake, conn } = socket;

@@ -1,16 +1,16 @@
-// Tickets for a browser's own EventSource, which sends no header. A ticket stands for a token in the address of one
-// request; addresses end up in the logs of proxies, so it is good once, and for ten seconds.
+// Tickets for a browser's EventSource, which cannot send a header. A ticket replaces the token in the URL of one
+// request. Proxies log URLs, so a ticket works once, within ten seconds.
 import { randomBytes } from 'node:crypto';
 
 export const TICKET_SECONDS = 10;
-/** Characters of tokens that are kept; a token has a few hundred, and at most 8 Ki. */
+/** Limits for the tokens that are kept, in characters; a token has a few hundred, and at most 8 Ki. */
 const MOST_OF_ACCOUNT = 4 * 1024 * 1024;
 const MOST = 32 * 1024 * 1024;
 
 export interface Tickets {
-  /** @returns a ticket for the token; null: the account has too many tickets */
+  /** @returns a ticket for the token; null if the account has too many tickets */
   keep(token: string, account: string): Promise<string | null>;
-  /** @returns the token; null: the ticket is unknown, was used or is too old */
+  /** @returns the token; null if the ticket is unknown, was used or is too old */
   take(ticket: string): Promise<string | null>;
 }
 
@@ -20,15 +20,15 @@ interface Kept {
   readonly until: number;
 }
 
-/** The tickets of one process, or of all that share its port. */
+/** The tickets of one process, or of all processes behind its port. */
 export class TicketBox implements Tickets {
-  /** Oldest first, and so the first to expire. */
+  /** Oldest first, so the first one expires first. */
   readonly #kept = new Map<string, Kept>();
   readonly #ofAccount = new Map<string, number>();
   #size = 0;
   readonly #now: () => number;
 
-  /** @param now milliseconds of a clock that never jumps; for tests */
+  /** @param now milliseconds of a monotonic clock; for tests */
   constructor(now = () => performance.now()) {
     this.#now = now;
   }

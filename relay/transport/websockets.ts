@@ -1,10 +1,10 @@
-// Websockets that are read only as fast as their budget allows. Below Socket.IO, so that it holds for everything that
-// can be sent: packets, pings of the websocket, and what comes before a polling session is upgraded.
+// Websockets that are read only as fast as their budget allows. This sits below Socket.IO, so it covers everything that
+// a client can send: packets, websocket pings, and what arrives before a polling session is upgraded.
 import { type WebSocket, WebSocketServer } from 'ws';
 import { Budget, CONNECTION_BUDGET, costOf } from './budget.ts';
 import type { EngineConnection } from './socket-writer.ts';
 
-/** A message of a client of ours comes in one piece. */
+/** Stock clients send a message in one fragment. */
 const MOST_FRAGMENTS = 16;
 
 const budgets = new WeakMap<object, Budget>();
@@ -18,18 +18,18 @@ export function budgetOf(connection: object): Budget {
   return budget;
 }
 
-/** The key of the budget that pays: the websocket, which is metered below Socket.IO, or the polling session. */
+/** The key of the budget to charge: the websocket, which is metered below Socket.IO, or the polling session. */
 export function meterOf(connection: EngineConnection): object {
   const { transport } = connection as { transport: { name: string; socket?: object } };
   return (transport.name === 'websocket' && transport.socket) || connection;
 }
 
-/** A session that goes on over another transport has one budget. */
+/** A session keeps its budget when it moves to another transport. */
 export function keepBudget(from: object, to: object): void {
   budgets.set(to, budgetOf(from));
 }
 
-/** Made by engine.io with the options of a WebSocketServer. */
+/** engine.io constructs it with the options of a WebSocketServer. */
 export class MeteredWebSockets extends WebSocketServer {
   constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
     super({ ...options, maxFragments: MOST_FRAGMENTS } as typeof options);
@@ -39,7 +39,7 @@ export class MeteredWebSockets extends WebSocketServer {
     ...[request, socket, head, done]: Parameters<WebSocketServer['handleUpgrade']>
   ): void {
     super.handleUpgrade(request, socket, head, (webSocket, upgraded) => {
-      // Before engine.io's own listeners: what ends a connection is handled by nobody.
+      // Registered before engine.io's own listeners, so that the message that ends a connection is not handled.
       webSocket.on('message', onMessage);
       webSocket.on('ping', onControl);
       webSocket.on('pong', onControl);
@@ -48,7 +48,7 @@ export class MeteredWebSockets extends WebSocketServer {
   }
 }
 
-// Of all websockets: a closure for each would stay as long as its connection.
+// Shared by all websockets: a closure for each would take memory while its connection lasts.
 
 function onMessage(this: WebSocket, data: unknown): void {
   const { byteLength = 0 } = data as { byteLength?: number };
@@ -67,12 +67,12 @@ function pay(webSocket: WebSocket, cost: number): void {
     return;
   }
   if (webSocket.isPaused) return;
-  // What was read from the network before is still handed on: no more than one chunk, 64 KiB.
+  // What was already read from the network is still handled, at most one chunk of 64 KiB.
   webSocket.pause();
   waitToRead(webSocket, wait);
 }
 
-/** Reads on when the budget is no longer empty; what came meanwhile made it wait longer. */
+/** Resumes once the budget has refilled. Whatever arrived meanwhile prolongs the wait. */
 function waitToRead(webSocket: WebSocket, ms: number): void {
   setTimeout(() => {
     const rest = budgetOf(webSocket).spend(0);
@@ -81,7 +81,7 @@ function waitToRead(webSocket: WebSocket, ms: number): void {
   }, ms).unref();
 }
 
-/** At network level, and nobody hears what is still in the chunk that was read. */
+/** Ends the connection at network level, without handling the rest of the chunk that was read. */
 function endUnread(webSocket: WebSocket): void {
   for (const event of ['message', 'ping', 'pong']) webSocket.removeAllListeners(event);
   webSocket.terminate();

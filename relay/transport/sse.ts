@@ -1,6 +1,6 @@
 // Clients over Server-Sent Events, for programs without Socket.IO: GET /events with a bearer token, and the position
-// as Last-Event-ID. A browser's own EventSource sends no header: it brings a ticket (tickets.ts). They get the same events as sockets, through the same
-// code (delivery/subscribers.ts).
+// as Last-Event-ID. A browser's EventSource cannot send a header and uses a ticket instead (tickets.ts). These clients
+// get the same events as sockets, through the same code (delivery/subscribers.ts).
 //
 //   curl -N -H "Authorization: Bearer $TOKEN" http://localhost:3000/events
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -26,11 +26,11 @@ export interface StreamsOptions {
   metrics: Metrics;
 }
 
-/** A line that is no event, so that proxies keep the connection and a vanished client is noticed. */
+/** How often a comment line is sent, so that proxies keep the connection and a vanished client is noticed. */
 const PING_EVERY_MS = 25_000;
-/** How soon an EventSource comes back. */
+/** How soon an EventSource reconnects. */
 const RETRY_MS = 1_000;
-/** Longest request line and headers: the longest position, a token, and what proxies add. */
+/** Limit for the request line and headers: the longest position, a token, and what proxies add. */
 export const MAX_HEADER_BYTES = 48 * 1024;
 
 const STATUS_OF: Record<Refusal, number> = {
@@ -59,7 +59,7 @@ export class Streams {
     if (this.#isAdmitted('POST', request, response)) void this.#issueTicket(request, response);
   }
 
-  /** Answers what is not. */
+  /** Also answers the requests that are not admitted. */
   #isAdmitted(method: string, request: IncomingMessage, response: ServerResponse): boolean {
     const { admission, refusals } = this.#options;
     const { origin } = request.headers;
@@ -69,7 +69,7 @@ export class Streams {
       refuse(response, STATUS_OF[code], code, 'This connection is not accepted.');
       return false;
     }
-    // The page that asks is of a known origin: admission has seen to that.
+    // Admission has checked that the origin is known.
     if (origin !== undefined) {
       response.setHeader('access-control-allow-origin', origin);
       response.setHeader('access-control-allow-credentials', 'true');
@@ -126,7 +126,7 @@ export class Streams {
       if (response.destroyed) return;
       this.#begin(response);
       const connection = connectionOf(response, id);
-      // No session tells whether its topics are those of last time: relay:ready does, on every connection.
+      // There is no session to compare topics with, so every connection gets relay:ready, which has their fingerprint.
       const subscriber = new Subscriber(connection, identity, choice, origin, false);
       response.once('close', () => subscribers.remove(subscriber));
       await subscribers.add(subscriber);
@@ -142,7 +142,7 @@ export class Streams {
     if (token !== null) return token;
     throw new TokenError(
       'ticket_unknown',
-      `The ticket is unknown here, was used, or is older than ${TICKET_SECONDS} seconds. Ask for another one: POST /events/ticket.`,
+      `The ticket is unknown here, was used, or is older than ${TICKET_SECONDS} seconds. Request a new one: POST /events/ticket.`,
     );
   }
 
@@ -168,7 +168,7 @@ export class Streams {
   #begin(response: ServerResponse): void {
     response.writeHead(200, {
       'content-type': 'text/event-stream; charset=utf-8',
-      // no-transform: a proxy that compresses would hold events back; x-accel-buffering says the same to nginx.
+      // A proxy that compresses would hold events back; x-accel-buffering tells nginx not to.
       'cache-control': 'no-store, no-transform',
       'x-accel-buffering': 'no',
       'x-content-type-options': 'nosniff',
@@ -202,7 +202,7 @@ function queryOf(url: string): URLSearchParams {
   return new URLSearchParams(url.split('?', 2)[1]);
 }
 
-/** Polyfills of EventSource send it in the query, so as to need no permission for a header. */
+/** Polyfills of EventSource send it in the query, where it needs no CORS permission. */
 function lastEventId({ headers, url = '' }: IncomingMessage): string | null {
   const given = queryOf(url).get('lastEventId');
   return (headers['last-event-id'] as string | undefined) || given || null;
@@ -228,12 +228,12 @@ function connectionOf(response: ServerResponse, id: string): ClientConnection {
         };
         response.once('close', done);
         if (response.writableLength === 0 || !socket?.writable) done();
-        // Called when all that was written before is gone. 'drain' comes only after much.
+        // The callback runs once everything before it is sent. 'drain' would only come after a large backlog.
         else socket.write('', done);
       });
     },
     close: (discard) => void (discard ? response.destroy() : response.end()),
-    // relay:ready says it on the next connection.
+    // Not needed: relay:ready has the fingerprint on the next connection.
     mark() {},
     joinRoom() {},
     leaveRoom() {},

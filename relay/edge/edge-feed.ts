@@ -1,7 +1,7 @@
-// The feed of an edge: it takes entries that a hub has read, and reads the database itself only where the stream cannot
-// tell: at its start, at a gap, for a client that is ahead, and while the stream or the hub is away.
+// The feed of an edge. It takes the entries that a hub has read, and reads the database itself only when the stream
+// does not suffice: at the start, at a gap, for a client that is ahead, and while the stream or the hub is down.
 //
-// One loop moves its place, a step at a time. What an entry means is decided in stream/rule.ts.
+// One loop advances the edge, a step at a time. stream/rule.ts decides what an entry means.
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
 import { type Feed, type FeedListener, notReady } from '../feed/feed.ts';
@@ -21,18 +21,18 @@ import { Waiting } from './waiting.ts';
 
 export interface EdgeFeedOptions extends OutboxReaderOptions {
   stream: EntryReader;
-  /** Sessions for reading (createReaderPool). */
+  /** Read-only sessions (createReaderPool). */
   pool: pg.Pool;
 }
 
 /** A hub appends at least every second. */
 const SILENT_MS = 2_000;
-/** Between two reads of the database while the stream is silent. */
+/** Pause between two reads of the database while the stream is silent. */
 const FALLBACK_MS = 250;
-/** A client that is ahead waits so long for the hub. */
+/** How long a client that is ahead waits for the hub before the database is read. */
 const HUB_ANSWERS_MS = 250;
 const REST_MS = 1_000;
-/** The database is asked at most so often whether an entry of another history is its own. */
+/** How often the database is asked, at most, whether an entry of another history is its own. */
 const ASK_AGAIN_MS = 1_000;
 
 type Reason = 'start' | 'gap' | 'silence' | 'client' | 'foreign';
@@ -46,14 +46,14 @@ export class EdgeFeed implements Feed {
   #running: Promise<void> = Promise.resolve();
   #stopping = false;
   #onWake: () => void = () => {};
-  /** As the database gave it; null before the start. */
+  /** From the database; null before the first read. */
   #server: string | null = null;
   #heardAt = 0;
   #streaming = true;
   #gap = false;
-  /** Reads of the database that failed, since the last one that did not. */
+  /** Failed reads of the database since the last one that succeeded. */
   #failures = 0;
-  /** Before that it is not read for the feed's own sake. */
+  /** Until then the database is read only for clients. */
   #readAgainAt = 0;
   #restAt = 0;
   #refused = { history: '', until: 0 };
@@ -68,7 +68,7 @@ export class EdgeFeed implements Feed {
     });
   }
 
-  /** By the stream or, while that is silent, by the database. */
+  /** Events come from the stream or, while that is silent, from the database. */
   get ready(): boolean {
     return this.#server !== null && !this.#gap && (this.#streaming || this.#failures === 0);
   }
@@ -103,7 +103,7 @@ export class EdgeFeed implements Feed {
     this.#running = this.#run();
   }
 
-  /** What is wanted is probably on its way: the hub is asked for it, and after a moment the database. */
+  /** Asks the hub first, since the wanted entry is probably on its way; the database is read a moment later. */
   async read(wanted?: Snapshot): Promise<void> {
     if (this.#stopping) throw notReady();
     const awaited = wanted !== undefined && this.streaming;
@@ -122,7 +122,7 @@ export class EdgeFeed implements Feed {
   }
 
   async #run(): Promise<void> {
-    // First the place in the stream, then the database: what comes between is in both, and none in neither.
+    // The stream first, then the database: an event that arrives in between is read twice, not missed.
     await this.#queue.start();
     while (!this.#stopping) {
       try {
@@ -135,7 +135,7 @@ export class EdgeFeed implements Feed {
     }
   }
 
-  /** One thing, and what waits longest first: an entry costs the least. */
+  /** Does one thing. Entries come first, since they cost least. */
   async #step(): Promise<void> {
     const now = Date.now();
     if (this.#server === null) {
@@ -150,7 +150,7 @@ export class EdgeFeed implements Feed {
     }
     this.#noticeSilence(now);
     const isRefused = this.#failures > 0 && now < this.#readAgainAt;
-    // A database that did not answer just now would hold up the entries for each client that is ahead.
+    // A database that has just failed would delay the entries for every client that is ahead.
     if (this.#waiting.until <= now && isRefused) this.#waiting.reject();
     else if (this.#waiting.until <= now) await this.#readDatabase('client');
     else if (this.#gap && this.#readAgainAt <= now) await this.#readDatabase('gap');
@@ -193,7 +193,7 @@ export class EdgeFeed implements Feed {
       ruling = this.#judge(entry);
     }
     if (ruling.is === 'next') await this.#reader.take(this.#options.pool, ruling);
-    // An entry of another history does not show that this one's hub lives.
+    // An entry of another history does not prove that this history's hub is alive.
     if (ruling.is !== 'foreign') this.#onHeard();
   }
 
@@ -219,7 +219,7 @@ export class EdgeFeed implements Feed {
     this.#options.log.say('edge_fallback');
   }
 
-  /** Goes on from its place by reading the table, as a node without a stream does. */
+  /** Continues by reading the table, as a node without a stream does. */
   async #readDatabase(reason: Reason): Promise<void> {
     const { pool, metrics } = this.#options;
     metrics.edgeReads.inc({ reason });
@@ -239,7 +239,7 @@ export class EdgeFeed implements Feed {
   }
 
   async #readOn(session: Session, reason: Reason): Promise<void> {
-    // The address may lead to another server by now, whose snapshots cannot be compared with ours.
+    // The address may lead to another server by now, and snapshots of two servers cannot be compared.
     const server = await readServer(session);
     if (server !== this.#server || reason === 'foreign') {
       await this.#reader.begin(session);

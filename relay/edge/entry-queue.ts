@@ -1,4 +1,4 @@
-// Reads the stream ahead of the edge that takes its entries, and finds its place in it again.
+// Reads entries from the stream ahead of the edge, and finds the edge's place in the stream again after a fault.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import { backOffMs } from '../feed/poll-loop.ts';
@@ -8,7 +8,7 @@ import type { EntryReader } from '../stream/reader.ts';
 
 export interface EntryQueueOptions {
   stream: EntryReader;
-  /** Whether the edge has had the entry, or what it brings. */
+  /** Whether the edge has already seen what the entry brings. */
   isOld(entry: Entry): boolean;
   onEntries(): void;
   log: Log;
@@ -31,8 +31,8 @@ export class EntryQueue {
   }
 
   /**
-   * Begins behind the last entry, or reads the stream as soon as it can be read.
-   * Resolves when that is tried, and so before the edge looks where the database is: what comes after is read here.
+   * Begins after the last entry, or as soon as the stream can be read. Resolves after the first attempt. The edge reads
+   * the database afterwards, so that everything newer arrives here.
    */
   async start(): Promise<void> {
     try {
@@ -50,7 +50,7 @@ export class EntryQueue {
     return entry;
   }
 
-  /** Nothing came for too long: a stream that was emptied, or replaced by an older copy, says nothing by itself. */
+  /** Called when nothing came for too long: a stream that was emptied, or replaced by an older copy, gives no sign. */
   findPlaceAgain(): void {
     this.#isLost = true;
   }

@@ -1,14 +1,14 @@
-// A few edges read the database at a time, however many fall back to it at once.
+// Limits how many edges read the database at a time, however many fall back to it at once.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Session } from '../outbox/events.ts';
 
-/** As many as the cores of a small database can serve beside its own work. */
+/** What the cores of a small database can serve beside its own work. */
 const READERS = 3;
-/** A turn whose holder is frozen does not come free: after so long an edge reads without one. */
+/** The holder of a turn may be frozen, so after this time an edge reads without one. */
 const WAIT_MS = 1_000;
 const ASK_EVERY_MS = 30;
 
-/** Runs `work` when fewer than READERS others do. A session that breaks gives its turn back. */
+/** Runs `work` while fewer than READERS other edges do. A session that breaks gives its turn back. */
 export async function fewAtATime<T>(session: Session, work: () => Promise<T>): Promise<T> {
   const turn = await takeTurn(session);
   try {
@@ -18,7 +18,7 @@ export async function fewAtATime<T>(session: Session, work: () => Promise<T>): P
   }
 }
 
-/** The first of the two numbers of the advisory locks; the second counts the turns. */
+/** The first key of the advisory locks. The second key is the number of the turn. */
 const KEY = 0x5ecad0;
 
 async function takeTurn(session: Session): Promise<number | null> {

@@ -1,13 +1,12 @@
-// Who waits until an edge has read far enough.
-
+// Callers that wait until an edge has read far enough.
 import { notReady } from '../feed/feed.ts';
 import { type PromiseWithResolvers, withResolvers } from '../feed/with-resolvers.ts';
 import { covers, type Snapshot } from '../outbox/position.ts';
 
 interface Waiter {
-  /** Enough, if it comes; absent: a read. */
+  /** The snapshot to reach; undefined means wait for a read of the database. */
   readonly wanted: Snapshot | undefined;
-  /** When the database is read for it. */
+  /** When the database is read for this caller. */
   readonly until: number;
   readonly arrived: PromiseWithResolvers;
 }
@@ -15,7 +14,7 @@ interface Waiter {
 export class Waiting {
   #waiters: Waiter[] = [];
 
-  /** When the database is to be read; infinite where nobody waits. */
+  /** When the database must be read; infinity if nobody waits. */
   get until(): number {
     return this.#waiters.reduce((first, { until }) => Math.min(first, until), Number.POSITIVE_INFINITY);
   }
@@ -27,7 +26,7 @@ export class Waiting {
     return arrived.promise;
   }
 
-  /** Answers those that have what they want. */
+  /** Answers the callers whose snapshot is reached. */
   onSeen(seen: Snapshot): void {
     if (this.#waiters.length === 0) return;
     this.#waiters = this.#waiters.filter(({ wanted, arrived }) => {
@@ -37,7 +36,7 @@ export class Waiting {
     });
   }
 
-  /** Runs a read, which answers those that wait now; whoever comes during it waits for the next. */
+  /** Runs a read and answers the callers that were waiting when it began. Later ones wait for the next read. */
   async during(read: () => Promise<void>): Promise<void> {
     const waiters = this.#waiters;
     this.#waiters = [];

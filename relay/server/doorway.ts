@@ -1,6 +1,6 @@
-// The connections of the first process: until a worker has one, and for as long as the sticky library keeps it here,
-// which it does where a request announces a body, whose chunks it passes on one by one. Nothing of HTTP is read here,
-// so what a worker's server would refuse is bounded by count and time.
+// Limits the connections of the first process. It holds each one until a worker takes it. The sticky library keeps
+// those whose request announces a body, and passes on the chunks one by one. The first process does not parse HTTP, so
+// count and time limits stand in for what a worker's server would refuse.
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Settings } from '../config/settings.ts';
 import { networkOf } from '../transport/admission.ts';
@@ -9,18 +9,18 @@ import type { Refusals } from '../transport/refusals.ts';
 import { MAX_FRAME_BYTES } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES } from '../transport/sse.ts';
 
-/** One request comes over a connection that is kept here, and no body is longer than a frame. */
+/** A connection kept here carries one request, and no body is longer than a frame. */
 const MOST_BYTES = MAX_HEADER_BYTES + MAX_FRAME_BYTES + 16 * 1024;
-/** Longer than a long poll, and than a request is held for an empty budget. */
+/** Longer than a long poll, and longer than an empty budget delays a request. */
 const QUIET_MS = 60_000;
-/** After the answer was written. */
+/** Time for the client to close after the answer. */
 const CLOSE_WITHIN_MS = 2_000;
 
 export function createDoorway(): Server {
   return createServer({ allowHalfOpen: true });
 }
 
-/** Call it after the sticky library has been set up, which takes away every listener for data. */
+/** Call it after the sticky library's set-up, which removes every listener for data. */
 export function watchDoorway(
   server: Server,
   { connectionsPerAddress, maxConnections, trustedProxies }: Settings['http'],
@@ -42,20 +42,20 @@ export function watchDoorway(
       return;
     }
     silent.set(address, others + 1);
-    let said = false;
-    const speaks = () => {
-      if (said) return;
-      said = true;
+    let isSilent = true;
+    const onFirstBytes = () => {
+      if (!isSilent) return;
+      isSilent = false;
       clearTimeout(patience);
       const rest = (silent.get(address) ?? 1) - 1;
       if (rest > 0) silent.set(address, rest);
       else silent.delete(address);
     };
     const patience = setTimeout(() => socket.destroy(), HEADERS_WITHIN_MS);
-    socket.on('close', speaks);
-    // Before the library's listener, and with its own rule.
+    socket.on('close', onFirstBytes);
+    // Runs before the library's listener, and decides by the library's own rule which connections stay here.
     socket.prependOnceListener('data', (chunk: Buffer) => {
-      speaks();
+      onFirstBytes();
       const headers = chunk.subarray(0, chunk.indexOf('\r\n\r\n')).toString('latin1').toLowerCase();
       if (/content-length:|transfer-encoding:/.test(headers)) boundKept(socket, headers, address, refusals);
       else stopReading(socket);
@@ -64,8 +64,8 @@ export function watchDoorway(
 }
 
 /**
- * Its worker reads on. What came here before it is handed over would be lost; a paused socket still reads some, and
- * the handing over may have to wait for that of another.
+ * Leaves the rest of the data to the worker: whatever is read here before the hand-over is lost. Pausing the socket is
+ * not enough, since it still reads some data, and the hand-over may have to wait for another one.
  */
 function stopReading(socket: Socket): void {
   const { _handle: handle } = socket as unknown as { _handle: { readStop(): void } | null };
@@ -77,7 +77,8 @@ function boundKept(socket: Socket, headers: string, address: string, refusals: R
     refusals.note('body_refused', { address });
     socket.destroy();
   };
-  // What lasts would come through here for as long, with nobody to see whether it is read.
+  // An event stream or websocket would run through this process while it lasts, and nobody would check whether the
+  // client reads.
   if (/^get [^? ]*\/events[? ]|\nupgrade:/.test(headers)) {
     refuse();
     return;

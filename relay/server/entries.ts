@@ -1,6 +1,6 @@
-// Entries between the processes behind one port: the first one reads the database, or a stream, and hands what it has
-// read to the workers, which ask the database only for what they missed. Node keeps the order of messages and loses none.
-
+// Entries between the processes behind one port. The first process reads the database or a stream and hands what it has
+// read to the workers, which read the database only for what they missed. Node delivers messages in order, without
+// loss.
 import cluster, { type Worker } from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import type { Backlog, Batch, Feed, FeedListener } from '../feed/feed.ts';
@@ -12,27 +12,27 @@ import type { EntryReader } from '../stream/reader.ts';
 
 type Message = { recado: 'entry'; text: string } | { recado: 'read' };
 
-/** An edge takes a hub that says nothing for two seconds as gone. */
+/** An edge considers a hub dead after two seconds of silence. */
 const BEACON_MS = 1_000;
-/** Of one worker. One that is frozen gets no more, and reads the database when it goes on. */
+/** For one worker. A frozen worker gets no more entries, and reads the database once it runs again. */
 const MOST_UNSENT = 64 * 1024 * 1024;
-/** A worker that waits for the database lets go of what it cannot take. */
+/** A worker that waits for the database drops entries beyond this. */
 const MOST_UNTAKEN = 64 * 1024 * 1024;
 const NEXT_WITHIN_MS = 1_000;
 
-/** In the first process. */
+/** The first process's side. */
 export class EntryBroadcast implements FeedListener {
   readonly #feed: Feed;
   readonly #stream: EntryReader | null;
   readonly #hub = randomBytes(6).toString('hex');
   readonly #unsent = new Map<number, number>();
-  readonly #beacon = setInterval(() => this.#sayNothing(), BEACON_MS);
+  readonly #beacon = setInterval(() => this.#sendEmpty(), BEACON_MS);
   #server = '';
   #number = 0;
-  /** The bound of the last entry; null: there is none of this history. */
+  /** The bound of the last entry; null before the first entry of this history. */
   #last: Snapshot | null = null;
 
-  /** @param stream where the feed has its own entries from; null: it reads the database */
+  /** @param stream where the feed's own entries come from; null if it reads the database */
   constructor(feed: Feed, stream: EntryReader | null) {
     this.#feed = feed;
     this.#stream = stream;
@@ -43,7 +43,7 @@ export class EntryBroadcast implements FeedListener {
   }
 
   async beforeBatch(session: Session, events: readonly OutboxEvent[] | null): Promise<void> {
-    // With every new session, which may be of another server.
+    // Every new session may belong to another server.
     if (events === null) this.#server = await readServer(session);
   }
 
@@ -57,7 +57,7 @@ export class EntryBroadcast implements FeedListener {
     this.#send(seen, bound, [], 'all');
   }
 
-  /** Each worker looks for its own. */
+  /** The workers know their own accounts. */
   accounts(): string[] {
     return [];
   }
@@ -76,11 +76,11 @@ export class EntryBroadcast implements FeedListener {
       return;
     }
     await this.#feed.read().catch(() => undefined);
-    this.#sayNothing();
+    this.#sendEmpty();
   }
 
-  /** That the first process lives, and how far it is. */
-  #sayNothing(): void {
+  /** Tells the workers that the first process is alive, and how far it has read. */
+  #sendEmpty(): void {
     if (this.#feed.ready) this.#send(this.#feed.seen, this.#feed.seen, [], []);
   }
 
@@ -118,7 +118,7 @@ export class EntryBroadcast implements FeedListener {
   }
 }
 
-/** In a worker. */
+/** A worker's side. */
 export function entriesOfFirstProcess(): EntryReader {
   let texts: string[] = [];
   let length = 0;
@@ -126,7 +126,7 @@ export function entriesOfFirstProcess(): EntryReader {
   const onMessage = (message: unknown) => {
     if (!isMessage(message) || message.recado !== 'entry') return;
     length += message.text.length;
-    // The next one shows the gap.
+    // The next entry reveals the gap.
     if (length > MOST_UNTAKEN) take();
     texts.push(message.text);
     onText();
@@ -150,7 +150,7 @@ export function entriesOfFirstProcess(): EntryReader {
       }
       return take().map(parseEntry);
     },
-    // The channel has one place, and keeps the order.
+    // Nothing to seek: the channel delivers every entry once, in order.
     seek: async () => undefined,
     ask() {
       if (process.connected) process.send?.({ recado: 'read' } satisfies Message);

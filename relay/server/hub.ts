@@ -1,4 +1,4 @@
-// A hub: it reads the outbox for all edges, and serves no clients. Its parts put together, and taken apart in order.
+// Assembles a hub, and closes its parts in order. A hub reads the outbox for all edges and serves no clients.
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,21 +25,21 @@ export interface HubOptions {
 }
 
 export interface RunningHub {
-  /** Of the probes. */
+  /** Where the probes are. */
   readonly url: string;
   readonly metrics: Metrics;
-  /** Resolves when events are read for the first time. */
+  /** Resolves after the first read of events. */
   ready(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** What is closed later than that is a connection to a database that does not answer. */
+/** Only a connection to a database that does not answer takes longer to close. */
 const CLOSE_WITHIN_MS = 2_000;
-/** Nobody is served from its memory. */
+/** No client is served from a hub's memory. */
 const NO_MEMORY = { windowBytes: 1, windowEvents: 1 };
 
 /**
- * Begins to read and to append; a database or a stream that is away is waited for.
+ * Starts reading and appending. Waits for a database or stream that is down.
  * @throws RecadoError `port_in_use`, `listen_failed`
  */
 export async function startHub(options: HubOptions): Promise<RunningHub> {
@@ -131,7 +131,7 @@ export async function startHub(options: HubOptions): Promise<RunningHub> {
   };
 }
 
-/** The elder of two hubs comes first in the order of names. */
+/** Names sort by start time, so the older of two hubs comes first. */
 function newName(): string {
   return `${Date.now().toString(16).padStart(12, '0')}-${randomBytes(4).toString('hex')}`;
 }
@@ -140,7 +140,7 @@ function listenerOf(hub: Hub): FeedListener {
   let server = '';
   const toStep = ({ epoch, seen, bound }: Omit<Batch, 'events'>) => ({ epoch, server, seen, bound });
   return {
-    // With every new session, which may be of another server.
+    // Every new session may belong to another server.
     async beforeBatch(session, events) {
       if (events === null) server = await readServer(session);
     },

@@ -1,6 +1,6 @@
-// Several relay processes behind one port (RELAY_PROCESSES). The first process listens and hands each connection to
-// a worker; the stock client begins with HTTP long-polling, whose requests must all reach the worker that has the
-// session, and the sticky library sees to that. The first process also reads the database, or a stream, for all of them.
+// Several relay processes behind one port (RELAY_PROCESSES). The first process listens, and hands each connection to a
+// worker. The stock client begins with HTTP long-polling, whose requests must all reach the worker that has the
+// session: the sticky library does that. The first process also reads the database, or a stream, for all workers.
 import cluster, { type Worker } from 'node:cluster';
 import type { Server as HttpServer } from 'node:http';
 import type { Socket } from 'node:net';
@@ -22,14 +22,14 @@ interface Question {
   recado: 'question';
   id: number;
   about: 'metrics' | 'workers' | 'keep ticket' | 'take ticket';
-  /** A token with its account; or a ticket. */
+  /** A token and its account, or a ticket. */
   details: string[];
 }
 
 interface Answer {
   recado: 'answer';
   id: number;
-  /** Empty: there is nothing to say. */
+  /** Empty if there is no answer, such as for an unknown ticket. */
   text: string;
 }
 
@@ -38,7 +38,7 @@ interface Report {
   state: WorkerState;
 }
 
-/** None of the worker's clients comes with new connections any more. */
+/** Sent by a worker once none of its clients polls, so none opens new connections. */
 interface Vacated {
   recado: 'vacated';
 }
@@ -47,14 +47,14 @@ type Message = Question | Answer | Report | Vacated;
 
 const REPORT_EVERY_MS = 500;
 const ANSWER_WITHIN_MS = 3_000;
-/** A worker that dies at once is not started again faster than this. */
+/** Pause before a dead worker is replaced, so that one that dies at once does not restart in a tight loop. */
 const RESTART_AFTER_MS = 1_000;
 const CLOSE_WITHIN_MS = 3_300;
 
 export const isWorker = cluster.isWorker;
 
 /**
- * Listens, and starts the workers with the arguments and environment of this process; one that ends is replaced.
+ * Listens, and starts the workers with this process's arguments and environment. A worker that ends is replaced.
  * @throws RecadoError `port_in_use`, `listen_failed`
  */
 export async function startProcesses(
@@ -64,21 +64,21 @@ export async function startProcesses(
 ): Promise<Listening & { drain(): Promise<void>; close(): Promise<void> }> {
   const server = createDoorway();
   const states = new Map<number, WorkerState>();
-  // What a worker is sent before it has joined is lost, and a stock client waits 20 s for an answer. Closed at once, it
-  // tries again as if nobody listened yet.
+  // A connection handed to a worker that has not joined is lost, and a stock client waits 20 s for an answer. Closing
+  // the connection makes it retry at once.
   server.on('connection', (socket) => {
     if (states.size === 0) socket.destroy();
   });
-  // It only listens for connections.
+  // The library's type asks for an HTTP server, but it only listens for connections.
   sticky.setupMaster(server as HttpServer, { loadBalancingMethod: 'least-connection' });
-  // The refusals of this process are said, and in nobody's metrics.
+  // The first process logs its refusals; no metrics include them.
   watchDoorway(server, http, new Refusals(log, createMetrics()));
   const listening = await listen(server, http);
   const reader = await startSharedReader(databaseUrl, { relay, stream }, log);
   const aggregator = new AggregatorRegistry();
   let closing = false;
   const vacated = new Set<number>();
-  /** While another worker has clients that poll, they come through the port. */
+  /** Closes the port once no worker has polling clients: their requests come through it. */
   const closePort = () => {
     if (closing && [...states.keys()].every((id) => vacated.has(id))) server.close();
   };
@@ -153,7 +153,7 @@ export async function startProcesses(
     async close() {
       closing = true;
       server.close();
-      // The workers have their clients from it until they have ended.
+      // Last, because the workers take their entries from the reader until they end.
       await endWorkers('SIGINT', CLOSE_WITHIN_MS);
       await Promise.race([reader.close(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
     },
@@ -161,8 +161,8 @@ export async function startProcesses(
 }
 
 /**
- * Closes the connections that were on their way to a worker which has ended: the one it has not acknowledged, and those
- * that waited behind it. Node keeps them open for ever, and nobody would answer.
+ * Closes the connections that were on their way to a worker that has ended: the one it has not acknowledged, and those
+ * queued behind it. Node would keep them open for ever, without an answer.
  */
 function closeUndelivered(worker: Worker): void {
   const { _pendingMessage: sent, _handleQueue: queue } = worker.process as unknown as Undelivered;
@@ -170,13 +170,13 @@ function closeUndelivered(worker: Worker): void {
   for (const { handle } of queue ?? []) handle?.destroy();
 }
 
-/** Node's own record of them. */
+/** Node's internal record of these connections. */
 interface Undelivered {
   _pendingMessage?: { handle: { close(): void } } | null;
   _handleQueue?: { handle?: Socket | null }[] | null;
 }
 
-/** @param signal SIGTERM lets them drain, SIGINT does not */
+/** @param signal SIGTERM lets the workers drain, SIGINT does not */
 async function endWorkers(signal: 'SIGTERM' | 'SIGINT', withinMs: number): Promise<void> {
   const all = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
   const workers = all.filter((worker) => !worker.isDead());
@@ -189,12 +189,12 @@ async function endWorkers(signal: 'SIGTERM' | 'SIGINT', withinMs: number): Promi
   clearTimeout(late);
 }
 
-/** Until it has joined, every other worker has fewer connections. */
+/** Counts infinitely many connections for a worker until it has joined, so that it is handed none. */
 function startWorker(): void {
   countConnections(cluster.fork(), Number.POSITIVE_INFINITY);
 }
 
-/** Where the sticky library keeps count: the worker with the smallest number is given the next connection. */
+/** Sets the sticky library's count: the worker with the fewest clients gets the next connection. */
 function countConnections(worker: Worker, clientsCount: number): void {
   Object.assign(worker, { clientsCount });
 }
@@ -206,19 +206,19 @@ export interface WorkerOptions {
   state: () => Omit<WorkerState, 'pid'>;
 }
 
-/** The worker's side: takes the connections it is handed, and asks the first process about all. */
+/** The worker's side: takes the connections handed to it, and asks the first process about all workers. */
 export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): AllProcesses & {
   readonly tickets: Tickets;
   vacate(): void;
   close(): void;
   leave(): void;
 } {
-  // A browser would send the requests of another session down a connection that is kept alive.
+  // A browser could send another session's requests over a connection that is kept alive.
   server.maxRequestsPerSocket = 1;
-  // What Node arms when a server listens, which this one never does: the time-outs of headers and requests.
+  // Node starts the time-outs of headers and requests when a server listens, which this one never does.
   server.emit('listening');
   sticky.setupWorker({ httpServer: server, engine: io.engine } as unknown as Server);
-  // Making one is what lets a worker answer the first process.
+  // The constructor registers the listener with which a worker answers the first process.
   new AggregatorRegistry();
   AggregatorRegistry.setRegistries([metrics.registry]);
 
@@ -253,7 +253,7 @@ export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): All
 
   return {
     metrics: () => ask('metrics'),
-    // A ticket is used in whichever process the next connection leads to.
+    // The first process keeps the tickets, since the next connection may reach any worker.
     tickets: {
       keep: async (token, account) => (await ask('keep ticket', token, account)) || null,
       take: async (ticket) => (await ask('take ticket', ticket)) || null,
@@ -261,7 +261,7 @@ export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): All
     async workers() {
       return JSON.parse(await ask('workers')) as Awaited<ReturnType<AllProcesses['workers']>>;
     },
-    /** None of its clients comes with new connections any more. */
+    /** Tells the first process that no client of this worker polls any more. */
     vacate() {
       if (process.connected) process.send?.({ recado: 'vacated' } satisfies Vacated);
     },
@@ -269,7 +269,7 @@ export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): All
       clearInterval(reporting);
       process.off('message', onMessage);
     },
-    /** When all else is closed: the channel to the first process would keep this one alive until it is killed. */
+    /** Comes last: the channel to the first process would keep this process alive until it is killed. */
     leave() {
       cluster.worker?.disconnect();
     },

@@ -1,4 +1,4 @@
-// One relay process: its parts put together, and taken apart in order.
+// Assembles one relay process, and closes its parts in order.
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
@@ -38,34 +38,34 @@ export interface RelayOptions {
   databaseUrl: string;
   jwt: Settings['jwt'];
   settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay' | 'stream'>;
-  /** The sample clinics are there: the console hands out their tokens and writes to them. */
+  /** The database has the sample clinics: the console hands out their tokens and writes to them. */
   demo?: boolean;
   log: Log;
 }
 
 export interface Relay {
-  /** Where clients connect; empty in a worker, whose connections another process takes. */
+  /** Where clients connect; empty in a worker, which gets its connections from the first process. */
   readonly url: string;
   readonly port: number;
   readonly metrics: Metrics;
-  /** Resolves when events are read for the first time. */
+  /** Resolves after the first read of events. */
   ready(): Promise<void>;
-  /** Takes nobody new, is not ready, and sends the clients away over DRAIN_SECONDS. */
+  /** Refuses new clients, reports not ready, and disconnects the clients over DRAIN_SECONDS. */
   drain(): Promise<void>;
-  /** Sends every client away so that it moves to another node; safe at any moment, also twice. */
+  /** Disconnects every client, so that it moves to another node. Safe at any moment, also twice. */
   close(): Promise<void>;
 }
 
-/** What is closed later than that is a connection to a database that does not answer. */
+/** Only a connection to a database that does not answer takes longer to close. */
 const CLOSE_WITHIN_MS = 2_000;
 const REPLAY_SESSIONS = 2;
-/** Nobody waits longer in front of a page. */
+/** Nobody waits longer for a page. */
 const CONSOLE_SETTINGS = 'set statement_timeout = 2000';
-/** Its client drains each before the next. */
+/** Small, since a client reads most of one page before the next is written. */
 const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes: MAX_EVENT_BYTES };
 
 /**
- * Listens, and begins to read; a database that is away is waited for.
+ * Listens, and starts reading. Waits for a database that is down.
  * @throws RecadoError `port_in_use`, `listen_failed`
  */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
@@ -74,10 +74,10 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const isEdge = isWorker || settings.stream.url !== null;
   const metrics = createMetrics();
   leaveOut(metrics, isEdge ? OF_THE_READER : OF_AN_EDGE);
-  // They are those of the first process, which reads the stream.
+  // The first process reads the stream and counts these.
   if (isWorker && settings.stream.url !== null) leaveOut(metrics, OF_AN_EDGE);
   const trace = new Trace();
-  // A request that dawdles holds a connection for nothing.
+  // The time-outs close connections whose request arrives too slowly.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
   const replayPool = createReaderPool({
     url: databaseUrl,
@@ -137,7 +137,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     metrics,
   });
   serveBelow(server, settings.http.basePath);
-  // A worker is handed its connections.
+  // A worker gets its connections from the first process.
   const { url, port } = isWorker ? { url: '', port: 0 } : await listen(server, settings.http);
 
   const link = isWorker
@@ -180,7 +180,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     subscribers.close();
     streams.close();
     await sockets.close();
-    // The feed keeps nothing that would be lost with it.
+    // The feed holds no state that could be lost, so closing need not wait for it.
     await Promise.race([closeDatabase(), sleep(CLOSE_WITHIN_MS, undefined, { ref: false })]);
     link?.leave();
   }
@@ -206,7 +206,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   };
 }
 
-/** null: this process reads the database itself. */
+/** @returns where entries come from; null if this process reads the database itself */
 async function findEntries(
   streamUrl: string | null,
   databaseUrl: string,

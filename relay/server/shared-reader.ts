@@ -1,4 +1,4 @@
-// What the first of several processes does for all of them: it reads the database, or the stream.
+// The first of several processes reads the database, or the stream, for all of them.
 import type { Settings } from '../config/settings.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
 import { gaugeDatabase } from '../http/probes.ts';
@@ -9,9 +9,9 @@ import { EntryBroadcast } from './entries.ts';
 import { createRelayPool, findInstallation, readDatabase, readEntries } from './source.ts';
 
 export interface SharedReader {
-  /** Whether events come as soon as they are committed. */
+  /** Whether events arrive as soon as they are committed. */
   readonly listening: boolean;
-  /** What the workers cannot count. */
+  /** The metrics that the workers cannot count. */
   metrics(): Promise<string>;
   close(): Promise<void>;
 }
@@ -86,5 +86,5 @@ async function readStream(
   };
 }
 
-/** Nobody comes back to this process. */
+/** No client reconnects to this process, so it keeps no recent events. */
 const NO_MEMORY = { windowBytes: 1, windowEvents: 1 };

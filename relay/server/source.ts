@@ -1,4 +1,4 @@
-// Where a process has its events from: the database, or entries that another process has read.
+// Where a process's events come from: the database, or entries that another process has read.
 import type pg from 'pg';
 import type { Settings } from '../config/settings.ts';
 import { MAX_EVENT_BYTES } from '../config/table.ts';
@@ -25,7 +25,9 @@ import type { EntryReader } from '../stream/reader.ts';
 
 export interface Source {
   readonly feed: Feed;
-  /** Whether events come as soon as they are committed, by LISTEN or from the first process; and its own gate. */
+  /**
+   * Whether events arrive as soon as they are committed, by LISTEN or as entries; and the state of this node's gate.
+   */
   readonly wakeup: Pick<Wakeup, 'listening' | 'gate'>;
   start(listener: FeedListener): void;
   close(): Promise<void>;
@@ -39,13 +41,13 @@ export interface SourceOptions {
   metrics: Metrics;
 }
 
-/** A query that takes longer has lost its connection: pages are index scans of milliseconds. */
+/** Pages are index scans of milliseconds: a query that takes longer than this has lost its connection. */
 export const QUERY_TIMEOUT_MS = 15_000;
-/** Retention may look at every row of a slot. */
+/** Retention may scan every row of a slot. */
 const RETENTION_TIMEOUT_MS = 120_000;
-/** While its connection hangs, the gate cannot notify the other nodes. */
+/** Short, since the gate cannot notify the other nodes while its connection hangs. */
 const GATE_TIMEOUT_MS = 3_000;
-/** Of the live feed. Replays read smaller pages, and their clients drain each before the next. */
+/** For the live feed. Replays read smaller pages, since clients read each one before the next. */
 const PAGE: PageLimits = { events: 20_000, bytes: 32 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES };
 
 const limitsOf = ({ windowBytes, windowEvents }: Settings['relay']) => ({
@@ -53,7 +55,7 @@ const limitsOf = ({ windowBytes, windowEvents }: Settings['relay']) => ({
   page: PAGE,
 });
 
-/** Which stream is that of this database; a database that is away is waited for. */
+/** The id of the installation, which names its stream. Waits for a database that is down. */
 export async function findInstallation(databaseUrl: string, pool: pg.Pool, log: Log): Promise<string> {
   let installation = '';
   const check = async () => {
@@ -63,7 +65,7 @@ export async function findInstallation(databaseUrl: string, pool: pg.Pool, log: 
   return installation;
 }
 
-/** For what is beside the reading: retention, the metrics. */
+/** For the work beside the feed: retention and metrics. */
 export function createRelayPool(databaseUrl: string, log: Log): pg.Pool {
   return createPool({
     url: databaseUrl,
@@ -78,7 +80,7 @@ export function createRelayPool(databaseUrl: string, log: Log): pg.Pool {
 }
 
 /**
- * All that touches the database for its own sake: reading, the gate, retention, swapped tables.
+ * Everything that a process does with the database on its own: reading, the gate, retention, swapped tables.
  * @param pool createRelayPool()
  */
 export function readDatabase({ pool, ...options }: SourceOptions & { pool: pg.Pool }): Source {
@@ -130,7 +132,7 @@ export function readDatabase({ pool, ...options }: SourceOptions & { pool: pg.Po
   };
 }
 
-/** Entries that another process has read, and the database where they do not suffice. */
+/** Takes entries that another process has read, and reads the database only where they do not suffice. */
 export function readEntries({ stream, ...options }: SourceOptions & { stream: EntryReader }): Source {
   const pool = createReaderPool({
     url: options.databaseUrl,

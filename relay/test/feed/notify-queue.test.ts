@@ -3,28 +3,61 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startEmbedded } from '../../db/embedded.ts';
+import { createPool, openSession } from '../../db/connect.ts';
+import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
+import { Gate } from '../../feed/notify-gate.ts';
+import { startWakeup } from '../../feed/wakeup.ts';
 import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
-import { Client, openDatabase, startNode, token, until } from '../world.ts';
+import { createMetrics } from '../../metrics.ts';
+import { hearing } from '../hearing.ts';
+import { Client, type Database, openDatabase, startNode, token, until } from '../world.ts';
 
+const silent = createLog('silent', false);
 const ends: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
-
-test('writers go on, and events arrive, while the queue is nearly full', async () => {
-  const base = await mkdtemp(join(tmpdir(), 'recado-queue-test-'));
+let server: EmbeddedPostgres;
+let base: string;
+let database: Database;
+beforeAll(async () => {
+  base = await mkdtemp(join(tmpdir(), 'recado-queue-test-'));
   await chmod(base, 0o755);
-  ends.push(() => rm(base, { recursive: true, force: true }));
   // Half a megabyte instead of eight gigabytes.
   const settings = { fsync: 'off', max_notify_queue_pages: '64', max_connections: '50' };
-  const server = await startEmbedded({ dataDir: join(base, 'data'), settings });
-  ends.push(() => server.stop('immediate'));
-  const database = openDatabase(server.url);
-  ends.push(() => database.close());
-  await migrate({ databaseUrl: server.url, log: createLog('silent', false) });
+  server = await startEmbedded({ dataDir: join(base, 'data'), settings });
+  database = openDatabase(server.url);
+  await migrate({ databaseUrl: server.url, log: silent });
   await database.query(`select relay.publish('item')`);
+});
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+  await until('the queue is read', async () => (await used()) < 0.1);
+});
+afterAll(async () => {
+  await database.close();
+  await server.stop('immediate');
+  await rm(base, { recursive: true, force: true });
+});
+
+/** 0 to 1. */
+async function used(): Promise<number> {
+  const rows = await database.query<{ used: number }>('select pg_notification_queue_usage() as used');
+  return rows[0]!.used;
+}
+
+/** Listens in a transaction that stays open. */
+async function listenIdly() {
+  const idle = await database.connect();
+  await idle.query('listen elsewhere');
+  await idle.query('begin; select 1');
+  return idle;
+}
+
+async function fill(part: number): Promise<void> {
+  while ((await used()) < part)
+    await database.query(`select pg_notify('elsewhere', repeat('x', 7000)) from generate_series(1, 3)`);
+}
+
+test('writers go on, and events arrive, while the queue is nearly full', async () => {
   const relay = await startNode(server.url);
   ends.push(() => relay.close());
   await relay.ready();
@@ -32,16 +65,7 @@ test('writers go on, and events arrive, while the queue is nearly full', async (
   ends.push(() => client.close());
   await client.live();
 
-  // It listens in a transaction that it leaves open.
-  const idle = await database.connect();
-  await idle.query('listen elsewhere');
-  await idle.query('begin; select 1');
-  const used = async () =>
-    (await database.query<{ used: number }>('select pg_notification_queue_usage() as used'))[0]!.used;
-  const fill = async (part: number) => {
-    while ((await used()) < part)
-      await database.query(`select pg_notify('elsewhere', repeat('x', 7000)) from generate_series(1, 3)`);
-  };
+  const idle = await listenIdly();
   await fill(0.4);
   const isClosed = async () => (await relay.metrics.gateClosed.get()).values[0]?.value === 1;
   await until('the gate is closed', isClosed);
@@ -53,7 +77,40 @@ test('writers go on, and events arrive, while the queue is nearly full', async (
   expect(await client.hears(50)).toEqual(Array.from({ length: 50 }, (_, n) => n + 1));
   expect(await isClosed()).toBe(true);
 
-  await idle.query('commit');
+  await idle.end();
   await until('the queue is read', async () => (await used()) < 0.1);
   await until('the gate is open again', async () => !(await isClosed()));
+});
+
+test('the node that keeps the gate closed for it is not taken for a frozen one', async () => {
+  const connect = () => openSession({ url: server.url, name: 'a gate of a test' });
+  const pool = createPool({ url: server.url, name: 'gates of a test', max: 2, log: silent });
+  ends.push(() => pool.end());
+  const metrics = createMetrics();
+  const holder = new Gate({ connect, pool, log: silent, metrics });
+  ends.push(() => holder.end());
+  const idle = await listenIdly();
+  ends.push(() => idle.end());
+  await fill(0.4);
+  expect(await holder.close()).toBe(true);
+
+  let isFilling = false;
+  let reads = 0;
+  const other = startWakeup({
+    ...{ databaseUrl: server.url, connect, pool, mayCloseGate: true, metrics },
+    // Each read finds something, which no notification announced.
+    wake: () => {
+      if (!isFilling) return;
+      reads += 1;
+      queueMicrotask(() => other.onRead({ transactions: 1 }));
+    },
+    safetyReadMs: 20,
+    paceMs: 60_000,
+    log: hearing((name) => {
+      if (name === 'notify_queue') isFilling = true;
+    }),
+  });
+  ends.push(() => other.close());
+  await until('it has read often', () => reads > 30);
+  expect(holder.state).toBe('closed');
 });

@@ -16,6 +16,7 @@ import { createMetrics, type Metrics } from '../metrics.ts';
 import { Refusals } from '../transport/refusals.ts';
 import { TicketBox, type Tickets } from '../transport/tickets.ts';
 import { createDoorway, watchDoorway } from './doorway.ts';
+import { announceEarly } from './early-sessions.ts';
 import { startSharedReader } from './shared-reader.ts';
 
 interface Question {
@@ -217,7 +218,7 @@ export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): All
   server.maxRequestsPerSocket = 1;
   // Node starts the time-outs of headers and requests when a server listens, which this one never does.
   server.emit('listening');
-  sticky.setupWorker({ httpServer: server, engine: io.engine } as unknown as Server);
+  sticky.setupWorker({ httpServer: server, engine: announceEarly(io.engine) } as unknown as Server);
   // The constructor registers the listener with which a worker answers the first process.
   new AggregatorRegistry();
   AggregatorRegistry.setRegistries([metrics.registry]);

@@ -29,6 +29,16 @@ let clients: Client[];
 let told: number;
 let stopping: AbortController[];
 
+/** A process that stops for a moment once it has answered, as on a busy machine. */
+const SLOW_AFTER_ANSWER = `
+  import { ServerResponse } from 'node:http';
+  const { end } = ServerResponse.prototype;
+  ServerResponse.prototype.end = function (...args) {
+    const ended = end.apply(this, args);
+    if (this.req.url.includes('polling')) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+    return ended;
+  };`;
+
 // One set of processes for all tests; the last one ends it.
 beforeAll(async () => {
   database = await freshDatabase();
@@ -47,6 +57,7 @@ function start(): void {
       HOST: '127.0.0.1',
       PORT: String(port),
       RELAY_PROCESSES: String(PROCESSES),
+      NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(SLOW_AFTER_ANSWER)}`,
     },
     stdio: 'ignore',
   });
@@ -148,6 +159,15 @@ test('a client that stays with polling reaches its process with every request', 
   for (let n = 0; n < 20; n += 1) await tell();
   expect(await clients[0]!.hears(told)).toEqual(everything());
   expect(clients[0]!.disconnects).toEqual([]);
+});
+
+test('clients that begin with polling at the same moment all find their sessions again', async () => {
+  const opening = `http://127.0.0.1:${port}/socket.io/?EIO=4&transport=polling`;
+  const answers = Array.from({ length: 4 * PROCESSES }, async () => {
+    const { sid } = JSON.parse((await (await fetch(opening)).text()).slice(1)) as { sid: string };
+    return (await fetch(`${opening}&sid=${sid}`, { method: 'POST', body: '1' })).text();
+  });
+  expect(await Promise.all(answers)).toEqual(answers.map(() => 'ok'));
 });
 
 test('a ticket of one process is good in all of them, once', async () => {

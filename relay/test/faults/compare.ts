@@ -18,6 +18,8 @@ export interface Committed {
 export interface Undone {
   readonly after: number;
   readonly before: number;
+  /** By Date.now(): from here on every client that is there has been told. */
+  readonly toldAt: number;
 }
 
 /**
@@ -68,8 +70,9 @@ export function compareViewing(
   committed: Map<EventKey, Committed>,
   ledger: Ledger,
   verdict: Verdict,
+  undone: readonly Undone[] = [],
 ): void {
-  const { name, account, kind, known, seen, refetches, turns } = viewing;
+  const { name, account, kind, known, seen, refetches, turns, closedAt } = viewing;
   const versions = new Map<number, number>();
   for (const key of known) {
     const event = committed.get(key);
@@ -97,7 +100,12 @@ export function compareViewing(
     if (!event) {
       // Committed once, and undone since: then the client was told afterwards that what it has is another history.
       const outcome = statement?.transaction.outcome;
-      if (outcome !== 'rolled back' && outcome !== undefined && index < lastEpoch) return;
+      const mayBeUndone = outcome !== 'rolled back' && outcome !== undefined;
+      if (mayBeUndone && index < lastEpoch) return;
+      // Or the page was closed before it could be told.
+      const wasUndone = ({ after, before }: Undone) =>
+        statement && statement.sent <= before && statement.transaction.acknowledged >= after;
+      if (mayBeUndone && undone.some((each) => closedAt < each.toldAt && wasUndone(each))) return;
       verdict.add(
         'uncommitted',
         `${name} saw ${nameOf(key)} of a "${statement?.transaction.kind}", which is not there`,
@@ -124,7 +132,7 @@ export function compareViewing(
     }
     if (statement.sent > latest.sent) latest = { sent: statement.sent, key };
   });
-  if (!viewing.complete) return;
+  if (closedAt < Number.POSITIVE_INFINITY) return;
   // What a client was not sent lies behind a resync: it is in the list that it loaded then. So is what it had a topic
   // for that it has no more.
   const lastTopics = turns.at(-1)?.topics ?? [];

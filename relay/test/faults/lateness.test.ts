@@ -26,7 +26,7 @@ function viewingOf(ledger: Ledger, delays: readonly number[]): Viewing {
       turns: [],
       connections: [],
     },
-    ...{ seen, heardAt, complete: true },
+    ...{ seen, heardAt, closedAt: Number.POSITIVE_INFINITY },
   };
 }
 

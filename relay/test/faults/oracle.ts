@@ -67,7 +67,7 @@ export async function runOracle(
   const lateness = new Lateness(ledger, world.disturbances, machine);
   for (const { viewings, figures, name } of witnesses) {
     for (const viewing of viewings) {
-      compareViewing(viewing, committed, ledger, verdict);
+      compareViewing(viewing, committed, ledger, verdict, world.undone);
       lateness.compare(viewing, verdict);
     }
     for (const [reason, count] of figures.resyncs) {

@@ -70,8 +70,8 @@ export interface Viewing {
   readonly turns: Turn[];
   /** What became of its connections, and when, for the report of an error. */
   readonly connections: { readonly at: number; readonly what: string }[];
-  /** Whether it was there until the end, and so must have heard everything. */
-  complete: boolean;
+  /** When the page was closed, by Date.now(); Infinity: it was there until the end, and so must have heard everything. */
+  closedAt: number;
 }
 
 export interface Figures {
@@ -236,6 +236,7 @@ export class Page {
   async #reload(): Promise<void> {
     this.#socket?.disconnect();
     if (this.kind === 'loader') {
+      this.#viewing.closedAt = Date.now();
       const { position, known } = await this.#load();
       this.#view(known);
       this.#positionAt = Date.now();
@@ -269,8 +270,8 @@ export class Page {
 
   async #turned(): Promise<void> {
     const told = () => this.#viewing.turns.at(-1)!.topics === this.#topics;
-    await until(`${this.name} hears by its new topics`, told, 30_000).catch(() => {
-      this.figures.complaints.push('was not told within half a minute that its topics have changed');
+    await until(`${this.name} hears by its new topics`, told, 60_000).catch(() => {
+      this.figures.complaints.push('was not told within a minute that its topics have changed');
     });
   }
 
@@ -295,10 +296,8 @@ export class Page {
       refetches: [],
       turns: [{ after: 0, topics: this.#topics, askedAt: now, toldAt: now }],
       connections: [],
-      complete: true,
+      closedAt: Number.POSITIVE_INFINITY,
     };
-    const before = this.viewings.at(-1);
-    if (before) before.complete = false;
     this.viewings.push(this.#viewing);
     this.#kept = null;
   }

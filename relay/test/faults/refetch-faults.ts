@@ -16,7 +16,7 @@ async function goBack(world: World, chance: Chance, promotions: readonly [boolea
       if (chance.happens(0.8)) await Promise.allSettled(nodes.map((node) => node.ready(15_000)));
       await sleep(chance.between(500, 3_000));
       await server.goBack(promotions[1]);
-      undone.push({ after, before: ledger.now });
+      undone.push({ after, before: ledger.now, toldAt: Date.now() + RECONNECT_MS });
     }),
   );
 }

@@ -261,12 +261,12 @@ test('a restart: no client is taken before a process can have it, so all are bac
   await gone;
   await tell();
   start();
-  await until('all are back', () => clients.every(({ socket }) => socket.connected), 30_000);
+  await until('all are back', () => clients.every(({ socket }) => socket.connected), 60_000);
   const attempts = clients.flatMap(({ refusals }) => refusals.map(({ message }) => message));
   expect(attempts.filter((message) => message === 'timeout')).toEqual([]);
   for (const client of clients) expect(await client.hears(told)).toEqual(everything());
   for (const client of clients) expect(client.of('relay:resync')).toEqual([]);
-}, 60_000);
+}, 90_000);
 
 test('readiness is that of all: it is refused while one process is missing', async () => {
   const before = await workers();

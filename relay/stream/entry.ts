@@ -1,35 +1,35 @@
-// What travels from the process that reads the database to those that do not: one step from a position to the next,
-// with its events. The same bytes over Redis and between the processes of one machine.
+// An entry travels from the process that reads the database to those that do not. It holds one step from a position to
+// the next, with its events. Redis and the processes of one machine carry the same bytes.
 //
-// An entry is whole: what does not fit into it is named in `elsewhere` and read from the table. Entries of one hub are
-// chained: `seen` is the bound of the entry before. What an edge does with them stands in rule.ts.
+// `elsewhere` names what does not fit into an entry and is read from the table. Entries of one hub form a chain: `seen`
+// is the bound of the entry before. rule.ts decides what an edge does with an entry.
 import { z } from 'zod';
 import { RecadoError } from '../errors.ts';
 import type { OutboxEvent } from '../outbox/events.ts';
 import { covers, type Snapshot, sees, spell, unspell } from '../outbox/position.ts';
 
 export interface Entry {
-  /** Of the database, as in positions. */
+  /** The database's epoch, as in positions. */
   readonly epoch: string;
   /** Which run of which Postgres server it was read from: see readServer(). */
   readonly server: string;
-  /** The process that read it. */
+  /** Name of the process that read it. */
   readonly hub: string;
-  /** Counts the entries of one hub. */
+  /** Sequence number among this hub's entries. */
   readonly number: number;
-  /** The bound of what this hub appended before; never of what it only read. */
+  /** The bound of what this hub appended before, never of what it only read. */
   readonly seen: Snapshot;
-  /** What is seen after it, with its witness. */
+  /** What has been seen after this entry, with its witness. */
   readonly bound: Snapshot;
   /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
-  /** Accounts whose events are not in it, but for revocations and what is meant for every account. */
+  /** Accounts whose events are not in the entry. Revocations and events for every account always are. */
   readonly elsewhere: readonly string[] | 'all';
 }
 
-/** The longest that is read. A hub makes them much smaller: see fit-entry.ts. */
+/** Longest entry that is read, in characters. A hub makes them much smaller: see fit-entry.ts. */
 export const LONGEST_ENTRY = 16 * 1024 * 1024;
-/** So many accounts are named; beyond that it is all. */
+/** Most accounts that `elsewhere` names; with more it is `all`. */
 export const MOST_ELSEWHERE = 1_000;
 
 /** @returns JSON, which parseEntry() reads */
@@ -54,7 +54,7 @@ const snapshot = z.string().transform((text, context): Snapshot => {
 });
 const name = z.string().max(300);
 
-// Strict: a field that this version does not know may say who must not hear an event.
+// Strict, since a field that this version does not know may restrict who hears an event.
 const ENTRY = z
   .strictObject({
     epoch: z.string().regex(/^[0-9a-f]{12}$/),
@@ -85,7 +85,7 @@ const ENTRY = z
 
 /**
  * @param received what encodeEntry() made
- * @throws RecadoError `entry_unreadable`; nothing of the events is repeated
+ * @throws RecadoError `entry_unreadable`, without any content of the events
  */
 export function parseEntry(received: unknown): Entry {
   const text = Buffer.isBuffer(received) ? received.toString() : received;
@@ -95,7 +95,7 @@ export function parseEntry(received: unknown): Entry {
   try {
     content = JSON.parse(text);
   } catch {
-    throw unreadable(`${text.length} characters that are no JSON`);
+    throw unreadable(`${text.length} characters that are not JSON`);
   }
   const parsed = ENTRY.safeParse(content);
   if (parsed.success) return parsed.data;

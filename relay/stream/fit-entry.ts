@@ -1,17 +1,17 @@
-// How much of a batch an entry holds.
+// Decides how much of a batch goes into an entry.
 import type { OutboxEvent } from '../outbox/events.ts';
 import { type Entry, MOST_ELSEWHERE } from './entry.ts';
 
-/** Larger ones delay those behind them. One event may be larger than this: its account reads it from the table. */
+/** Larger entries delay the ones behind them. If one event is larger, its account reads it from the table. */
 export const ENTRY_BYTES = 512 * 1024;
-/** What an event takes beside its texts. */
+/** Size of an event apart from its texts. */
 const EVENT_BYTES = 160;
 
 type Fitting = Pick<Entry, 'events' | 'elsewhere'>;
 
 /**
- * The events, or as many of them as fit: what is left out is left out by account, the largest first. What the relay
- * itself has written (revocations, resyncs) and what is for every account stays in.
+ * The events, or as many as fit: whole accounts are left out, largest first. The relay's own events (revocations,
+ * resyncs) and events for every account always stay.
  */
 export function fitEntry(events: readonly OutboxEvent[], mostBytes = ENTRY_BYTES): Fitting {
   const sizes = new Map<string, number>();
@@ -41,7 +41,7 @@ function mayBeElsewhere(event: OutboxEvent): event is OutboxEvent & { account: s
   return event.account !== null && !event.event.startsWith('relay:');
 }
 
-/** Quotes in a payload are escaped. */
+/** An estimate: escaping the quotes makes a payload longer. */
 function sizeOf({ account, event, payload, audience }: OutboxEvent): number {
   let bytes = EVENT_BYTES + (account?.length ?? 0) + event.length;
   for (const topic of audience ?? []) bytes += topic.length + 3;

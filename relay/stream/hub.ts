@@ -1,7 +1,7 @@
-// What a hub makes of its feed: a chain of entries, each from the bound of the one before.
+// A hub turns its feed into a chain of entries, each starting at the bound of the one before.
 //
-// Of several hubs one appends. The others make the same entries, keep them until they see that the stream has them, and
-// append them when it falls silent: nothing is fenced, and two that append at once do no harm.
+// Of several hubs one appends. The others make equivalent entries, keep them until the stream has them, and append them
+// if the stream falls silent. There is no fencing, and none is needed: two hubs that append at once do no harm.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -12,7 +12,7 @@ import { type Entry, encodeEntry } from './entry.ts';
 import { fitEntry } from './fit-entry.ts';
 
 export interface HubOptions {
-  /** The elder of two hubs appends: the one whose name comes first. */
+  /** Of two hubs the older one appends: its name sorts first. */
   name: string;
   append: (entries: readonly string[]) => Promise<void>;
   /** Resolves after a read of the database that began after the call. */
@@ -21,30 +21,30 @@ export interface HubOptions {
   metrics: Metrics;
 }
 
-/** What the feed has read, and of which run of the server. */
+/** What the feed has read, and from which run of the server. */
 export interface HubStep {
   readonly epoch: string;
   readonly server: string;
   readonly seen: Snapshot;
   readonly bound: Snapshot;
   readonly events: readonly OutboxEvent[];
-  /** More than was read: every account looks for its own in the table. */
+  /** There were too many events to read, so every account reads its own from the table. */
   readonly backlog: boolean;
 }
 
-/** An entry without events is appended at most so often. */
+/** Shortest interval between entries without events. */
 const EMPTY_EVERY_MS = 100;
-/** An edge takes a hub for dead after two seconds without an entry. */
+/** An edge considers a hub dead after two seconds without an entry. */
 const BEACON_MS = 500;
-/** Another hub takes over when there was none for so long. */
+/** A standby hub takes over after this time without an entry from an older hub. */
 const SILENT_MS = 1_000;
 const LOOK_EVERY_MS = 200;
-/** What cannot be appended is kept so long, and so much of it. */
+/** Limits for keeping entries that cannot be appended. */
 const KEPT_MS = 3_000;
 const MOST_KEPT_BYTES = 32 * 1024 * 1024;
 const AT_ONCE = 64;
 const RETRY_MS = 100;
-/** However many edges ask. */
+/** Shortest interval between two answers, however many edges ask. */
 const ANSWER_EVERY_MS = 20;
 
 interface Pending {
@@ -58,14 +58,14 @@ export class Hub {
   #history: Pick<HubStep, 'epoch' | 'server'> | null = null;
   /** The bound of the last entry that was made. */
   #made: Snapshot | null = null;
-  /** What was read last. */
+  /** The bound of the last read. */
   #read: Snapshot | null = null;
   #number = 0;
   #pending: Pending[] = [];
   #bytes = 0;
   #madeAt = 0;
   #beaconIsDue = false;
-  /** When an elder hub was heard last; at the start there may be one. */
+  /** When an older hub last appended. A new hub assumes that there is one. */
   #elderAt = Date.now();
   #appends = false;
   #appending: Promise<void> | null = null;
@@ -80,12 +80,12 @@ export class Hub {
     this.#beacon = setInterval(() => void this.#onBeacon(), LOOK_EVERY_MS);
   }
 
-  /** Whether it appends, and is not standing by. */
+  /** Whether it appends; otherwise it stands by. */
   get appends(): boolean {
     return this.#appends;
   }
 
-  /** A read of the feed; also one that found nothing. */
+  /** Takes a read of the feed, also one that found nothing. */
   take(step: HubStep): void {
     const { epoch, server, seen, bound, events, backlog } = step;
     if (this.#made === null || this.#history?.epoch !== epoch || this.#history.server !== server) {
@@ -98,13 +98,13 @@ export class Hub {
     else if (!covers(this.#made, bound)) this.#makeEmptySoon();
   }
 
-  /** Its feed has started over: what was read before is another history's, or there is a gap. */
+  /** The feed has started over: earlier reads belong to another history, or there is a gap. */
   startOver(): void {
     this.#drop();
     this.#made = null;
   }
 
-  /** An edge asks for a read: its client is ahead of it. */
+  /** An edge asks for a read, because one of its clients is ahead of it. */
   ask(): void {
     if (!this.#appends) return;
     this.#asked = true;
@@ -113,7 +113,7 @@ export class Hub {
     });
   }
 
-  /** What the stream has. */
+  /** An entry was appended to the stream, by this hub or another. */
   onEntry({ hub, epoch, server, bound }: Entry): void {
     if (hub === this.#options.name) return;
     if (epoch !== this.#history?.epoch || server !== this.#history.server) return;
@@ -128,8 +128,6 @@ export class Hub {
     clearTimeout(this.#emptyTimer);
     await this.#appending;
   }
-
-  // ---------------------------------------------------------------------------------------------------------
 
   #make(events: readonly OutboxEvent[], backlog: boolean): void {
     const { name } = this.#options;
@@ -156,12 +154,12 @@ export class Hub {
     this.#make([], false);
   }
 
-  /** Only after a read: a hub whose database does not answer must not look healthy. */
+  /** Sends a beacon only after a read: a hub whose database does not answer must not look healthy. */
   async #onBeacon(): Promise<void> {
     this.#start();
     if (this.#beaconIsDue || Date.now() - this.#madeAt < BEACON_MS) return;
     this.#beaconIsDue = true;
-    // Where it fails, the feed says so.
+    // The feed logs its failures.
     await this.#options.read().catch(() => {
       this.#beaconIsDue = false;
     });
@@ -215,7 +213,7 @@ export class Hub {
     }
   }
 
-  /** The chain goes on from what was read: whoever takes the next entry sees that something is missing. */
+  /** Continues the chain from the last read, so that the next entry reveals the gap. */
   #drop(error?: string): void {
     const entries = this.#pending.length;
     this.#pending = [];
@@ -226,7 +224,7 @@ export class Hub {
     this.#options.log.say('hub_dropped', { entries, error });
   }
 
-  /** While it stands by, the elder may have read less often: what it appends later covers this. */
+  /** For a hub that stands by: an older hub may read less often, and what it appends later covers old entries. */
   #forgetOld(): void {
     const oldest = Date.now() - KEPT_MS;
     const kept = this.#pending.filter(({ madeAt }) => madeAt > oldest);

@@ -3,11 +3,10 @@ import type { Entry } from './entry.ts';
 
 export interface EntryReader {
   /**
-   * The entries after those that it gave before, in their order; none where none came for a while.
-   * Rejects where the stream cannot be read.
+   * The next entries, in order; none if none came for a while. Rejects if the stream cannot be read.
    */
   next(): Promise<readonly Entry[]>;
-  /** Goes on behind the newest entry that `isOld`, looked for from the end backwards; at the end where there is none. */
+  /** Continues after the newest entry for which `isOld` holds, searching backwards; at the end if there is none. */
   seek(isOld: (entry: Entry) => boolean): Promise<void>;
   /** Asks the hub to read the database now, and to append an entry. */
   ask(): void;

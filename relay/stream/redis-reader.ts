@@ -1,4 +1,4 @@
-// An edge's entries, from Redis.
+// Reads an edge's entries from Redis.
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type Entry, parseEntry } from './entry.ts';
@@ -8,7 +8,7 @@ import { askChannelOf, keyOf, type StreamAddress, type StreamClient, StreamConne
 /** A hub appends at least every half second. */
 const BLOCK_MS = 1_000;
 const PAGE = 20;
-/** So far back a place is looked for: the stream holds about a minute. */
+/** How many entries back seek() searches: the stream holds about a minute. */
 const MOST_LOOKED_AT = 2_000;
 const START = '0-0';
 
@@ -20,7 +20,7 @@ interface Message {
 export class RedisReader implements EntryReader {
   readonly #address: StreamAddress;
   readonly #log: Log;
-  /** XREAD blocks the one, so asking has another. */
+  /** XREAD blocks its connection, so asking needs one of its own. */
   readonly #reading: StreamConnection;
   readonly #asking: StreamConnection;
   #cursor = START;
@@ -72,7 +72,7 @@ export class RedisReader implements EntryReader {
 
   ask(): void {
     if (!this.#asking.isReady) return;
-    // Unheard, it costs the client that waits a moment.
+    // If nobody hears it, the waiting client only waits a moment longer.
     this.#asking
       .ready()
       .then((client) => client.publish(askChannelOf(this.#address), ''))
@@ -85,8 +85,8 @@ export class RedisReader implements EntryReader {
   }
 
   /**
-   * After a failover to a replica whose clock or whose copy is behind, the last id lies below the cursor, and nothing
-   * would come for a long time. All of it is read again, which does no harm.
+   * After a failover to a replica whose clock or copy is behind, the last id is below the cursor, and no entry would
+   * come for a long time. The whole stream is read again then, which does no harm.
    */
   async #noticeOlderStream(client: StreamClient): Promise<void> {
     const key = keyOf(this.#address);
@@ -98,7 +98,7 @@ export class RedisReader implements EntryReader {
     if (isBelow(String(about['last-generated-id']), this.#cursor)) this.#cursor = START;
   }
 
-  /** null: it is passed over, which the next entry shows as a gap. */
+  /** null if it cannot be read. It is skipped, and the next entry reveals the gap. */
   #parse({ message }: Message): Entry | null {
     try {
       const entry = parseEntry(message.entry);
@@ -112,7 +112,7 @@ export class RedisReader implements EntryReader {
   }
 }
 
-/** Ids are two numbers: milliseconds and a counter. */
+/** An id consists of two numbers: milliseconds and a counter. */
 function isBelow(a: string, b: string): boolean {
   const [time = 0n, count = 0n] = a.split('-').map(BigInt);
   const [otherTime = 0n, otherCount = 0n] = b.split('-').map(BigInt);

@@ -1,5 +1,5 @@
-// A hub's side of the stream in Redis: it appends, trims, hears when an edge asks for a read, and sees what other hubs
-// append.
+// A hub's side of the stream in Redis: it appends and trims entries, listens for edges that ask for a read, and watches
+// what other hubs append.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../log.ts';
 import type { Entry } from './entry.ts';
@@ -7,18 +7,18 @@ import { askChannelOf, keyOf, type StreamAddress, StreamConnection } from './red
 import { RedisReader } from './redis-reader.ts';
 
 export interface StreamLimits {
-  /** What is older is trimmed. */
+  /** Older entries are trimmed. */
   readonly seconds: number;
-  /** Of what this hub has appended, so much stays. */
+  /** How much of what this hub has appended is kept. */
   readonly bytes: number;
 }
 
 export interface RedisWriterOptions {
   address: StreamAddress;
   limits: StreamLimits;
-  /** An edge wants the hub to read now. */
+  /** An edge asks the hub to read now. */
   onAsk: () => void;
-  /** Another hub, or this one, has appended. */
+  /** An entry was appended, by this hub or another. */
   onEntry: (entry: Entry) => void;
   log: Log;
 }
@@ -30,7 +30,7 @@ export class RedisWriter {
   readonly #writing: StreamConnection;
   readonly #listening: StreamConnection;
   readonly #reader: RedisReader;
-  /** What it has appended, oldest first, and how much that is. */
+  /** What this hub has appended and not yet trimmed, oldest first, and its size. */
   #appended: { id: string; bytes: number }[] = [];
   #bytes = 0;
   #closed = false;
@@ -51,7 +51,7 @@ export class RedisWriter {
   }
 
   /**
-   * Appends in this order. Where it rejects, some or all may have been appended all the same.
+   * Appends in this order. If it rejects, some or all entries may have been appended nevertheless.
    * @param entries as encodeEntry() makes them
    */
   async append(entries: readonly string[]): Promise<void> {
@@ -75,7 +75,7 @@ export class RedisWriter {
     void this.#reader.close();
   }
 
-  /** By the clock of Redis, of which the ids are made. */
+  /** By the clock of Redis, which makes the ids. */
   #oldestToKeep(): string | null {
     const { seconds, bytes } = this.#options.limits;
     const newest = this.#appended.at(-1);
@@ -112,7 +112,7 @@ export class RedisWriter {
     });
   }
 
-  /** What fails is said by its connection. */
+  /** Failures are logged by the connection. */
   async #retry(work: () => Promise<'done' | 'again'>): Promise<void> {
     while (!this.#closed) {
       try {

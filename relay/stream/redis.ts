@@ -1,6 +1,6 @@
-// A connection to Redis (6.2 or newer) or Valkey that comes back by itself.
+// A connection to Redis (6.2 or newer) or Valkey that reconnects by itself.
 //
-// One key holds the stream of an installation, so of a cluster one node is needed: the one that the others name.
+// One key holds the stream of an installation, so one node of a cluster is enough: the one to which MOVED redirects.
 import { once } from 'node:events';
 import { createClient } from '@redis/client';
 import { errorText, RecadoError } from '../errors.ts';
@@ -16,11 +16,11 @@ export interface StreamAddress {
 export type StreamClient = ReturnType<typeof newClient>;
 
 export const keyOf = ({ installation }: StreamAddress) => `recado:{${installation}}`;
-/** On which edges ask for a read. */
+/** The channel on which edges ask for a read. */
 export const askChannelOf = (address: StreamAddress) => `${keyOf(address)}:ask`;
 
 const CONNECT_WITHIN_MS = 2_000;
-/** A connection on which nothing came for so long is half-open. */
+/** A connection on which nothing arrives for this long is half-open. */
 const SILENT_MS = 5_000;
 const PING_EVERY_MS = 1_500;
 const LONGEST_PAUSE_MS = 2_000;
@@ -29,7 +29,7 @@ function newClient(url: string, name: string) {
   return createClient({
     url,
     name,
-    // What cannot be sent now is wrong later: entries are dropped or made anew.
+    // A command that cannot be sent now would be out of date later.
     disableOfflineQueue: true,
     pingInterval: PING_EVERY_MS,
     disableClientInfo: true,
@@ -48,13 +48,13 @@ export class StreamConnection {
   readonly #name: string;
   readonly #log: Log;
   #client: StreamClient;
-  /** Whether it leads to a node of a cluster that another one has named. */
+  /** Whether the client is connected to a cluster node that MOVED named. */
   #moved = false;
   #broken = false;
   #error = '';
   #closed = false;
 
-  /** Connects, and does so again for as long as it takes. */
+  /** Connects, and retries until it is closed. */
   constructor(address: StreamAddress, name: string, log: Log) {
     this.#address = address;
     this.#name = name;
@@ -79,8 +79,8 @@ export class StreamConnection {
   }
 
   /**
-   * Runs commands on the key, again on another node of the cluster where that one has it.
-   * @throws RecadoError `stream_unreachable`, and what Redis refuses
+   * Runs commands on the key. If another node of the cluster has the key, it runs them there.
+   * @throws RecadoError `stream_unreachable`, and the errors of Redis
    */
   async run<T>(commands: (client: StreamClient) => Promise<T>): Promise<T> {
     const client = await this.ready();
@@ -94,7 +94,7 @@ export class StreamConnection {
     }
   }
 
-  /** What is under way fails. */
+  /** Pending commands fail. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -121,7 +121,7 @@ export class StreamConnection {
       this.#log.say('stream_connection_lost', { name: this.#name, error: this.#error });
     }
     this.#broken = true;
-    // The cluster may have given the key to another node, because this one is gone.
+    // This node may be down, and the cluster may have given the key to another one.
     if (this.#moved) this.#replace(this.#address.url, false);
   }
 
@@ -141,8 +141,8 @@ export class StreamConnection {
 
   #unreachable(): RecadoError {
     const advice = /certificate|SSL|TLS/i.test(this.#error)
-      ? 'name the authority of its certificate with NODE_EXTRA_CA_CERTS=/path/to/ca.crt, or correct the host.'
-      : 'check host, port, user and password, and that it runs.';
+      ? 'set NODE_EXTRA_CA_CERTS=/path/to/ca.crt to the authority of its certificate, or correct the host.'
+      : 'check host, port, user and password, and that Redis is running.';
     return new RecadoError(
       'stream_unreachable',
       `Redis does not answer at the address in STREAM_URL (${this.#error || 'no connection yet'}): ${advice}`,

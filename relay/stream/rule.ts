@@ -1,42 +1,42 @@
-// What an edge does with an entry. Pure: no stream, no clock. Snapshots of one history are ordered by what they see, so
-// it holds whatever the stream does: entries twice, old ones after new, some missing, of two hubs at once.
-// docs/decisions/hub-and-edges.md tells how simpler rules failed.
+// Decides what an edge does with an entry: a pure function, without stream or clock. Snapshots of one history are
+// ordered by what they see, so the rule holds whatever the stream does: repeated, reordered or missing entries, and
+// entries of two hubs at once. docs/decisions/hub-and-edges.md tells how simpler rules failed.
 import type { OutboxEvent } from '../outbox/events.ts';
 import { covers, type Snapshot, sees, union } from '../outbox/position.ts';
 import type { Entry } from './entry.ts';
 
-/** Where an edge is. */
+/** How far an edge is. */
 export interface Place {
-  /** The epoch and the server as the database itself gave them. */
+  /** Epoch and server, as read from the database itself. */
   readonly epoch: string;
   readonly server: string;
-  /** What it has handed on. */
+  /** What the edge has handed on. */
   readonly seen: Snapshot;
 }
 
 export type Ruling =
   /**
-   * Another history, or another run of the server: ask the database which it is now, and judge again from there. An
-   * entry that is not the database's even then is ignored.
+   * From another history, or another run of the server. The edge asks the database which one is current, and judges
+   * again. It ignores the entry if it is still foreign.
    */
   | { readonly is: 'foreign' }
-  /** Nothing new. */
+  /** The edge has seen all of it. */
   | { readonly is: 'old' }
-  /** Something before it is missing: read the database from this place, cut, and unite the two. */
+  /** Something before it is missing: the edge reads the database. */
   | { readonly is: 'gap' }
-  /** Hand on. */
+  /** The edge hands it on. */
   | (Step & { readonly is: 'next' });
 
-/** From a place to the next. Inside it a client's position is (seen, bound, id of the event); after it, bound. */
+/** From one snapshot to the next. A client's position inside it is (seen, bound, event id), and after it bound. */
 export interface Step {
   readonly seen: Snapshot;
   readonly bound: Snapshot;
   /**
-   * In the order of their ids. Where accounts are elsewhere, the last event of a transaction may not be among them: no
-   * witness can be taken from these, only from `bound`.
+   * In the order of their ids. If accounts are elsewhere, a transaction's last event may be missing, so a witness must
+   * come from `bound`, never from these.
    */
   readonly events: readonly OutboxEvent[];
-  /** Their subscribers read what lies between from the table. */
+  /** Accounts whose subscribers read their events of this step from the table. */
   readonly elsewhere: readonly string[] | 'all';
 }
 
@@ -49,14 +49,14 @@ export function judge({ epoch, server, seen }: Place, entry: Entry): Ruling {
   return {
     is: 'next',
     seen,
-    // Not the entry's own bound: an edge that has read the database is ahead of it in part.
+    // Not the entry's own bound, since an edge that has read the database may be ahead of it in part.
     bound: union(seen, entry.bound),
     events: entry.events.filter(({ xid }) => !sees(seen, xid)),
     elsewhere: entry.elsewhere,
   };
 }
 
-/** Whether two snapshots name one transaction as their largest, and not the same one. */
+/** Whether two snapshots have the same largest transaction id, but from different transactions. */
 function contradicts(a: Snapshot, b: Snapshot): boolean {
   if (a.xmax !== b.xmax || a.witness === undefined || b.witness === undefined) return false;
   return a.witness !== b.witness;

@@ -1,5 +1,5 @@
-// Everything the processes can say, in one list. A line is an observation with a name: grep the name in the
-// logs, find it here. Secrets have no place in a line: no tokens, no keys, no payloads.
+// Everything that the processes can log, in one list. Each line is an observation with a name: grep a name from the
+// logs and find it here. No line contains secrets: no tokens, keys or payloads.
 import { type Level, type Logger, pino } from 'pino';
 
 interface Observation {
@@ -15,7 +15,7 @@ const observations = {
   },
   process_stopping: { level: 'info', text: (o: { signal: string }) => `${o.signal} received, closing` },
   process_stopped: { level: 'info', text: () => 'closed' },
-  process_failed: { level: 'fatal', text: (o: { error: string }) => `cannot go on: ${o.error}` },
+  process_failed: { level: 'fatal', text: (o: { error: string }) => `cannot continue: ${o.error}` },
 
   relay_listening: { level: 'info', text: (o: { url: string }) => `clients connect to ${o.url}` },
 
@@ -32,7 +32,7 @@ const observations = {
   wakeup_reconnecting: {
     level: 'warn',
     text: (o: { attempt: number }) =>
-      `the LISTEN connection is lost, attempt ${o.attempt}; until it is back we look about once a second`,
+      `the LISTEN connection is lost, attempt ${o.attempt}; until it is back, events are read about once a second`,
   },
   wakeup_failed: {
     level: 'warn',
@@ -41,42 +41,48 @@ const observations = {
   wakeup_closed: { level: 'debug', text: () => 'no longer listening' },
   retention_failed: {
     level: 'warn',
-    text: (o: { error: string }) => `old events could not be emptied, the table grows: ${o.error}`,
+    text: (o: { error: string }) => `old events could not be removed, so the table grows: ${o.error}`,
   },
   table_replaced: {
     level: 'warn',
     text: (o: { table: string }) =>
-      `another table has the name ${o.table} now, and is not captured: as its owner, select relay.republish(event); relay.check() names the events`,
+      `another table now has the name ${o.table} and is not captured; as its owner, run select relay.republish(event) for each event that relay.check() names`,
   },
   table_watch_failed: {
     level: 'warn',
-    text: (o: { error: string }) => `swapped tables cannot be noticed: ${o.error}`,
+    text: (o: { error: string }) => `cannot check for swapped tables: ${o.error}`,
   },
   gate_changed: {
     level: 'info',
     text: (o: { state: string }) =>
       o.state === 'closed'
-        ? 'the gate is closed: many commits, they no longer notify, reads are paced'
-        : `the gate is ${o.state}`,
+        ? 'the notify gate is closed: with so many commits, writers no longer notify and reads are paced'
+        : `the notify gate is ${o.state}`,
   },
-  gate_lost: { level: 'warn', text: () => 'the session that held the gate was ended; commits notify again' },
+  gate_lost: {
+    level: 'warn',
+    text: () => 'the session that held the notify gate was terminated; commits notify again',
+  },
   notify_queue: {
     level: 'warn',
     text: (o: { used: number; isFilling: boolean }) =>
       o.isFilling
-        ? `the notification queue is ${Math.round(o.used * 100)} % full: a listener does not read; writers no longer notify, so that their commits go on. select * from pg_stat_activity where state like 'idle in transaction%' shows who it may be`
-        : `the notification queue is ${Math.round(o.used * 100)} % full again: writers may notify`,
+        ? `the notification queue is ${Math.round(o.used * 100)} % full because a listener does not read; writers no longer notify, so their commits do not fail. select * from pg_stat_activity where state like 'idle in transaction%' shows the suspects`
+        : `the notification queue is down to ${Math.round(o.used * 100)} %; writers notify again`,
   },
-  gate_failed: { level: 'warn', text: (o: { error: string }) => `the gate could not be moved: ${o.error}` },
+  gate_failed: {
+    level: 'warn',
+    text: (o: { error: string }) => `the notify gate could not be opened or closed: ${o.error}`,
+  },
   gate_holder_ended: {
     level: 'warn',
     text: (o: { pid: number }) =>
-      `ended backend ${o.pid}: its relay held the gate and rang for nobody; it is frozen or unreachable`,
+      `terminated backend ${o.pid}: its relay held the notify gate but notified nobody, so it is frozen or unreachable`,
   },
   feed_failed: {
     level: 'error',
     text: (o: { error: string; failures: number }) =>
-      `cannot read events (${o.error}), attempt ${o.failures}; nothing is lost, clients wait`,
+      `cannot read events (${o.error}), attempt ${o.failures}; no event is lost, clients wait`,
   },
   feed_recovered: {
     level: 'info',
@@ -85,7 +91,7 @@ const observations = {
   feed_backlog: {
     level: 'info',
     text: (o: { accounts: number }) =>
-      `more events than are read at once: ${o.accounts} accounts read theirs from the table, all others go on`,
+      `too many events for one read: ${o.accounts} accounts read theirs from the table, all others continue`,
   },
   stream_failed: {
     level: 'warn',
@@ -98,8 +104,7 @@ const observations = {
   },
   edge_fallback: {
     level: 'warn',
-    text: () =>
-      'the stream is silent, or its hub is away: events are read from the database until it is back',
+    text: () => 'the stream is silent or its hub is down: events are read from the database until it is back',
   },
   edge_streaming: { level: 'info', text: () => 'events come from the stream again' },
   stream_connection_lost: {
@@ -117,7 +122,7 @@ const observations = {
   hub_dropped: {
     level: 'warn',
     text: (o: { entries: number; error: string }) =>
-      `${o.entries} entries could not be appended to the stream (${o.error}): edges read the database meanwhile, nothing is lost`,
+      `${o.entries} entries could not be appended to the stream (${o.error}): edges read the database instead, no event is lost`,
   },
   hub_role: {
     level: 'info',
@@ -129,29 +134,29 @@ const observations = {
   slots_locked: {
     level: 'warn',
     text: (o: { slots: readonly number[] }) =>
-      `somebody holds an exclusive lock on ${o.slots.map((slot) => `relay.events_${slot}`).join(', ')}: events are read without it`,
+      `another session holds an exclusive lock on ${o.slots.map((slot) => `relay.events_${slot}`).join(', ')}: its events are skipped for now`,
   },
   slots_free: {
     level: 'info',
     text: (o: { slots: readonly number[]; unseen: boolean }) =>
-      `${o.slots.map((slot) => `relay.events_${slot}`).join(', ')} can be read again${o.unseen ? ', and has events that nobody was told of: all clients are told to refetch' : ''}`,
+      `${o.slots.map((slot) => `relay.events_${slot}`).join(', ')} can be read again${o.unseen ? ' and has events that were skipped: all clients are told to refetch' : ''}`,
   },
   feed_lost: {
     level: 'error',
     text: (o: { reason: string }) =>
       o.reason === 'epoch'
-        ? 'this is another database than before (restored, copied or failed over): all clients were told to refetch'
-        : 'events were emptied before this relay read them: all clients were told to refetch',
+        ? 'the database is not the same as before (restored, copied or failed over): all clients were told to refetch'
+        : 'events were removed before this relay read them: all clients were told to refetch',
   },
   capture_failed: {
     level: 'error',
     text: (o: { name: string; table: string; sqlstate: string; unsaid: number }) =>
-      `an event ${o.name} of ${o.table} could not be captured (SQLSTATE ${o.sqlstate}), its account was told to refetch; ${o.unsaid} more since the last line; select * from relay.failures tells why`,
+      `event ${o.name} of ${o.table} could not be captured (SQLSTATE ${o.sqlstate}); its account was told to refetch; ${o.unsaid} more since the last such line; select * from relay.failures shows why`,
   },
   event_unknown: {
     level: 'warn',
     text: (o: { name: string }) =>
-      `events named ${JSON.stringify(o.name)} are not in the contract and not sent; select relay.publish(event => …) adds them`,
+      `events named ${JSON.stringify(o.name)} are not in the contract and are not sent; select relay.publish(event => …) adds them`,
   },
 
   // sockets
@@ -166,20 +171,21 @@ const observations = {
       unsaid: number;
       remedy: string;
     }) =>
-      `refused ${o.address}${o.origin ? ` (page of ${o.origin})` : ''}: ${o.error ?? o.code}; ${o.unsaid} more of ${o.code} since the last line; ${o.remedy}`,
+      `refused ${o.address}${o.origin ? ` (page of ${o.origin})` : ''}: ${o.error ?? o.code}; ${o.unsaid} more of ${o.code} since the last such line; ${o.remedy}`,
   },
   socket_too_slow: {
     level: 'warn',
     text: (o: { socket: string; bytes: number }) =>
-      `closed, it left ${o.bytes} bytes unread; it resumes when it comes back`,
+      `disconnected a client that left ${o.bytes} bytes unread; it resumes when it reconnects`,
   },
   socket_failed: {
     level: 'error',
-    text: (o: { socket: string; error: string }) => `closed, could not be written to: ${o.error}`,
+    text: (o: { socket: string; error: string }) =>
+      `disconnected a client that could not be written to: ${o.error}`,
   },
   replay_failed: {
     level: 'warn',
-    text: (o: { socket: string; error: string }) => `closed, its replay failed: ${o.error}`,
+    text: (o: { socket: string; error: string }) => `disconnected a client whose replay failed: ${o.error}`,
   },
 
   jwks_failed: { level: 'warn', text: (o: { error: string }) => o.error },
@@ -191,15 +197,19 @@ const observations = {
   },
 
   // embedded Postgres
-  embedded_creating: { level: 'info', text: (o: { dataDir: string }) => `making a database in ${o.dataDir}` },
+  embedded_creating: {
+    level: 'info',
+    text: (o: { dataDir: string }) => `creating a database in ${o.dataDir}`,
+  },
   embedded_copied: {
     level: 'info',
     text: (o: { from: string; to: string }) =>
-      `Postgres cannot run from ${o.from} here, it runs from ${o.to}`,
+      `Postgres cannot run from ${o.from} here, so it runs from ${o.to}`,
   },
   embedded_port_taken: {
     level: 'warn',
-    text: (o: { wanted: number; port: number }) => `port ${o.wanted} is taken, Postgres listens on ${o.port}`,
+    text: (o: { wanted: number; port: number }) =>
+      `port ${o.wanted} is in use, so Postgres listens on ${o.port}`,
   },
   embedded_ready: {
     level: 'info',
@@ -228,7 +238,7 @@ const observations = {
   database_reachable: {
     level: 'info',
     text: (o: { host: string; port: number; database: string | undefined; ms: number }) =>
-      `database "${o.database}" on ${o.host}:${o.port} answers, after ${o.ms} ms`,
+      `database "${o.database}" on ${o.host}:${o.port} answers after ${o.ms} ms`,
   },
   database_connection_lost: {
     level: 'warn',
@@ -238,7 +248,8 @@ const observations = {
   // migrate
   migrate_waiting: {
     level: 'info',
-    text: (o: { holder: string }) => `another process migrates this database, waiting for it: ${o.holder}`,
+    text: (o: { holder: string }) =>
+      `another process is migrating this database, waiting for it: ${o.holder}`,
   },
   migrate_busy: {
     level: 'warn',
@@ -252,17 +263,18 @@ const observations = {
   migrated: {
     level: 'info',
     text: (o: { migrations: number; sql: number }) =>
-      `the database was brought up to date: ${o.migrations} migrations, ${o.sql} files and events of sql/`,
+      `the database is up to date: applied ${o.migrations} migrations, and ${o.sql} files and events of sql/`,
   },
 
   // evolution worker
   evolution_held: {
     level: 'info',
-    text: (o: { instance: string }) => `WhatsApp instance ${o.instance} is ours`,
+    text: (o: { instance: string }) => `this worker serves WhatsApp instance ${o.instance}`,
   },
   evolution_released: {
     level: 'info',
-    text: (o: { instance: string }) => `WhatsApp instance ${o.instance} was changed, removed or given up`,
+    text: (o: { instance: string }) =>
+      `this worker no longer serves WhatsApp instance ${o.instance}: it was changed, removed or released`,
   },
   evolution_status: {
     level: 'info',
@@ -276,22 +288,23 @@ const observations = {
   },
   evolution_catch_up_failed: {
     level: 'warn',
-    text: (o: { instance: string; error: string }) => `${o.instance}: the gap could not be read: ${o.error}`,
+    text: (o: { instance: string; error: string }) =>
+      `${o.instance}: cannot read what was missed: ${o.error}`,
   },
   evolution_subscribed_again: {
     level: 'warn',
     text: (o: { instance: string }) =>
-      `${o.instance}: the server had stopped to emit its events (the instance was made anew, or its settings were changed); subscribed again`,
+      `${o.instance}: the server had stopped emitting its events (the instance was recreated, or its settings were changed); subscribed again`,
   },
   evolution_send_failed: {
     level: 'warn',
     text: (o: { instance: string; error: string }) =>
-      `${o.instance}: messages wait to be sent, or chats to be marked read: ${o.error}`,
+      `${o.instance}: cannot send messages or mark chats as read, they wait: ${o.error}`,
   },
   evolution_overflowed: {
     level: 'warn',
     text: (o: { instance: string }) =>
-      `${o.instance}: more came in than could be written; the rest is read over REST`,
+      `${o.instance}: events arrive faster than they can be written; the rest is read over REST`,
   },
   evolution_rejected: {
     level: 'warn',
@@ -301,12 +314,12 @@ const observations = {
   evolution_write_failed: {
     level: 'error',
     text: (o: { instance: string; error: string; failures: number }) =>
-      `${o.instance}: the database could not be written (${o.error}), attempt ${o.failures}`,
+      `${o.instance}: cannot write to the database (${o.error}), attempt ${o.failures}`,
   },
   evolution_turn_failed: {
     level: 'error',
     text: (o: { error: string; failures: number }) =>
-      `the worker cannot ask for its instances (${o.error}), attempt ${o.failures}`,
+      `the worker cannot read its list of instances (${o.error}), attempt ${o.failures}`,
   },
 } satisfies Record<string, Observation>;
 
@@ -316,13 +329,13 @@ export type ObservationName = keyof Observations;
 export interface Log {
   /** Writes one observation; `fields` appear as JSON properties and in the sentence. */
   say<N extends ObservationName>(name: N, ...fields: Parameters<Observations[N]['text']>): void;
-  /** The same log with properties (a socket id, a request id) on every line. */
+  /** A log that adds properties (a socket id, a request id) to every line. */
   with(bindings: Record<string, string | number>): Log;
 }
 
 /**
- * @param level lowest level written: trace, debug, info, warn, error, fatal or silent
- * @param pretty human-readable lines (for a terminal) instead of JSON
+ * @param level lowest level that is written: trace, debug, info, warn, error, fatal or silent
+ * @param pretty readable lines for a terminal, instead of JSON
  */
 export function createLog(level: string, pretty: boolean): Log {
   const options = pretty

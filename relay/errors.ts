@@ -12,7 +12,7 @@ export class RecadoError extends Error {
   }
 }
 
-/** The text of anything that was thrown, for a log line or an answer to an operator. */
+/** The text of anything thrown, for a log line or an operator. */
 export function errorText(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(errorText).join('; ');
   return error instanceof Error ? error.message : String(error);

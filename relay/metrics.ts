@@ -1,9 +1,9 @@
-// The Prometheus registry: everything that is counted, in one list.
+// The Prometheus registry: every metric, in one list.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
-/** A registry of its own per relay, so that several may live in one process (tests do that). */
+/** Each relay has its own registry, so that several can run in one process, as in tests. */
 export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];
@@ -17,14 +17,14 @@ export function createMetrics() {
     eventsRead: counter('recado_events_read_total', 'Events read from the outbox.'),
     backlogs: counter(
       'recado_backlogs_total',
-      'Times that more events became visible together than are read at once.',
+      'Times that more events became visible together than fit into one read.',
     ),
-    unknownEvents: counter('recado_events_unknown_total', 'Events read that the contract does not know.'),
+    unknownEvents: counter('recado_events_unknown_total', 'Events read that are not in the contract.'),
     feedFailures: counter('recado_feed_failures_total', 'Times the feed lost its database.'),
     wakeups: counter('recado_wakeups_total', 'Notifications received.'),
     listenFailures: counter('recado_listen_failures_total', 'Times the LISTEN connection was lost.'),
     slotsEmptied: counter('recado_slots_emptied_total', 'Partitions of relay.events emptied by this node.'),
-    gateClosed: gauge('recado_gate_closed', '1 while this node keeps writers from notifying.'),
+    gateClosed: gauge('recado_gate_closed', '1 while this node keeps the notify gate closed.'),
     feedReady: new Gauge({
       name: 'recado_feed_ready',
       help: '1 while events can be read.',
@@ -45,7 +45,7 @@ export function createMetrics() {
     }),
     edgeReads: new Counter({
       name: 'recado_edge_reads_total',
-      help: 'Times an edge read the database for what the stream did not tell, by reason.',
+      help: 'Times an edge read the database because the stream did not suffice, by reason.',
       labelNames: ['reason'] as const,
       registers,
     }),
@@ -56,7 +56,7 @@ export function createMetrics() {
     bytesAppended: counter('recado_hub_bytes_appended_total', 'Bytes of these entries.'),
     entriesDropped: counter(
       'recado_hub_entries_dropped_total',
-      'Entries dropped because Redis was away for too long; edges read the database instead.',
+      'Entries dropped because Redis was down for too long; edges read the database instead.',
     ),
     hubAppends: gauge('recado_hub_appends', '1 while this hub appends, 0 while it stands by for another.'),
     notifyQueue: new Gauge({
@@ -79,25 +79,25 @@ export function createMetrics() {
     }),
     slowestReader: new Gauge({
       name: 'recado_slowest_reader_seconds',
-      help: 'Since the slowest node of this database last asked for events; every node asks about once a second.',
+      help: 'Seconds since the slowest node of this database last read events; every node reads about once a second.',
       aggregator: 'max',
       registers,
     }),
     captureFailures: new Gauge({
       name: 'recado_capture_failures',
-      help: 'Captures that failed in the last hour, without events that were published again since.',
+      help: 'Captures that failed in the last hour, except for events that were published again since.',
       aggregator: 'max',
       registers,
     }),
     contractProblems: new Gauge({
       name: 'recado_contract_problems',
-      help: 'What is off with the contract now: rows of relay.check(), looked at once a minute at most.',
+      help: 'Problems of the contract now: rows of relay.check(), read at most once a minute.',
       aggregator: 'max',
       registers,
     }),
     retentionFailures: counter(
       'recado_retention_failures_total',
-      'Attempts to empty old slots that failed; a full disk shows here.',
+      'Failed attempts to empty old partitions; a full disk shows here.',
     ),
     // sending
     eventsEmitted: counter(
@@ -107,7 +107,7 @@ export function createMetrics() {
     deliveries: counter('recado_deliveries_total', 'Events written to a socket.'),
     commitToEmit: new Histogram({
       name: 'recado_capture_to_emit_seconds',
-      help: 'From the capture of an event (database clock) to its emit (clock of the relay).',
+      help: "From the capture of an event (database's clock) to its emit (relay's clock).",
       buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10],
       registers,
     }),
@@ -121,7 +121,7 @@ export function createMetrics() {
     }),
     replays: new Counter({
       name: 'recado_replays_total',
-      help: 'Clients that came back with a position, by where the events came from.',
+      help: 'Clients that returned with a position, by where their events came from.',
       labelNames: ['source'] as const,
       registers,
     }),
@@ -143,13 +143,13 @@ export function createMetrics() {
     ),
     evolutionRejected: gaugeOfInstance(
       'recado_evolution_rejected_envelopes',
-      'Envelopes kept aside in evolution.rejected, by instance.',
+      'Envelopes set aside in evolution.rejected, by instance.',
     ),
     slowConsumers: counter('recado_slow_consumers_closed_total', 'Sockets closed because they did not read.'),
   };
 }
 
-/** What only the process knows that reads the database. */
+/** Metrics that only a process that reads the database can count. */
 export const OF_THE_READER = [
   'recado_backlogs_total',
   'recado_wakeups_total',
@@ -168,15 +168,15 @@ export const OF_THE_READER = [
   'recado_evolution_rejected_envelopes',
 ];
 
-/** What only a process knows that takes what another one has read. */
+/** Metrics that only a process that takes another one's entries can count. */
 export const OF_AN_EDGE = ['recado_edge_streaming', 'recado_edge_reads_total'];
 
-/** A zero would raise an alarm where there is nothing to count. */
+/** Removes metrics that this process cannot count: a zero could raise an alarm. */
 export function leaveOut({ registry }: Metrics, names: readonly string[]): void {
   for (const name of names) registry.removeSingleMetric(name);
 }
 
-/** As Prometheus reads them. */
+/** These metrics in the text format of Prometheus. */
 export async function textOf({ registry }: Metrics, names: readonly string[]): Promise<string> {
   const texts = await Promise.all(names.map((name) => registry.getSingleMetricAsString(name)));
   return texts.join('\n\n');

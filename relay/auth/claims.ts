@@ -1,8 +1,8 @@
-// Claims by the names that settings give them: JWT_ACCOUNT_CLAIM, JWT_TOPICS_CLAIM.
+// Finds claims by the names in the settings: JWT_ACCOUNT_CLAIM, JWT_TOPICS_CLAIM.
 
 /**
- * The claim of this very name (`https://issuer.example/account`), else what its dots lead to (`app_metadata.tenant`).
- * Nothing that an object inherits.
+ * The claim with exactly this name (`https://issuer.example/account`), or else with the dots as a path
+ * (`app_metadata.tenant`). Inherited properties do not count.
  */
 export function claimAt(payload: object, claim: string): unknown {
   const whole = own(payload, claim);
@@ -17,7 +17,7 @@ function own(value: unknown, name: string): unknown {
   return Reflect.get(value, name);
 }
 
-/** Claims under their names, as issuers write them: nested where a name has dots, unless it is a URI. */
+/** Nests claims as issuers do: a name with dots becomes a path, unless it is a URI. */
 export function nestClaims(claims: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const nested: Record<string, unknown> = {};
   for (const [claim, value] of Object.entries(claims)) {

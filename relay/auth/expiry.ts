@@ -1,7 +1,7 @@
-// When tokens end. Those that end at the same moment share a timer (an `exp` counts seconds, so many do): one each
-// would be memory that every idle connection takes.
+// Ends connections when their tokens expire. Tokens that expire at the same moment share a timer; many do, since `exp`
+// counts seconds. A timer for each would take memory for every idle connection.
 
-/** Timers over 24.8 days fire at once. */
+/** A timer over 24.8 days would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 interface Moment<Holder> {
@@ -13,7 +13,7 @@ export class Expiry<Holder> {
   readonly #end: (holder: Holder) => void;
   readonly #moments = new Map<number, Moment<Holder>>();
 
-  /** @param end called for each holder once its time has come, unless it was removed before */
+  /** @param end called for each holder at its time, unless it was removed before */
   constructor(end: (holder: Holder) => void) {
     this.#end = end;
   }
@@ -29,7 +29,7 @@ export class Expiry<Holder> {
     moment.holders.add(holder);
   }
 
-  /** @param at as it was added */
+  /** @param at the same time as in add() */
   remove(holder: Holder, at: number): void {
     const moment = this.#moments.get(at);
     if (!moment?.holders.delete(holder) || moment.holders.size > 0) return;
@@ -37,7 +37,7 @@ export class Expiry<Holder> {
     this.#moments.delete(at);
   }
 
-  /** No timer is left. */
+  /** Stops all timers. */
   close(): void {
     for (const { timer } of this.#moments.values()) clearTimeout(timer);
     this.#moments.clear();
@@ -47,7 +47,7 @@ export class Expiry<Holder> {
     const remaining = at - Date.now();
     moment.timer = setTimeout(
       () => {
-        // Too early where the time is further off than a timer can be, or the clock was set back.
+        // Too early if the time is beyond the longest timer, or the clock was set back.
         if (at > Date.now()) {
           this.#wait(at, moment);
           return;

@@ -1,4 +1,4 @@
-// The issuer's key set: fetched, kept, renewed, and asked for the key that signed a token.
+// Fetches, keeps and renews the issuer's key set, and verifies tokens with its keys.
 import {
   createLocalJWKSet,
   decodeProtectedHeader,
@@ -13,34 +13,34 @@ import { readBounded } from '../bounded.ts';
 import { errorText } from '../errors.ts';
 import { isBadSignature, TokenError } from './token-error.ts';
 
-// The life of a key set, in milliseconds.
+// All times are in milliseconds.
 const FETCH_TIMEOUT = 5_000;
 /**
- * A token whose key is not in the set asks for a new set, but only two are read in this time, or forged ones would
- * flood the issuer. Two, so that an issuer may sign with a new key at once, whenever the last set was read.
+ * A token whose key is not in the set triggers a fetch, but at most two in this time: otherwise forged tokens would
+ * flood the issuer. Two, so that an issuer may sign with a new key at once, even just after a fetch.
  */
 const FETCH_COOLDOWN = 10_000;
 const FETCH_PAUSE_AFTER_FAILURE = 1_000;
-/** Older than this, the set is renewed beside the verification, so that a key taken out of it stops working. */
+/** A set older than this is renewed in the background, so that a key removed from it stops working. */
 const KEY_SET_STALE = 10 * 60_000;
-/** Older than this, the set is not trusted any more. Long, so that an outage of the issuer sends no client away. */
+/** A set older than this is no longer trusted. Long, so that an outage of the issuer disconnects no client. */
 const KEY_SET_EXPIRED = 24 * 60 * 60_000;
 const MAX_REMEMBERED_MISSES = 20_000;
-/** Of a set, unpacked: some hundred keys with their certificates. */
+/** Limit for a set, uncompressed: enough for some hundred keys with certificates. */
 export const MOST_KEY_SET_BYTES = 1024 * 1024;
 
 export interface KeySetOptions {
-  /** Told of every failed fetch of the key set, also of those that refuse no token. */
+  /** Called for every failed fetch of the key set, even if no token is refused for it. */
   readonly onFault?: (fault: TokenError) => void;
-  /** Milliseconds a fetch of the key set may take; 5000. */
+  /** Milliseconds that a fetch of the key set may take; 5000 by default. */
   readonly fetchTimeout?: number;
-  /** A clock that never jumps, in milliseconds; for tests. */
+  /** A monotonic clock, in milliseconds; for tests. */
   readonly elapsed?: () => number;
 }
 
 /**
- * Verifies tokens with the keys that are published at an address; fetched at the first token.
- * @returns the token's payload, or throws what jose throws, or TokenError `token_signature`, `jwks_unavailable`
+ * Verifies tokens with the keys published at a URL, which are fetched with the first token. The function returns the
+ * token's payload. It throws jose's errors, and TokenError `token_signature`, `jwks_unavailable`.
  */
 export function verifyByKeySet(
   url: string,
@@ -75,7 +75,7 @@ function unknownKeySoFar(keySet: KeySet): TokenError {
   );
 }
 
-/** @returns null when no key of the set made the token's signature */
+/** @returns null if no key of the set fits the token's signature */
 async function payloadByKeySet(
   token: string,
   keySet: KeySet,
@@ -87,7 +87,7 @@ async function payloadByKeySet(
   } catch (error) {
     if (error instanceof errors.JWKSNoMatchingKey) return null;
     if (error instanceof errors.JWKSMultipleMatchingKeys) return payloadByOneOf(error, token, options);
-    // A token that names its key and is not signed with it is forged. One that names none may be newer than the set.
+    // A token that names a key but is not signed with it is forged. One that names none may need a newer key set.
     if (isBadSignature(error) && decodeProtectedHeader(token).kid === undefined) return null;
     throw error;
   }
@@ -111,21 +111,21 @@ async function payloadByOneOf(
 type LocalKeySet = ReturnType<typeof createLocalJWKSet>;
 
 /**
- * A published key set and its life. Not jose's createRemoteJWKSet: that one cannot tell an unknown key from one
- * it was not allowed to ask for, forgets its keys during a long outage (or keeps removed ones for ever), and
- * fetches without pause while the endpoint is down.
+ * A published key set. jose's createRemoteJWKSet does not suffice: it cannot tell an unknown key from one that its
+ * cooldown kept it from fetching, forgets its keys during a long outage (or keeps removed ones for ever), and fetches
+ * without pause while the endpoint is down.
  */
 class KeySet {
-  /** How many fetches have begun. A number rather than a time: it orders them without doubt. */
+  /** How many fetches have begun. A number, since times could tie. */
   begun = 0;
-  /** The fetch that brought the set in hand. */
+  /** The number of the fetch that brought the current set. */
   private broughtBy = 0;
   private keys: LocalKeySet | null = null;
   private fetchedAt = Number.NEGATIVE_INFINITY;
   private nextFetchAt = Number.NEGATIVE_INFINITY;
   private pending: Promise<void> | null = null;
   private fault: TokenError | null = null;
-  /** Tail of a token's signature → fetches begun when no key was first found for it. */
+  /** By the end of a token's signature: how many fetches had begun when no key was first found for it. */
   private readonly misses = new Map<string, number>();
 
   private readonly url: string;
@@ -140,26 +140,26 @@ class KeySet {
     this.timeout = options.fetchTimeout ?? FETCH_TIMEOUT;
   }
 
-  /** The address for messages, without a query, which may hold a key. */
+  /** The URL for messages, without its query, which may contain a secret. */
   get place(): string {
     const { origin, pathname } = new URL(this.url);
     return origin + pathname;
   }
 
-  /** The set in hand; fetched first when there is none to trust. @throws TokenError `jwks_unavailable` */
+  /** The current set; fetched first if there is none to trust. @throws TokenError `jwks_unavailable` */
   async current(): Promise<LocalKeySet> {
     const age = this.elapsed() - this.fetchedAt;
     if (this.keys === null || age > KEY_SET_EXPIRED) {
       if (!(await this.renew()) && this.fault !== null) throw this.fault;
     } else if (age > KEY_SET_STALE) {
-      this.renew().catch(() => {}); // onFault was told; the keys in hand still serve
+      this.renew().catch(() => {}); // onFault was called; the current keys still serve
     }
     return this.keys!;
   }
 
   /**
-   * Fetches the set, or joins a fetch under way.
-   * @returns false when that was done a moment ago, and nothing was done now
+   * Fetches the set, or joins a pending fetch.
+   * @returns false if it did nothing, because the last fetch was too recent
    * @throws TokenError `jwks_unavailable`
    */
   async renew(): Promise<boolean> {
@@ -171,14 +171,15 @@ class KeySet {
     return true;
   }
 
-  /** Whether the set in hand was asked for after that many fetches had begun. */
+  /** Whether the current set is from a fetch that began later than the first `begun` ones. */
   wasReadAfter(begun: number): boolean {
     return this.broughtBy > begun;
   }
 
   /**
-   * The fetches begun when this token first found no key: at most `begunBefore`. Without this memory a crowd of
-   * clients whose key is gone would come back again and again, each fetch judging only the one that began it.
+   * How many fetches had begun when this token first found no key: at most `begunBefore`. Without this memory each
+   * fetch would decide only about the token that triggered it, and a crowd of clients with a removed key would keep
+   * returning.
    */
   firstMiss(token: string, begunBefore: number): number {
     const tail = token.slice(-64);
@@ -211,7 +212,7 @@ class KeySet {
 async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> {
   const response = await fetch(url, {
     headers: { accept: 'application/jwk-set+json, application/json' },
-    redirect: 'manual', // a key set is trusted at the address that was configured, not where it sends us
+    redirect: 'manual', // only the configured URL is trusted, not where it redirects
     signal: AbortSignal.timeout(timeout),
   });
   if (response.status !== 200) {
@@ -219,12 +220,12 @@ async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> 
     throw new Error(`it answered with status ${response.status}`);
   }
   const keySet = JSON.parse(await readBounded(response, MOST_KEY_SET_BYTES)) as JSONWebKeySet;
-  // Read as a set, it would refuse every token for good.
-  if (Array.isArray(keySet?.keys) && keySet.keys.length === 0) throw new Error('it holds no key');
+  // As a key set it would refuse every token permanently.
+  if (Array.isArray(keySet?.keys) && keySet.keys.length === 0) throw new Error('it contains no key');
   return keySet;
 }
 
-/** fetch says "fetch failed" and keeps what happened in the cause. */
+/** fetch throws "fetch failed" and keeps the reason in `cause`. */
 function reason(error: unknown): string {
   const cause = typeof error === 'object' && error !== null && 'cause' in error ? error.cause : undefined;
   return errorText(cause ?? error);

@@ -1,5 +1,5 @@
-// Tokens refused before they expire. The table relay.revocations is the truth. It is read again whenever a
-// relay:revoke event is about to be handed on, so that no batch after it reaches a revoked token.
+// Tokens that are refused before they expire. The source of truth is the table relay.revocations. It is read again
+// before a batch with a relay:revoke event is handed on, so neither this batch nor a later one reaches a revoked token.
 import type { Session } from '../outbox/events.ts';
 import type { Identity } from './token.ts';
 import { topicsOf } from './topics.ts';
@@ -8,7 +8,7 @@ interface Revocation {
   readonly account: string;
   readonly subject: string | null;
   readonly tokenId: string | null;
-  /** null: the token as a whole. */
+  /** null revokes the whole token. */
   readonly topic: string | null;
   /** Tokens issued before this, in ms since 1970, are refused. */
   readonly before: number;
@@ -17,7 +17,7 @@ interface Revocation {
 export class Revocations {
   readonly #byAccount = new Map<string, Revocation[]>();
 
-  /** Reads the table again: the rows of these accounts, or with null all of them. */
+  /** Reads the rows of these accounts again; null reads all rows. */
   async read(session: Session, accounts: readonly string[] | null): Promise<void> {
     const { rows } = await session.query<{
       account_id: string;
@@ -47,8 +47,8 @@ export class Revocations {
   }
 
   /**
-   * A token without `iat` counts as issued before everything. One of the same second may have been issued after the
-   * revocation, as by a change of password, and is good; unless it is the very one that is refused.
+   * A token without `iat` counts as older than any revocation. One from the same second may be newer than the
+   * revocation, as after a change of password, and is accepted, unless it is revoked by its id.
    */
   refuses(identity: Identity): boolean {
     const revocations = this.#byAccount.get(identity.accountId) ?? [];
@@ -62,8 +62,8 @@ export class Revocations {
   }
 
   /**
-   * The identity without the topics that were taken away from it; itself where none was. A token of the same second
-   * loses the topic too.
+   * The identity without its revoked topics; the same object if there are none. A token from the same second loses the
+   * topic too.
    */
   narrow(identity: Identity): Identity {
     const taken = new Set<string>();

@@ -1,4 +1,4 @@
-// Tokens of our own, where one secret signs and verifies: for `recado token`, the demo and the tests.
+// Signs tokens with the secret that also verifies them: for `recado token`, the demo and the tests.
 import { randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { RecadoError } from '../errors.ts';
@@ -8,12 +8,12 @@ import { accountText, DEFAULT_TOPICS_CLAIM } from './token.ts';
 export interface SignOptions {
   readonly secret: string;
   readonly accountId: string;
-  /** Seconds. */
+  /** In seconds. */
   readonly expiresIn: number;
-  /** The account claim, JWT_ACCOUNT_CLAIM. */
+  /** Name of the account claim, JWT_ACCOUNT_CLAIM. */
   readonly claim: string;
   readonly topics?: readonly string[];
-  /** JWT_TOPICS_CLAIM; null: the default. */
+  /** JWT_TOPICS_CLAIM; null means the default. */
   readonly topicsClaim?: string | null;
   readonly subject?: string | null;
   readonly issuer?: string | null;
@@ -23,7 +23,7 @@ export interface SignOptions {
 /**
  * A token: HS256, with `iat` and a random `jti`.
  *
- * @throws TokenError `token_claim` when the verifier would refuse the account
+ * @throws TokenError `token_claim` if the verifier would refuse the account
  */
 export async function signToken(options: SignOptions): Promise<string> {
   const { secret, accountId, expiresIn, claim, subject, issuer, audience = [], topics = [] } = options;

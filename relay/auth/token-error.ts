@@ -1,5 +1,5 @@
-// Why a token is refused, and whether the same token could ever be accepted: a stock client does not come back after
-// connect_error, so a passing fault must not be answered with one.
+// Why a token is refused, and whether the same token could ever be accepted. A stock client does not retry after a
+// connect_error, so a temporary fault must not be answered with one.
 import { decodeProtectedHeader, errors } from 'jose';
 
 import type { Settings } from '../config/settings.ts';
@@ -8,7 +8,7 @@ import { errorText, RecadoError } from '../errors.ts';
 /** The last instant a Date can hold, in seconds since 1970. */
 export const MAX_NUMERIC_DATE = 8.64e12;
 
-/** Each code of a TokenError, and whether it is permanent: whether the same token is refused for ever. */
+/** The codes of a TokenError, and whether each is permanent: the same token will always be refused. */
 const PERMANENT = {
   token_missing: true,
   token_too_long: true,
@@ -26,10 +26,10 @@ const PERMANENT = {
 
 export type TokenErrorCode = keyof typeof PERMANENT;
 
-/** Why a token was refused. The message never holds the token. */
+/** Why a token was refused. The message never contains the token. */
 export class TokenError extends RecadoError {
   override readonly name = 'TokenError';
-  /** True when the same token can never be accepted; false when waiting may cure it. */
+  /** True if the same token can never be accepted; false if it may be accepted later. */
   readonly permanent: boolean;
 
   constructor(code: TokenErrorCode, message: string, options?: ErrorOptions) {
@@ -40,7 +40,7 @@ export class TokenError extends RecadoError {
 
 type JwtSettings = Settings['jwt'];
 
-/** What jose (or the machine beneath) threw, as a TokenError. */
+/** Turns what jose (or the system) threw into a TokenError. */
 export function refusal(error: unknown, token: string, jwt: JwtSettings): unknown {
   if (error instanceof TokenError) return error;
   if (error instanceof errors.JWTExpired) {
@@ -60,7 +60,7 @@ export function refusal(error: unknown, token: string, jwt: JwtSettings): unknow
   if (isBadSignature(error)) {
     return new TokenError(
       'token_signature',
-      "The token's signature is not that of the expected key. Check that issuer and relay have the same secret or key set.",
+      "The token's signature does not fit the expected key. Check that issuer and relay use the same secret or key set.",
     );
   }
   if (isMalformed(error)) {
@@ -77,7 +77,7 @@ function isMalformed(error: unknown): boolean {
   );
 }
 
-/** The token found its key, and the key cannot be used (too short, incomplete, private): the issuer can cure that. */
+/** The token's key is in the set but cannot be used (too short, incomplete, private): the issuer can mend that. */
 function unusableKey(error: unknown): TokenError {
   return new TokenError(
     'jwks_unavailable',
@@ -99,7 +99,7 @@ function claimRefusal(error: errors.JWTClaimValidationFailed, jwt: JwtSettings):
   if (claim === 'nbf' && error.reason === 'check_failed') {
     return new TokenError(
       'token_not_yet_valid',
-      `The token is valid from ${instant(payload.nbf)} only. Wait, or set the clocks right.`,
+      `The token is not valid before ${instant(payload.nbf)}. Wait, or correct the clocks.`,
     );
   }
   return new TokenError(

@@ -1,4 +1,4 @@
-// Bearer token → who it is and until when.
+// Verifies a bearer token: whose it is, and until when it is accepted.
 import type { IncomingHttpHeaders } from 'node:http';
 import { type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
 
@@ -9,16 +9,19 @@ import { isBadSignature, kindOf, MAX_NUMERIC_DATE, refusal, TokenError } from '.
 import { NO_TOPICS, readTopics, type Topics, topicOfUser, topicsOf } from './topics.ts';
 
 const MAX_TOKEN_LENGTH = 8 * 1024;
-/** In UTF-8; capture and replay know no longer one. */
+/** In UTF-8. Capture and replay have the same limit. */
 const MAX_ACCOUNT_BYTES = 256;
 
 /** What a verified token says. Instants are in milliseconds since 1970. */
 export interface Identity {
-  /** The account claim as text; two accounts are the same when this is equal to the letter. */
+  /** The account claim as text. Accounts are the same if this is exactly equal. */
   readonly accountId: string;
   /** The `exp` claim. */
   readonly expiresAt: number;
-  /** When this relay begins to refuse the token: `exp` and the clock tolerance. A socket closed earlier would come back with the same token. */
+  /**
+   * When the token is refused: `exp` plus the clock tolerance. A socket closed earlier would return with the same
+   * token.
+   */
   readonly refusedFrom: number;
   /** The `iat` claim. */
   readonly issuedAt: number | null;
@@ -26,9 +29,9 @@ export interface Identity {
   readonly subject: string | null;
   /** The `jti` claim. */
   readonly tokenId: string | null;
-  /** What it hears besides the events that are for everybody of the account. */
+  /** Topics whose events it hears, besides the events for everybody of the account. */
   readonly topics: Topics;
-  /** The subject's own topic, which is not among the others: they are shared by many. */
+  /** The subject's own topic. It is not among the others, since those are shared with many identities. */
   readonly ownTopic: string | null;
 }
 
@@ -48,8 +51,8 @@ export interface VerifierOptions extends KeySetOptions {
 }
 
 /**
- * A verifier for the settings' one secret or one key set. The key set is fetched at the first verification.
- * Nothing to close: it holds neither timers nor connections of its own.
+ * A verifier for the secret or the key set in the settings. The key set is fetched at the first verification. There is
+ * nothing to close: a verifier has no timers or connections of its own.
  */
 export function createVerifier(jwt: JwtSettings, options: VerifierOptions = {}): Verifier {
   const { now = Date.now } = options;
@@ -84,7 +87,7 @@ function verifyOptions(jwt: JwtSettings, now: number): JWTVerifyOptions {
 }
 
 function verifyBySecret({ secret, previousSecret }: JwtSettings) {
-  // The demo has made one by now.
+  // Settings without either are refused at boot, and the demo makes a secret.
   if (secret === null) throw new TypeError('a verifier needs a secret or a key set');
   const bytes = new TextEncoder().encode(secret);
   const previous = previousSecret === null ? null : new TextEncoder().encode(previousSecret);
@@ -118,7 +121,10 @@ function identityOf(payload: JWTPayload, jwt: JwtSettings): Identity {
 
 export const DEFAULT_TOPICS_CLAIM = 'topics';
 
-/** A claim that happens to be called topics says nothing to us; one that the settings name must be one. */
+/**
+ * Under the default name an unusable claim is ignored, since it may mean something else. A configured one must be
+ * usable.
+ */
 function topicsIn(payload: JWTPayload, configured: string | null): Topics {
   const claim = configured ?? DEFAULT_TOPICS_CLAIM;
   const value = claimAt(payload, claim);
@@ -133,13 +139,13 @@ function topicsIn(payload: JWTPayload, configured: string | null): Topics {
   );
 }
 
-/** Some issuers write numbers, where the standard has texts. */
+/** Some issuers write numbers where the standard requires strings. */
 function claimText(value: unknown): string | null {
   return typeof value === 'string' || typeof value === 'number' ? String(value) : null;
 }
 
 /**
- * The text that stands for an account: a string as it is, a whole number in decimal.
+ * The account as text: a string unchanged, a whole number in decimal.
  * @throws TokenError `token_claim`
  */
 export function accountText(value: unknown, claim: string): string {
@@ -156,8 +162,8 @@ export function accountText(value: unknown, claim: string): string {
 }
 
 /**
- * Not NUL, which a query cannot carry. No lone surrogates and no U+FFFD: the former reach Postgres as the latter, which
- * also stands for every byte that is no UTF-8, and two accounts would be one.
+ * Refuses NUL, which a query cannot carry. Refuses lone surrogates and U+FFFD: a lone surrogate reaches Postgres as
+ * U+FFFD, which also replaces every byte that is not UTF-8, so two accounts could become one.
  */
 function isAccountText(text: string): boolean {
   return text.length > 0 && Buffer.byteLength(text) <= MAX_ACCOUNT_BYTES && !/[\0\p{Cs}\uFFFD]/u.test(text);
@@ -170,9 +176,9 @@ export interface Handshake {
 }
 
 /**
- * The token of a handshake: `auth.token`, with or without "Bearer " before it, else the Authorization header.
+ * The token of a handshake: `auth.token`, with or without "Bearer ", or else the Authorization header.
  *
- * @throws TokenError `token_missing` when neither holds one, `token_malformed` when `auth.token` is not a text
+ * @throws TokenError `token_missing` if neither has one, `token_malformed` if `auth.token` is not a string
  */
 export function bearerFrom(handshake: Handshake): string {
   const given = tokenOf(handshake.auth);
@@ -200,7 +206,7 @@ function withoutScheme(text: string): string {
   return text.trim().replace(/^bearer(\s+|$)/i, '');
 }
 
-/** Empty for other schemes: a proxy's Basic credentials are not a token. */
+/** Empty for other schemes, such as a proxy's Basic credentials. */
 function bearerOf(header: string): string {
   return /^\s*bearer(\s|$)/i.test(header) ? withoutScheme(header) : '';
 }

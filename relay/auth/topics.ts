@@ -1,10 +1,10 @@
-// The topics of a token: which events with an audience it hears. Names of topics are not for logs, metrics or errors.
+// The topics of a token decide which events with an audience it hears. They never appear in logs, metrics or errors.
 import { Interned } from './interned.ts';
 
 /** Equal sets are the same object. */
 export interface Topics {
   readonly names: ReadonlySet<string>;
-  /** The names as one text; two sets are equal when this is. */
+  /** The names as one text. Equal sets have equal keys. */
   readonly key: string;
 }
 
@@ -23,7 +23,7 @@ export function topicOfUser(subject: string): string {
   return `user:${subject}`;
 }
 
-/** The names in a claim: its texts, and its whole numbers in decimal; null: it is no list of these. */
+/** The topics in a claim: strings, and whole numbers in decimal; null if it is not a list of these. */
 export function readTopics(claim: unknown): string[] | null {
   if (!Array.isArray(claim)) return null;
   const names: string[] = [];

@@ -1,9 +1,9 @@
-// The relay below a path of another site, such as https://app.example/realtime/.
+// Serves the relay below a path of another site, such as https://app.example/realtime/.
 import type { IncomingMessage, Server } from 'node:http';
 
 /**
- * Takes the path off every request that begins with it; what a proxy has taken off already is answered as well. Call it
- * after Socket.IO is there, which wraps the listeners it finds.
+ * Strips the path from every request that begins with it. Requests from which a proxy has already stripped it are
+ * answered too. Call it after Socket.IO is attached, which wraps the listeners that it finds.
  */
 export function serveBelow(server: Server, basePath: string): void {
   if (basePath === '') return;

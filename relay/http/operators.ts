@@ -1,4 +1,4 @@
-// Who is an operator.
+// Decides who is an operator.
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { RefusedRequest, type RequestContext } from './reply.ts';
@@ -9,11 +9,14 @@ export function refuseOthersThanOperators(request: IncomingMessage, context: Req
   throw new RefusedRequest(
     403,
     'operators_only',
-    'This is for operators: set OPERATOR_TOKEN, and send it as Bearer token.',
+    'Only operators may see this: set OPERATOR_TOKEN, and send it as a bearer token.',
   );
 }
 
-/** Without OPERATOR_TOKEN nobody is an operator, but in the demo. A loopback address proves nothing: a proxy may run here. */
+/**
+ * Without OPERATOR_TOKEN nobody is an operator, except in the demo. A loopback address proves nothing: it may be a
+ * proxy.
+ */
 export function isOperator(
   request: IncomingMessage,
   { settings: { operatorToken }, demo }: Pick<RequestContext, 'settings' | 'demo'>,
@@ -25,8 +28,8 @@ export function isOperator(
 }
 
 /**
- * Whether the request comes from this machine, and not from a foreign page in its browser: such a request carries the
- * page's origin or, after DNS rebinding, the page's host name.
+ * Whether the request comes from this machine itself, and not from a foreign page in a browser here: that would carry
+ * the page's origin or, after DNS rebinding, the page's host name.
  */
 export function isLocal(request: IncomingMessage): boolean {
   const { host, origin, 'sec-fetch-site': site } = request.headers;
@@ -36,7 +39,7 @@ export function isLocal(request: IncomingMessage): boolean {
   return site === undefined || site === 'same-origin' || site === 'none';
 }
 
-/** Through a proxy on this machine, every request comes from loopback. */
+/** Behind a proxy on this machine, every request comes from loopback. */
 function cameThroughProxy({ headers }: IncomingMessage): boolean {
   return ['x-forwarded-for', 'x-real-ip', 'forwarded', 'via'].some((name) => name in headers);
 }

@@ -1,24 +1,24 @@
-// What /readyz and /metrics say.
+// The answers of /readyz and /metrics.
 import { errorText } from '../errors.ts';
 import type { Metrics } from '../metrics.ts';
 import { countProblems, readLoad } from '../outbox/load.ts';
 import type { Reply, RequestContext } from './reply.ts';
 
-/** The metrics of all processes behind this port, as Prometheus reads them. */
+/** The metrics of all processes behind this port, in Prometheus's text format. */
 export async function metricsText(context: RequestContext): Promise<string> {
   gaugeProcess(context);
   const { metrics, link } = context;
-  // The first process reads the database for all.
+  // The first process reads the database for all workers.
   if (link) return link.metrics();
   if (!context.hasStream) await gaugeDatabase(context);
   return metrics.registry.metrics();
 }
 
-/** relay.check() plans every expression of the contract, too slow for each scrape. */
+/** relay.check() plans every expression of the contract, which is too slow for every scrape. */
 const CHECK_EVERY_MS = 60_000;
 const checkedAt = new WeakMap<Metrics, number>();
 
-/** Sets the gauges of this process. A worker sets them all the time, since another process answers the scrape. */
+/** Sets the gauges of this process. A worker sets them regularly, since another process answers the scrape. */
 export function gaugeProcess(
   context: Pick<RequestContext, 'metrics' | 'subscribers' | 'feed' | 'wakeup'>,
 ): void {
@@ -51,7 +51,7 @@ export async function gaugeDatabase(
   }
 }
 
-/** 503 when clients cannot be served. Without LISTEN they can: events are up to a second late. */
+/** 503 if clients cannot be served. Without LISTEN they can, and events are up to a second late. */
 export async function readiness(context: RequestContext): Promise<Reply> {
   if (context.closing)
     return { status: 503, body: { ready: false, checks: { process: 'it is shutting down' } } };

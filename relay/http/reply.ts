@@ -1,4 +1,4 @@
-// What a route gets and what it answers.
+// What a route receives and what it answers.
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
 import type { Settings } from '../config/settings.ts';
@@ -20,7 +20,7 @@ export interface WorkerState {
 
 /** All processes behind one port, this one included. */
 export interface AllProcesses {
-  /** Their metrics, summed. */
+  /** The metrics of all processes, summed. */
   metrics(): Promise<string>;
   workers(): Promise<{ expected: number; workers: WorkerState[] }>;
 }
@@ -33,16 +33,16 @@ export interface RequestContext {
   metrics: Metrics;
   trace: Trace;
   pool: pg.Pool;
-  /** Set where several processes share the port. */
+  /** null unless several processes share the port. */
   link: AllProcesses | null;
-  /** Events come through Redis: a hub reads the database, and counts what it has to do. */
+  /** Whether events come through Redis: then a hub reads the database and measures it. */
   hasStream: boolean;
-  /** The console's. */
+  /** The routes of the console. */
   routes: Routes;
   /** Gauges of other rooms, measured at each scrape. */
   gauges: readonly ((pool: pg.Pool, metrics: Metrics) => Promise<void>)[];
   settings: Settings['http'];
-  /** Whether the clients are being sent away. */
+  /** Whether the relay is disconnecting its clients. */
   closing: boolean;
   /** In the demo, a browser on this machine is the operator. */
   demo: boolean;
@@ -51,7 +51,7 @@ export interface RequestContext {
 
 export interface Reply {
   status: number;
-  /** Text and bytes are sent as they are, anything else as JSON. */
+  /** Text and bytes are sent unchanged, anything else as JSON. */
   body: unknown;
   type?: string;
   headers?: Record<string, string>;
@@ -59,10 +59,10 @@ export interface Reply {
 
 export type Route = (request: IncomingMessage, context: RequestContext) => Reply | Promise<Reply>;
 
-/** By method and path: "GET /healthz". GET also answers HEAD; a last part of * matches any name. */
+/** By method and path: "GET /healthz". GET also answers HEAD; a final * matches any name. */
 export type Routes = Readonly<Record<string, Route>>;
 
-/** A request that is refused for a reason that the caller may know. */
+/** A refusal whose reason the caller may know. */
 export class RefusedRequest extends RecadoError {
   readonly status: number;
 
@@ -88,7 +88,7 @@ export async function readJson(request: IncomingMessage, maxBytes: number): Prom
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length;
     if (bytes > maxBytes) {
-      const sentence = `The body is longer than the ${maxBytes} bytes that are read here.`;
+      const sentence = `The body is longer than ${maxBytes} bytes, the limit here.`;
       throw new RefusedRequest(413, 'body_too_large', sentence);
     }
     chunks.push(chunk);

@@ -1,4 +1,4 @@
-// The routes beside Socket.IO.
+// The HTTP routes other than Socket.IO's.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { TokenError } from '../auth/token-error.ts';
 import { errorText } from '../errors.ts';
@@ -24,9 +24,9 @@ const ownRoutes: Routes = {
   },
 };
 
-/** Answers every request but Socket.IO's. An error becomes a 500; its text is only in the log. */
+/** Answers every request except Socket.IO's. An error becomes a 500, and its text only appears in the log. */
 export function answer(request: IncomingMessage, response: ServerResponse, context: RequestContext): void {
-  // Not with URL, which throws on paths that clients send, such as "//".
+  // URL would throw on paths such as "//", which clients do send.
   const path = request.url?.split('?', 1)[0] ?? '/';
   if (path.startsWith('/socket.io/')) return;
   if (path === '/events') {

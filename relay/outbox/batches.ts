@@ -1,4 +1,4 @@
-// What became visible since the last read, of every account at once.
+// Reads what became visible since the last read, for all accounts at once.
 import {
   bounded,
   boundedAudience,
@@ -18,15 +18,15 @@ import {
 import { readPage } from './pages.ts';
 import { type Snapshot, snapshotText } from './position.ts';
 
-/** A small batch has at most so many events, of at most so many bytes each. */
+/** Limits of a small batch: number of events, and bytes of each. */
 const MOST_SMALL = 1_000;
 const SMALL_BYTES = 4_096;
 
 type SmallBatchRow = EventRow & PageHeader;
 
 /**
- * The query for the usual case, a small batch. It measures nothing, sorts nothing and stops
- * at the first event too many, and so takes half the time of the other. $1 xmax, $2 xip where there is one.
+ * The query for the usual case, a small batch. It measures and sorts nothing, and stops at the first event too many, so
+ * it takes half the time of the other query. $1 xmax, $2 xip if there is one.
  */
 function smallBatchQuery(unseen: string): string {
   return `
@@ -53,13 +53,13 @@ const smallWithLate = (events: string) =>
   union all
   select ${COLUMNS} from ${events} as e where xid = any ($2::xid8[])`);
 
-/** Whether readSmallBatch() would have read these; what follows is probably like them. */
+/** Whether readSmallBatch() would have read these. The next batch is probably similar. */
 export function isSmallBatch(events: readonly OutboxEvent[]): boolean {
   if (events.length > MOST_SMALL) return false;
   return events.every(({ payload }) => payload !== null && payload.length <= SMALL_BYTES);
 }
 
-/** Whether there are more events than a page holds, without reading them. $1 xmax, $2 xip, $3 how many. */
+/** Whether there are more events than fit into a page, without reading them. $1 xmax, $2 xip, $3 how many fit. */
 const size = (events: string) => `
   select pg_current_snapshot()::text as snapshot, installation.epoch,
          installation.emptied_through::text as emptied_through, installation.emptied_in::text as emptied_in,
@@ -71,7 +71,7 @@ const size = (events: string) => `
     from relay.installation`;
 
 /**
- * All events of every account that `seen` has not seen; with `more` and none of them where a page does not hold them.
+ * All events of every account that `seen` has not seen. If they do not fit into a page: `more`, and no events.
  * @param leftOut slots that are not read
  */
 export async function readBatch(
@@ -90,7 +90,7 @@ export async function readBatch(
 }
 
 /**
- * The same, if they are few and small; null: use readBatch().
+ * The same if they are few and small; null otherwise: use readBatch().
  * @param leftOut slots that are not read
  */
 export async function readSmallBatch(
@@ -120,7 +120,7 @@ export async function readSmallBatch(
 }
 
 /**
- * Which of these accounts have events between two snapshots; null: there is one for every account.
+ * Which of these accounts have events between two snapshots; null if one of the events is for every account.
  * @param leftOut slots that are not read
  */
 export async function findTouched(

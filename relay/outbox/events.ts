@@ -1,8 +1,8 @@
-// Rows of relay.events as every reader of it gets them, and what the queries share. What positions and snapshots mean
-// stands in position.ts.
+// Rows of relay.events as all readers get them, and what the queries share. position.ts explains positions and
+// snapshots.
 //
-// The queries run on sessions set up by openReader() (db/connect.ts): no sequential scans, no JIT, no parallel workers,
-// set before anything is prepared.
+// The queries run on sessions from openReader() (db/connect.ts), which turns off sequential scans, JIT and parallel
+// workers before any statement is prepared.
 import type pg from 'pg';
 import { type Emptied, parseSnapshot, type Snapshot } from './position.ts';
 
@@ -12,35 +12,35 @@ export type Session = Pick<pg.ClientBase, 'query'>;
 export interface OutboxEvent {
   readonly id: bigint;
   readonly xid: bigint;
-  /** null, for a resync only: every account. */
+  /** null means every account; only a resync is sent to all. */
   readonly account: string | null;
   readonly event: string;
-  /** JSON text as Postgres prints it; null where it is larger than may be sent. Bytes that are no UTF-8 are U+FFFD. */
+  /** JSON text as Postgres prints it; null if it exceeds the size limit. U+FFFD replaces bytes that are not UTF-8. */
   readonly payload: string | null;
-  /** Topics of which a listener must hold one; null: everybody of the account hears it. Empty: nobody. */
+  /** A listener must hold one of these topics. null means everybody of the account, an empty list nobody. */
   readonly audience: readonly string[] | null;
-  /** Whether the contract knew the event when it was read. */
+  /** Whether the event was in the contract when it was read. */
   readonly known: boolean;
   /** When it was captured, by the database's clock, in ms since 1970. */
   readonly capturedAt: number;
 }
 
 export interface Page {
-  /** The snapshot of the statement that read it; not cut. */
+  /** The snapshot of the statement that read the page, before cut(). */
   readonly now: Snapshot;
-  /** The epoch that was settled last. */
+  /** The current epoch of the database. */
   readonly epoch: string | null;
-  /** null: nothing was. */
+  /** null if retention has removed nothing yet. */
   readonly emptied: Emptied | null;
   /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
-  /** There are more behind the last one. */
+  /** Whether more events follow the last one. */
   readonly more: boolean;
 }
 
 export interface PageLimits {
   readonly events: number;
-  /** Bytes of JSON and of topics after which a page ends; or a quarter of that as stored, that is compressed. */
+  /** Bytes of JSON and topics after which a page ends. It also ends after a quarter of this as stored (compressed). */
   readonly bytes: number;
   /** Bytes of JSON above which a payload is not read. */
   readonly payloadBytes: number;
@@ -64,12 +64,12 @@ export interface PageHeader {
   emptied_in: string | null;
 }
 
-/** Columns of relay.events that an event is made of. */
+/** The columns of relay.events that make up an event. */
 export const COLUMNS = 'id, xid, account_id, event, payload, audience, created_at';
 
 /**
- * The table, or what is left of it without some slots. A literal list, so that Postgres neither opens nor locks the
- * others: a parameter would be looked at when they are locked already.
+ * The table, without some slots. The list is literal, so that Postgres neither opens nor locks the others; a parameter
+ * would only be evaluated after they are locked.
  */
 export function eventsWithout(slots: readonly number[]): string {
   if (slots.length === 0) return 'relay.events';
@@ -77,25 +77,25 @@ export function eventsWithout(slots: readonly number[]): string {
   return `(select ${COLUMNS} from relay.events where slot in (${rest.join(', ')}))`;
 }
 
-/** Of the ring; see migrations/relay. */
+/** The slots of the ring; see migrations/relay. */
 export const SLOTS = [0, 1, 2, 3, 4, 5, 6, 7];
 
-/** For the name of a prepared statement. */
+/** Suffix for the name of a prepared statement. */
 export function suffixOf(slots: readonly number[]): string {
   return slots.length === 0 ? '' : `_without_${slots.join('_')}`;
 }
 
 /**
- * What publish() and emit() accept. Direct INSERTs bypass these limits: oversized payloads are never cast to text, and
- * of an oversized account only so much is read that it matches none. Of an audience only the topics within the limits
- * are read, and none where they are too many. It never becomes null, which would be everybody.
+ * The limits of publish() and emit(). Direct INSERTs bypass them, so oversized payloads are never cast to text, and an
+ * oversized account is truncated to a length that matches no account. Topics beyond the limits are not read, and an
+ * audience with too many topics reads as empty. It never reads as null, which would mean everybody.
  */
 export const LARGEST_PAYLOAD = 4 * 1024 * 1024;
 const LONGEST_NAME = 256;
 const MOST_TOPICS = 100;
 const LONGEST_TOPIC = 128;
 
-/** pg_column_size() of a stored value is its compressed size; a path of no steps gives the size as it is. */
+/** pg_column_size() of a stored value is its compressed size. An empty path makes a copy that is not compressed. */
 export const sizeOf = (payload: string) => `pg_column_size(${payload} #> '{}')`;
 export const bounded = (name: string, as: string) =>
   `case when octet_length(${name}) <= ${LONGEST_NAME} then ${name} else left(${name}, ${LONGEST_NAME + 1}) end as ${as}`;
@@ -127,6 +127,6 @@ export function toEvents(rows: EventRow[]): OutboxEvent[] {
     known: row.known!,
     capturedAt: row.captured_at!,
   }));
-  // The order of a UNION ALL's rows is not promised.
+  // UNION ALL guarantees no order.
   return events.sort((a, b) => (a.id < b.id ? -1 : 1));
 }

@@ -1,4 +1,4 @@
-// How the database bears the relay, for the metrics.
+// Measures the load on the database, for the metrics.
 import type { Session } from './events.ts';
 
 export interface Load {
@@ -6,9 +6,9 @@ export interface Load {
   readonly notifyQueue: number;
   readonly oldestTransactionSeconds: number;
   readonly outboxBytes: number;
-  /** Of the last hour, without those that were published again since. */
+  /** In the last hour, except for events that were published again since. */
   readonly captureFailures: number;
-  /** Since the slowest node of this database last asked for events. */
+  /** Seconds since the slowest node of this database last read events. */
   readonly slowestReaderSeconds: number;
 }
 
@@ -27,7 +27,7 @@ export async function readLoad(session: Session): Promise<Load> {
               where inhparent = 'relay.events'::regclass)::text as bytes,
             coalesce((select max(date_part('epoch', clock_timestamp() - query_start)) from pg_stat_activity
                        where application_name = 'recado feed' and datname = current_database()), 0) as slowest,
-            -- The last hour by its transactions would need an index; the last events are enough to raise an alarm.
+            -- Finding the last hour would need an index; the last events are enough to raise an alarm.
             (select count(*)::int from (select event, payload, created_at from relay.events order by xid desc limit 10000) as e
               where event = 'relay:resync' and payload ->> 'reason' = 'capture_failed'
                 and created_at > clock_timestamp() - interval '1 hour') as failures`,
@@ -42,7 +42,7 @@ export async function readLoad(session: Session): Promise<Load> {
   };
 }
 
-/** Only asked where something failed: relay.check() looks at more than the last events. */
+/** Runs only if something failed, since relay.check() reads more than the last events. */
 async function countUncured(session: Session): Promise<number> {
   const { rows } = await session.query<{ failures: number }>(
     `select count(*)::int as failures from relay.failures as f
@@ -54,8 +54,9 @@ async function countUncured(session: Session): Promise<number> {
 }
 
 /**
- * How many things are off with the contract now; relay.check() names them. Failed captures and unknown events stay in
- * relay.check() for as long as events are kept, and have metrics of their own. A lock that is taken is nothing of the contract.
+ * How many problems the contract has now; relay.check() names them. Failed captures and unknown events are not counted:
+ * they stay in relay.check() while their events are kept, and have their own metrics. Nor is a lock that is taken,
+ * which is no problem of the contract.
  */
 export async function countProblems(session: Session): Promise<number> {
   const { rows } = await session.query<{ problems: number }>(

@@ -1,8 +1,8 @@
-// Pages of what a range holds, of every account or of one: measured, so that a page fits in memory and in the time that
-// a query may take.
+// Reads the events of a range in pages, for all accounts or for one. Pages are limited in size, so that each fits in
+// memory and within the time limit of a query.
 //
-// The two branches of "not seen" are a UNION ALL because as an OR they are a sequential scan: 80 ms at a million rows
-// against 0.3.
+// The two branches of "not seen" are a UNION ALL, because an OR would be a sequential scan: 80 ms at a million rows,
+// against 0.3 ms.
 import {
   bounded,
   boundedAudience,
@@ -24,13 +24,13 @@ import { type Position, type Snapshot, sees, snapshotText } from './position.ts'
 export interface Range {
   /** What the reader has seen. */
   readonly seen: Snapshot;
-  /** What it shall have seen afterwards; null: whatever is visible now. */
+  /** Where the range ends; null means at everything visible now. */
   readonly bound: Snapshot | null;
-  /** Within the range, continue behind this event. */
+  /** Continue after this event within the range. */
   readonly after: bigint;
 }
 
-/** The first is about the page, and has no id; in the others all that is about the page is null. */
+/** The first row describes the page and has no id. In the other rows the columns of the page are null. */
 interface PageRow extends EventRow, PageHeader {
   bytes: string | null;
   stored: string | null;
@@ -56,7 +56,7 @@ function pageQuery(unseen: string): string {
     stored as (
       select page.*, sum(pg_column_size(page.payload)) over (order by page.id) as stored from page
     ),
-    -- Only what may be sent is made text of, and of no more than a page of it: it would take longer than a query may.
+    -- Only payloads that may be sent, and at most a page of them, are cast to text: more would exceed the time limit.
     sized as materialized (
       select stored.*, ${sizeOf('stored.payload')} as size, coalesce(pg_column_size(stored.audience), 0) as topics from stored
        where stored.stored - pg_column_size(stored.payload) <= $6::bigint / 4
@@ -93,9 +93,9 @@ const everyAccount = (events: string) =>
   select ${COLUMNS} from ${events} as e where xid = any ($2::xid8[])`);
 
 /**
- * $9 and $10 are ranges of transactions, $11 those that are large. All rows of a range are read to find the next by their
- * ids; of a large transaction the index gives them in that order, so that a million events are not read for each page.
- * OFFSET 0 keeps the order of the join: the other way round all events of the account are read.
+ * $9 and $10 are ranges of transactions, $11 large transactions. A range is read whole to find its next events by id.
+ * For a large transaction the index returns them in that order, so that not every page reads a million events. OFFSET 0
+ * keeps the join order: the other way round, all events of the account would be read.
  */
 const oneAccount = pageQuery(`
   select e.* from unnest($9::xid8[], $10::xid8[]) as part(low, high),
@@ -128,12 +128,12 @@ export async function readPage(
   return toPage(result.rows, limits);
 }
 
-/** Above every transaction. */
+/** Larger than every transaction id. */
 const LARGEST_XID = 2n ** 63n - 1n;
 
 /**
- * The same for one account, with the resyncs that are meant for every account.
- * @param large transactions that are known to have many events of the account; a matter of speed only
+ * The same for one account, together with the resyncs for every account.
+ * @param large transactions known to have many events of the account; affects speed only
  */
 export async function readAccountPage(
   session: Session,
@@ -176,7 +176,7 @@ function toPage(rows: PageRow[], limits: PageLimits): Page {
   return { ...toHeader(about), events, more };
 }
 
-/** The range that leads from a position to `bound`: first the rest of the batch it stopped in. */
+/** The next range on the way from a position to `bound`: first the rest of the batch that the position is inside. */
 export function nextRange(position: Position, bound: Snapshot): Range {
   return position.batch
     ? { seen: position.seen, bound: position.batch.bound, after: position.batch.through }

@@ -1,26 +1,26 @@
-// What somebody has seen, as a Postgres snapshot. Pure arithmetic; the only place that does it.
+// A position is what a reader has seen, as a Postgres snapshot. All arithmetic with snapshots is in this file.
 //
-// A snapshot sees every transaction below xmax except those that were in progress (xip). Between two snapshots
-// lies what a reader has missed, also where a transaction with a small id commits last: that is why a position
-// is not "the last id seen".
+// A snapshot sees every transaction below xmax except those that were in progress (xip). What lies between two
+// snapshots is what a reader has missed, even if a transaction with a small id commits last. This is why a position is
+// not "the last id seen".
 //
-// After a restore, ids of transactions come again and times do not. So a snapshot that is remembered carries a witness:
-// digits of the time of the last event of its largest transaction, xmax - 1. See docs/decisions/epoch-and-witness.md.
+// After a restore, transaction ids repeat but times do not. So a remembered snapshot carries a witness: digits from the
+// time of the last event of its largest transaction, xmax - 1. See docs/decisions/epoch-and-witness.md.
 import { RecadoError } from '../errors.ts';
 
-/** Transactions are xid8: 64 bits, never reused in one epoch of a database. */
+/** Transaction ids are xid8: 64 bits, never reused in one epoch of a database. */
 export interface Snapshot {
-  /** First transaction it does not see. */
+  /** The first transaction that it does not see. */
   readonly xmax: bigint;
-  /** Transactions below xmax it does not see either, ascending. */
+  /** The transactions below xmax that it does not see, ascending. */
   readonly xip: readonly bigint[];
-  /** See witnessOf(). Absent in a snapshot as Postgres gives it, and where no event was ever seen. */
+  /** See witnessOf(). Absent in a snapshot straight from Postgres, and if no event was ever seen. */
   readonly witness?: number;
 }
 
 /**
- * `seen` alone: everything `seen` sees. With `batch`: also what `batch.bound` sees, up to the event
- * `batch.through`. Batches are ordered by event id, so that is where a reader stopped inside one.
+ * Without `batch`: everything that `seen` sees. With `batch`: also what `batch.bound` sees, up to the event
+ * `batch.through`. Events in a batch are ordered by id, so this is where a reader stopped inside it.
  */
 export interface Position {
   readonly epoch: string;
@@ -31,10 +31,10 @@ export interface Position {
 /** The position of a reader who has seen nothing. */
 export const NOTHING: Snapshot = { xmax: 1n, xip: [] };
 
-/** Longest text that is parsed: room for some 8,000 transactions in progress. Ones of 30,000 took 164 ms each. */
+/** Longest text that is parsed: room for some 8,000 transactions in progress. With 30,000, parsing took 164 ms. */
 const MAX_LENGTH = 16_384;
-/** Given out when a position would be longer than that. It does not parse, so it ends in a resync, not in a gap. */
-const UNSPEAKABLE = '-';
+/** Sent in place of a longer position. It cannot be parsed, so it leads to a resync, not to a gap. */
+const TOO_LONG = '-';
 
 /**
  * @param text `xmin:xmax:xip,xip,…`, as pg_current_snapshot() prints it
@@ -54,12 +54,12 @@ export function parseSnapshot(text: string): Snapshot {
 
 /** The snapshot as Postgres's pg_snapshot type reads it. */
 export function snapshotText({ xmax: first, xip }: Snapshot): string {
-  // 1 + the last transaction before a wraparound is none, and refused.
+  // One after the last transaction before a wraparound is no transaction, and Postgres refuses it.
   const xmax = isNone(first) ? first + 1n : first;
   return `${xip[0] ?? xmax}:${xmax}:${xip.join(',')}`;
 }
 
-/** Postgres counts with 32 bits, of which 0 is no transaction. */
+/** Postgres counts with 32 bits, and 0 is not a transaction. */
 function isNone(xid: bigint): boolean {
   return BigInt.asUintN(32, xid) === 0n;
 }
@@ -70,9 +70,9 @@ export function sees(snapshot: Snapshot, xid: bigint): boolean {
 }
 
 /**
- * The snapshot as it may be remembered: nothing above `largest`, the largest transaction that wrote an event it
- * sees. After a crash Postgres gives out again the ids of transactions whose end was not on disk; uncut, a
- * snapshot has already called them seen (7 of 8 events were lost). The one named here is on disk.
+ * The snapshot in the form that may be remembered: without anything above `largest`, the largest transaction that wrote
+ * an event it sees. After a crash Postgres reuses the ids of transactions whose end was not on disk. An uncut snapshot
+ * already counts them as seen, and 7 of 8 events were lost. `largest` itself is on disk.
  */
 export function cut(snapshot: Snapshot, largest: bigint, witness?: number): Snapshot {
   const xmax = largest + 1n;
@@ -100,7 +100,7 @@ export function covers(snapshot: Snapshot, other: Snapshot): boolean {
   return true;
 }
 
-/** What either of two snapshots of one history sees. */
+/** What at least one of two snapshots of one history sees. */
 export function union(a: Snapshot, b: Snapshot): Snapshot {
   if (covers(a, b)) return a;
   if (covers(b, a)) return b;
@@ -115,42 +115,44 @@ export function hasSeen(position: Position, event: { xid: bigint; id: bigint }):
   return batch !== undefined && event.id <= batch.through && sees(batch.bound, event.xid);
 }
 
-/** The most a position claims: its batch as if it were finished. */
+/** The most that a position may have seen: as if its batch were complete. */
 export function horizon(position: Position): Snapshot {
   return position.batch?.bound ?? position.seen;
 }
 
-/** What retention has taken away. */
+/** What retention has removed. */
 export interface Emptied {
-  /** Largest transaction of an event that was emptied. */
+  /** The largest transaction of a removed event. */
   readonly through: bigint;
-  /** The snapshot in which that was done last; a transaction in progress then has lost nothing. */
+  /** The snapshot of the last removal. A transaction in progress at that time has lost nothing. */
   readonly in: Snapshot;
 }
 
-/** Whether events this snapshot has not seen may be gone. */
+/** Whether retention may have removed events that this snapshot has not seen. */
 export function isTooOld(snapshot: Snapshot, emptied: Emptied | null): boolean {
   if (emptied === null) return false;
   if (emptied.through >= snapshot.xmax) return true;
   return snapshot.xip.some((xid) => xid <= emptied.through && sees(emptied.in, xid));
 }
 
-/** Text form, URL-safe and opaque to clients: `epoch-xmax_witness.d.d`, or `epoch-seen~bound~through` inside a batch. */
+/**
+ * Text form, URL-safe and opaque to clients: `epoch-xmax_witness.d.d`, or `epoch-seen~bound~through` inside a batch.
+ */
 export function formatPosition({ epoch, seen, batch }: Position): string {
   const text = batch
     ? `${epoch}-${spell(seen)}~${spell(batch.bound)}~${batch.through.toString(16)}`
     : `${epoch}-${spell(seen)}`;
-  return text.length > MAX_LENGTH ? UNSPEAKABLE : text;
+  return text.length > MAX_LENGTH ? TOO_LONG : text;
 }
 
-// One spelling only: no leading zeros.
+// Each snapshot has exactly one spelling: no leading zeros.
 const HEX = '[1-9a-f][0-9a-f]{0,15}';
 const SPELLED = `${HEX}(?:_[0-9a-f]{6})?(?:\\.${HEX})*`;
 const WORD = new RegExp(`^${SPELLED}$`);
 const POSITION = new RegExp(`^([0-9a-f]{12})-(${SPELLED})(?:~(${SPELLED})~(${HEX}))?$`);
 const LARGEST = 2n ** 63n - 1n;
 
-/** Reads what formatPosition() or relay.position() wrote; null for anything else. */
+/** Parses what formatPosition() or relay.position() wrote; null for anything else. */
 export function parsePosition(text: string): Position | null {
   if (text.length > MAX_LENGTH) return null;
   const match = POSITION.exec(text);
@@ -164,13 +166,13 @@ export function parsePosition(text: string): Position | null {
   return { epoch: match[1]!, seen, batch: { bound, through } };
 }
 
-/** A batch of ten thousand events spells the same two snapshots for each of them. */
+/** A cache: a batch of ten thousand events spells the same two snapshots for each of them. */
 const spelled = new WeakMap<Snapshot, string>();
 
 /**
  * A snapshot with its witness as one word, which unspell() reads.
  *
- * Distances instead of ids, largest id first: those in progress are near each other, so it stays short.
+ * It lists distances instead of ids, largest id first: transactions in progress are close together, so it stays short.
  */
 export function spell(snapshot: Snapshot): string {
   let text = spelled.get(snapshot);
@@ -187,7 +189,7 @@ export function spell(snapshot: Snapshot): string {
   return text;
 }
 
-/** Reads what spell() wrote; null for anything else. */
+/** Parses what spell() wrote; null for anything else. */
 export function unspell(text: string): Snapshot | null {
   if (text.length > MAX_LENGTH || !WORD.test(text)) return null;
   const [first, ...rest] = text.split('.');

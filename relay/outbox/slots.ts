@@ -1,8 +1,8 @@
-// Slots of relay.events that somebody else has locked.
+// Finds slots of relay.events that another session has locked.
 import { eventsWithout, type Session, SLOTS } from './events.ts';
 import type { Snapshot } from './position.ts';
 
-/** Slots that cannot be read for as long as somebody holds a lock, or waits for one, that admits no reader. */
+/** The slots on which somebody holds, or waits for, a lock that excludes readers. */
 export async function findLockedSlots(session: Session): Promise<{ slots: number[]; current: number }> {
   const { rows } = await session.query<{ slots: number[]; current: number }>({
     name: 'recado_locked_slots',

@@ -1,19 +1,19 @@
-// Where a reader begins, and whether what it has seen is this database's history.
+// Where a reader begins, and whether what it has seen belongs to this database's history.
 import { boundedAudience, eventsWithout, type Session, sizeOf, suffixOf } from './events.ts';
 import { parseSnapshot, type Snapshot, snapshotText } from './position.ts';
 
-/** Where a reader that comes anew begins: everything visible counts as seen. */
+/** Where a new reader begins: everything visible counts as seen. */
 export interface Start {
   readonly epoch: string;
-  /** Not cut. */
+  /** The current snapshot, before cut(). */
   readonly now: Snapshot;
-  /** Largest transaction of an event that is visible or was emptied; null: there never was one. */
+  /** The largest transaction of an event that is visible or was removed; null if there never was one. */
   readonly largest: Largest | null;
   /** How long events are kept. */
   readonly retentionMs: number;
 }
 
-/** A transaction that wrote events, and the witness of its last one, where that is known. */
+/** A transaction that wrote events, and the witness of its last event, if that is known. */
 export interface Largest {
   readonly xid: bigint;
   readonly witness?: number;
@@ -23,7 +23,7 @@ function toLargest(xid: string, witness: string | null): Largest {
   return { xid: BigInt(xid), ...(witness !== null && { witness: Number.parseInt(witness, 16) }) };
 }
 
-/** Settles whose events these are (another database's are emptied) and says where to begin. */
+/** Settles the epoch, which removes events of another database, and returns where to begin. */
 export async function readStart(session: Session): Promise<Start> {
   const settled = await session.query<{ epoch: string }>('select relay.settle_epoch() as epoch');
   const { rows } = await session.query<{
@@ -49,7 +49,7 @@ export async function readStart(session: Session): Promise<Start> {
 }
 
 /**
- * Largest transaction of an event that `bound` sees.
+ * The largest transaction of an event that `bound` sees.
  * @param leftOut slots that are not read
  */
 export async function readLargest(
@@ -68,8 +68,8 @@ export async function readLargest(
 }
 
 /**
- * Which of these transactions are not in this database's history: their last event has another time, or is not there
- * though retention has not taken it.
+ * Which of these transactions are not in this database's history: their last event has another time, or is missing
+ * although retention has not removed it.
  */
 export async function findForeign(
   session: Session,
@@ -93,8 +93,8 @@ export async function findForeign(
 }
 
 /**
- * The transaction from which on the table holds at most so many events and bytes, and all there ever were; for
- * filling the recent events. Bytes of JSON: what is stored is compressed, and may be a thousand times smaller.
+ * The first transaction of the newest events that fit into these limits, with nothing removed among them; for filling
+ * the recent events. The bytes are of JSON: events are stored compressed, and may be a thousand times smaller there.
  */
 export async function findRecent(session: Session, events: number, bytes: number): Promise<bigint> {
   const { rows } = await session.query<{
@@ -110,7 +110,7 @@ export async function findRecent(session: Session, events: number, bytes: number
        window w as (order by xid desc rows unbounded preceding)
      ),
      stored as materialized (
-       -- As it is stored, it is never larger than as it is.
+       -- A stored payload is never larger than the uncompressed one.
        select xid, n, topics + ${sizeOf('payload')} as size from newest where n <= $1::int and bytes <= $2::bigint
      ),
      fitting as (
@@ -125,11 +125,11 @@ export async function findRecent(session: Session, events: number, bytes: number
   );
   const { oldest, newest, emptied, all } = rows[0]!;
   if (all) return BigInt(emptied ?? 0) + 1n;
-  // The oldest transaction may fit only in part; and nothing fits where the newest event alone is too large.
+  // The oldest transaction may fit only in part, and nothing fits if the newest event alone is too large.
   return BigInt(oldest ?? newest!) + 1n;
 }
 
-/** Which run of which server this is. Snapshots of two runs cannot be compared: a crash gives out the same ids again. */
+/** Which run of which server this is. Snapshots of two runs cannot be compared: a crash reuses transaction ids. */
 export async function readServer(session: Session): Promise<string> {
   const { rows } = await session.query<{ server: string }>({
     name: 'recado_server',
@@ -139,13 +139,13 @@ export async function readServer(session: Session): Promise<string> {
   return rows[0]!.server;
 }
 
-/** Made when Recado was installed in this database; names its stream. */
+/** The id of this installation of Recado, which names its stream. */
 export async function readInstallation(session: Session): Promise<string> {
   const { rows } = await session.query<{ id: string }>('select id::text as id from relay.installation');
   return rows[0]!.id;
 }
 
-/** Declares every position void, unless another relay already did; see relay.new_epoch(). */
+/** Invalidates every position, unless another relay already has; see relay.new_epoch(). */
 export async function startNewEpoch(session: Session, expected: string): Promise<void> {
   await session.query('select relay.new_epoch($1)', [expected]);
 }

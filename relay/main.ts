@@ -4,22 +4,20 @@ import { Command } from 'commander';
 import { collectDefaultMetrics } from 'prom-client';
 import { parseDuration, signToken } from './auth/sign.ts';
 import { FORMATS, findBreaks, findProblems, printContract } from './commands/contract.ts';
-import { findDatabase, findSecret } from './commands/demo.ts';
+import { findSecret } from './commands/demo.ts';
 import { examine } from './commands/doctor.ts';
+import { begin, openDatabase, PERSON_WAITS_MS, PIPELINE_WAITS_MS, until } from './commands/process.ts';
 import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
 import { runUninstall, type UninstallWish } from './commands/uninstall.ts';
 import { settingsAsText } from './config/print.ts';
-import { readSettings, type Settings } from './config/settings.ts';
-import { createPool, waitForDatabase } from './db/connect.ts';
-import { refusePooler } from './db/pooler.ts';
+import type { Settings } from './config/settings.ts';
+import { createPool } from './db/connect.ts';
 import { traceEvent } from './delivery/recent-emits.ts';
 import { errorText, RecadoError } from './errors.ts';
-import { requireInstalled } from './install/installed.ts';
 import { migrate, SQL_OF } from './install/migrate.ts';
 import { printSql } from './install/print-sql.ts';
-import { createLog, type Log } from './log.ts';
 import { packageRoot, version } from './package.ts';
 import { startHub } from './server/hub.ts';
 import { isWorker, startProcesses } from './server/processes.ts';
@@ -259,70 +257,6 @@ function findStream({ stream }: Settings): string {
     'stream_missing',
     'STREAM_URL is unset, but a hub hands events to relays through Redis: set it to redis://host:port, for the hub and for the relays.',
   );
-}
-
-/** A container may be started together with its database. */
-const PIPELINE_WAITS_MS = 60_000;
-const PERSON_WAITS_MS = 10_000;
-
-interface Needs {
-  /** Absent: a service, which waits as long as it takes. */
-  patienceMs?: number;
-  /** false: also where Recado was never migrated. */
-  installed?: boolean;
-  /** false: nothing outlives a transaction of this command, so a transaction pooler is no harm. */
-  direct?: boolean;
-}
-
-/** The address of the database, once it is known to serve this command. */
-async function openDatabase(settings: Settings, log: Log, name: string, needs: Needs = {}): Promise<string> {
-  const { patienceMs, installed = true, direct = true } = needs;
-  const url = await findDatabase(settings);
-  await waitForDatabase({
-    url,
-    name,
-    log,
-    ...(patienceMs !== undefined && { patienceMs }),
-    async check() {
-      if (direct) await refusePooler({ url, name });
-      if (installed) await requireInstalled({ url, name });
-    },
-  });
-  return url;
-}
-
-/** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
-function begin(role: string): { settings: Settings; log: Log } {
-  const settings = readSettings(process.env, role);
-  const quiet = ['sql', 'trace', 'contract', 'token', 'tail', 'migrate', 'uninstall'].includes(role);
-  const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;
-  const { format } = settings.log;
-  const log = createLog(level, format === 'auto' ? process.stdout.isTTY === true : format === 'pretty');
-  log.say('process_starting', { role, version });
-  return { settings, log };
-}
-
-/** Resolves when the process is told to end, with everything closed. Ctrl-C waits for no client. */
-async function until(log: Log, running: { drain?(): Promise<void>; close(): Promise<void> }): Promise<void> {
-  const signal = await told('SIGTERM', 'SIGINT', 'SIGHUP');
-  log.say('process_stopping', { signal });
-  if (signal === 'SIGTERM') {
-    // A worker may be told by the first process and by whoever told that one.
-    process.on('SIGTERM', () => undefined);
-    await Promise.race([running.drain?.(), told('SIGINT', 'SIGHUP')]);
-  }
-  // Whatever hangs in here must not keep an operator waiting; SIGKILL is safe at any moment.
-  setTimeout(() => process.exit(0), CLOSE_WITHIN_MS).unref();
-  await running.close();
-  log.say('process_stopped');
-}
-
-const CLOSE_WITHIN_MS = 3_500;
-
-function told(...names: NodeJS.Signals[]): Promise<string> {
-  return new Promise((resolve) => {
-    for (const name of names) process.once(name, resolve);
-  });
 }
 
 function print(text: string): void {

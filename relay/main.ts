@@ -10,11 +10,11 @@ import { begin, openDatabase, PERSON_WAITS_MS, PIPELINE_WAITS_MS, until } from '
 import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
+import { traceEvent } from './commands/trace.ts';
 import { runUninstall, type UninstallWish } from './commands/uninstall.ts';
 import { settingsAsText } from './config/print.ts';
 import type { Settings } from './config/settings.ts';
 import { createPool } from './db/connect.ts';
-import { traceEvent } from './delivery/recent-emits.ts';
 import { errorText, RecadoError } from './errors.ts';
 import { migrate, SQL_OF } from './install/migrate.ts';
 import { printSql } from './install/print-sql.ts';
@@ -232,8 +232,8 @@ program
   .command('trace')
   .description('what became of an event: captured, committed, emitted to how many sockets')
   .argument('<id>', 'relay.events.id, as "recado tail --json" prints it')
-  .option('--relay <url>', 'the relay that is asked; the one on this machine by default')
-  .action(async (id: string, options: { relay?: string }) => {
+  .option('--relay <url...>', 'the relays that are asked; the one on this machine by default')
+  .action(async (id: string, options: { relay?: string[] }) => {
     const { settings, log } = begin('trace');
     const url = await openDatabase(settings, log, 'recado trace', {
       patienceMs: PERSON_WAITS_MS,
@@ -243,7 +243,10 @@ program
     const { operatorToken, port } = settings.http;
     try {
       print(
-        await traceEvent(pool, id, { relay: options.relay ?? `http://127.0.0.1:${port}`, operatorToken }),
+        await traceEvent(pool, id, {
+          relays: options.relay ?? [`http://127.0.0.1:${port}`],
+          operatorToken,
+        }),
       );
     } finally {
       await pool.end();

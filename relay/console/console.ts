@@ -19,7 +19,14 @@ import { type ContractEvent, readContract } from '../contract/read.ts';
 import { toTypeScript } from '../contract/typescript.ts';
 import { transaction } from '../db/connect.ts';
 import { isLocal, isOperator, refuseOthersThanOperators } from '../http/operators.ts';
-import { RefusedRequest, type RequestContext, type Route, type Routes, readJson } from '../http/reply.ts';
+import {
+  emittedBy,
+  RefusedRequest,
+  type RequestContext,
+  type Route,
+  type Routes,
+  readJson,
+} from '../http/reply.ts';
 import { version } from '../package.ts';
 import { ATTENDANTS, act, isActionName, loadClinic } from './clinic.ts';
 import { findEvents, readStored, type StoredEvent, type Wanted } from './events.ts';
@@ -69,11 +76,11 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
     'GET /console/event': async (request, context) => {
       const identity = await identify(request, context);
       const found = await findEvents(pool, identity, wantedIn(request));
-      const events = found.map((event) => {
-        const emitted = context.trace.find(BigInt(event.id));
-        return { ...event, emitted: emitted === null ? [] : [emitted] };
-      });
-      return { status: 200, body: { events } };
+      const events = found.map(async (event) => ({
+        ...event,
+        emitted: (await emittedBy(context, BigInt(event.id))).emitted,
+      }));
+      return { status: 200, body: { events: await Promise.all(events) } };
     },
     'GET /console/operations': async (request, context) => {
       refuseOthersThanOperators(request, context);

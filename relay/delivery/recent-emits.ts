@@ -1,5 +1,4 @@
 // Remembers the last events that a relay emitted, so that `recado trace` can say what became of one.
-import { errorText, RecadoError } from '../errors.ts';
 import type { Session } from '../outbox/events.ts';
 
 export interface Emitted {
@@ -8,9 +7,18 @@ export interface Emitted {
   readonly room: string;
   /** Live sockets it was written to. Sockets that were catching up got it from their replay. */
   readonly sockets: number;
+  /** Of the process. */
+  readonly pid: number;
 }
 
-const MOST = 20_000;
+/** What the processes of a node remember of an event. */
+export interface EmittedBy {
+  readonly emitted: readonly Emitted[];
+  /** Processes that did not answer. */
+  readonly silent: number;
+}
+
+export const MOST_REMEMBERED = 20_000;
 
 /**
  * The last emits of this process, in two rings that a trace searches end to end. A Map that drops its oldest key for
@@ -18,17 +26,18 @@ const MOST = 20_000;
  */
 export class Trace {
   readonly #ids: bigint[] = [];
-  readonly #emitted: Emitted[] = [];
+  readonly #emitted: Omit<Emitted, 'pid'>[] = [];
   #next = 0;
 
-  note(id: bigint, emitted: Emitted): void {
+  note(id: bigint, emitted: Omit<Emitted, 'pid'>): void {
     this.#ids[this.#next] = id;
     this.#emitted[this.#next] = emitted;
-    this.#next = (this.#next + 1) % MOST;
+    this.#next = (this.#next + 1) % MOST_REMEMBERED;
   }
 
   find(id: bigint): Emitted | null {
-    return this.#emitted[this.#ids.indexOf(id)] ?? null;
+    const found = this.#emitted[this.#ids.indexOf(id)];
+    return found ? { ...found, pid: process.pid } : null;
   }
 }
 
@@ -73,50 +82,4 @@ export async function findEvent(session: Session, id: bigint): Promise<TracedEve
     committedAt: row.committed_at,
     bytes: row.bytes,
   };
-}
-
-/**
- * What happened to an event, as lines of text.
- * @throws RecadoError `event_id_invalid`, `event_not_found`
- */
-export async function traceEvent(
-  session: Session,
-  id: string,
-  { relay, operatorToken }: { relay: string; operatorToken: string | null },
-): Promise<string> {
-  if (!/^\d{1,18}$/.test(id)) {
-    throw new RecadoError(
-      'event_id_invalid',
-      `Received ${JSON.stringify(id)}, expected the id of an event, a number.`,
-    );
-  }
-  const found = await findEvent(session, BigInt(id));
-  if (!found) {
-    throw new RecadoError(
-      'event_not_found',
-      `There is no event ${id}: its transaction was rolled back or is still open, or it is older than the retention.`,
-    );
-  }
-  const { event, account, xid, known, capturedAt, committedAt, bytes } = found;
-  const lines = [
-    `event      ${event} of ${account === null ? 'every account' : `account ${account}`}, ${bytes} bytes${known ? '' : '; not in the contract, so not sent'}`,
-    `captured   ${capturedAt.toISOString()} in transaction ${xid}`,
-    `committed  ${committedAt ? committedAt.toISOString() : 'yes; when is known only with track_commit_timestamp = on'}`,
-  ];
-  return [...lines, `emitted    ${await askRelay(relay, id, operatorToken)}`].join('\n');
-}
-
-async function askRelay(relay: string, id: string, operatorToken: string | null): Promise<string> {
-  const headers: Record<string, string> =
-    operatorToken === null ? {} : { authorization: `Bearer ${operatorToken}` };
-  try {
-    const response = await fetch(`${relay}/trace?id=${id}`, { headers, signal: AbortSignal.timeout(5_000) });
-    const body = (await response.json()) as { emitted?: Emitted | null; error?: { message: string } };
-    if (body.error) return `unknown; ${relay} refused to answer: ${body.error.message}`;
-    if (!body.emitted) return `not among the last ${MOST} events that ${relay} emitted`;
-    const { at, room, sockets } = body.emitted;
-    return `${new Date(at).toISOString()} to room ${room}, which had ${sockets} live sockets (${relay})`;
-  } catch (error) {
-    return `unknown; ${relay} cannot be reached: ${errorText(error)}`;
-  }
 }

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
 import type { Settings } from '../config/settings.ts';
-import type { Trace } from '../delivery/recent-emits.ts';
+import type { EmittedBy, Trace } from '../delivery/recent-emits.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { RecadoError } from '../errors.ts';
 import type { Feed } from '../feed/feed.ts';
@@ -23,6 +23,8 @@ export interface AllProcesses {
   /** The metrics of all processes, summed. */
   metrics(): Promise<string>;
   workers(): Promise<{ expected: number; workers: WorkerState[] }>;
+  /** What they remember of an event. */
+  emitted(event: bigint): Promise<EmittedBy>;
 }
 
 export interface RequestContext {
@@ -61,6 +63,13 @@ export type Route = (request: IncomingMessage, context: RequestContext) => Reply
 
 /** By method and path: "GET /healthz". GET also answers HEAD; a final * matches any name. */
 export type Routes = Readonly<Record<string, Route>>;
+
+/** What the processes behind this port remember of an event. */
+export async function emittedBy({ trace, link }: RequestContext, event: bigint): Promise<EmittedBy> {
+  if (link) return link.emitted(event);
+  const own = trace.find(event);
+  return { emitted: own ? [own] : [], silent: 0 };
+}
 
 /** A refusal whose reason the caller may know. */
 export class RefusedRequest extends RecadoError {

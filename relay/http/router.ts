@@ -5,7 +5,14 @@ import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { refuseOthersThanOperators } from './operators.ts';
 import { metricsText, readiness } from './probes.ts';
-import { RefusedRequest, type Reply, type RequestContext, type Route, type Routes } from './reply.ts';
+import {
+  emittedBy,
+  RefusedRequest,
+  type Reply,
+  type RequestContext,
+  type Route,
+  type Routes,
+} from './reply.ts';
 
 const ownRoutes: Routes = {
   'GET /healthz': () => ({ status: 200, body: { status: 'ok' } }),
@@ -14,13 +21,13 @@ const ownRoutes: Routes = {
     refuseOthersThanOperators(request, context);
     return { status: 200, body: await metricsText(context), type: context.metrics.registry.contentType };
   },
-  'GET /trace': (request, context) => {
+  'GET /trace': async (request, context) => {
     refuseOthersThanOperators(request, context);
     const id = new URL(request.url ?? '/', 'http://relay').searchParams.get('id') ?? '';
     if (!/^\d{1,18}$/.test(id)) {
       return refusal(400, 'id_invalid', 'The id of an event is expected: /trace?id=123.');
     }
-    return { status: 200, body: { emitted: context.trace.find(BigInt(id)) } };
+    return { status: 200, body: await emittedBy(context, BigInt(id)) };
   },
 };
 

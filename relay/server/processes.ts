@@ -9,6 +9,7 @@ import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
 import type { Settings } from '../config/settings.ts';
+import type { EmittedBy, Trace } from '../delivery/recent-emits.ts';
 import { type Listening, listen } from '../http/listen.ts';
 import type { AllProcesses, WorkerState } from '../http/reply.ts';
 import type { Log } from '../log.ts';
@@ -17,13 +18,14 @@ import { Refusals } from '../transport/refusals.ts';
 import { TicketBox, type Tickets } from '../transport/tickets.ts';
 import { createDoorway, watchDoorway } from './doorway.ts';
 import { announceEarly } from './early-sessions.ts';
+import { answerFirstProcess, askWorkers } from './emitted.ts';
 import { startSharedReader } from './shared-reader.ts';
 
 interface Question {
   recado: 'question';
   id: number;
-  about: 'metrics' | 'workers' | 'keep ticket' | 'take ticket';
-  /** A token and its account, or a ticket. */
+  about: 'metrics' | 'workers' | 'emitted' | 'keep ticket' | 'take ticket';
+  /** A token and its account, a ticket, or the id of an event. */
   details: string[];
 }
 
@@ -132,6 +134,8 @@ export async function startProcesses(
         return metricsOfAll();
       case 'workers':
         return JSON.stringify(stateOfAll());
+      case 'emitted':
+        return JSON.stringify(await askWorkers(first));
       case 'keep ticket':
         return (await tickets.keep(first, second)) ?? '';
       case 'take ticket':
@@ -204,11 +208,12 @@ export interface WorkerOptions {
   server: HttpServer;
   io: Pick<Server, 'engine'>;
   metrics: Metrics;
+  trace: Trace;
   state: () => Omit<WorkerState, 'pid'>;
 }
 
 /** The worker's side: takes the connections handed to it, and asks the first process about all workers. */
-export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): AllProcesses & {
+export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOptions): AllProcesses & {
   readonly tickets: Tickets;
   vacate(): void;
   close(): void;
@@ -229,6 +234,7 @@ export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): All
     if (isMessage(message) && message.recado === 'answer') waiting.get(message.id)?.(message.text);
   };
   process.on('message', onMessage);
+  const stopAnswering = answerFirstProcess((event) => trace.find(event));
   const report = () => {
     if (!process.connected) return;
     process.send?.({ recado: 'state', state: { pid: process.pid, ...state() } } satisfies Report);
@@ -262,6 +268,9 @@ export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): All
     async workers() {
       return JSON.parse(await ask('workers')) as Awaited<ReturnType<AllProcesses['workers']>>;
     },
+    async emitted(event) {
+      return JSON.parse(await ask('emitted', event.toString())) as EmittedBy;
+    },
     /** Tells the first process that no client of this worker polls any more. */
     vacate() {
       if (process.connected) process.send?.({ recado: 'vacated' } satisfies Vacated);
@@ -269,6 +278,7 @@ export function joinAsWorker({ server, io, metrics, state }: WorkerOptions): All
     close() {
       clearInterval(reporting);
       process.off('message', onMessage);
+      stopAnswering();
     },
     /** Comes last: the channel to the first process would keep this process alive until it is killed. */
     leave() {

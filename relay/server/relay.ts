@@ -145,6 +145,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
         server,
         io: sockets.io,
         metrics,
+        trace,
         state() {
           gaugeProcess({ metrics, subscribers, feed, wakeup });
           return { ready: feed.ready, listening: wakeup.listening };

@@ -6,6 +6,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { connect as openConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { packageRoot } from '../../package.ts';
+import { recado } from '../commands/recado.ts';
 import {
   Client,
   type Database,
@@ -199,6 +200,22 @@ test('metrics are those of all processes together, whoever answers', async () =>
       async () => (await metric('recado_deliveries_total')) === before + 8,
     );
   }
+});
+
+test('trace asks all processes, whichever answers', async () => {
+  await connect(8);
+  await until('the clients of earlier tests are gone', async () => (await metric('recado_sockets')) === 8);
+  await tell();
+  const events = await database.query<{ id: string }>('select max(id)::text as id from relay.events');
+  const env = { DATABASE_URL: database.url, OPERATOR_TOKEN, PORT: String(port) };
+  const emitted = async () => {
+    const { stdout } = await recado(['trace', events[0]!.id], env);
+    return [...stdout.matchAll(/^emitted .* (\d+) live sockets .*process (\d+)\)$/gm)];
+  };
+  await until('all have emitted it', async () => (await emitted()).length === PROCESSES);
+  const lines = await emitted();
+  expect(lines.map(([, , pid]) => Number(pid)).sort()).toEqual((await workers()).sort());
+  expect(lines.reduce((sum, [, sockets]) => sum + Number(sockets), 0)).toBe(8);
 });
 
 test('the first process reads the database for all', async () => {

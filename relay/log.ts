@@ -15,6 +15,10 @@ const observations = {
   },
   process_stopping: { level: 'info', text: (o: { signal: string }) => `${o.signal} received, closing` },
   process_stopped: { level: 'info', text: () => 'closed' },
+  log_level: {
+    level: 'info',
+    text: (o: { lowest: string }) => `the log shows ${o.lowest} and above`,
+  },
   process_failed: { level: 'fatal', text: (o: { error: string }) => `cannot continue: ${o.error}` },
 
   relay_listening: { level: 'info', text: (o: { url: string }) => `clients connect to ${o.url}` },
@@ -87,6 +91,11 @@ const observations = {
   feed_recovered: {
     level: 'info',
     text: (o: { failures: number }) => `events are read again after ${o.failures} failed attempts`,
+  },
+  feed_read: {
+    level: 'debug',
+    text: (o: { events: number; transactions: number }) =>
+      `read ${o.events} events of ${o.transactions} transactions`,
   },
   feed_backlog: {
     level: 'info',
@@ -172,6 +181,15 @@ const observations = {
       remedy: string;
     }) =>
       `refused ${o.address}${o.origin ? ` (page of ${o.origin})` : ''}: ${o.error ?? o.code}; ${o.unsaid} more of ${o.code} since the last such line; ${o.remedy}`,
+  },
+  client_came: {
+    level: 'debug',
+    text: (o: { socket: string; account: string; from: string }) =>
+      `a client of account ${o.account}, from ${o.from}`,
+  },
+  client_left: {
+    level: 'debug',
+    text: (o: { socket: string; account: string }) => `a client of account ${o.account} left`,
   },
   socket_too_slow: {
     level: 'warn',
@@ -333,31 +351,39 @@ export interface Log {
   with(bindings: Record<string, string | number>): Log;
 }
 
-/**
- * @param level lowest level that is written: trace, debug, info, warn, error, fatal or silent
- * @param pretty readable lines for a terminal, instead of JSON
- */
-export function createLog(level: string, pretty: boolean): Log {
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** A log whose level may be changed while the process runs; what with() returned follows. */
+export interface AdjustableLog extends Log {
+  /** The lowest level written. */
+  lowest: LogLevel;
+}
+
+/** @param pretty readable lines for a terminal, instead of JSON */
+export function createLog(lowest: LogLevel, pretty: boolean): AdjustableLog {
   const options = pretty
     ? {
-        level,
         transport: {
           target: 'pino-pretty',
           options: { ignore: 'pid,hostname,name', translateTime: 'SYS:HH:MM:ss.l' },
         },
       }
-    : { level, base: null };
-  return wrap(pino(options));
+    : { base: null };
+  // pino's child loggers keep the level they were made with: ours decides, so that all follow.
+  const shown = { lowest };
+  return Object.assign(shown, wrap(pino({ level: 'trace', ...options }), shown));
 }
 
-function wrap(logger: Logger): Log {
+function wrap(logger: Logger, shown: { readonly lowest: LogLevel }): Log {
   return {
     say(name, ...fields) {
       const { level, text } = observations[name] as { level: Level; text: (o: unknown) => string };
+      if (LOG_LEVELS.indexOf(level) < LOG_LEVELS.indexOf(shown.lowest)) return;
       logger[level]({ event: name, ...(fields[0] as object | undefined) }, text(fields[0]));
     },
     with(bindings) {
-      return wrap(logger.child(bindings));
+      return wrap(logger.child(bindings), shown);
     },
   };
 }

@@ -1,9 +1,10 @@
 // A command as a process: its settings and its log when it begins, its database, the signals, its end.
+import cluster from 'node:cluster';
 import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
 import { refusePooler } from '../db/pooler.ts';
 import { requireInstalled } from '../install/installed.ts';
-import { createLog, type Log } from '../log.ts';
+import { type AdjustableLog, createLog, LOG_LEVELS, type Log } from '../log.ts';
 import { version } from '../package.ts';
 import { findDatabase } from './demo.ts';
 
@@ -50,6 +51,7 @@ export function begin(role: string): { settings: Settings; log: Log } {
   const { format } = settings.log;
   const log = createLog(level, format === 'auto' ? process.stdout.isTTY === true : format === 'pretty');
   log.say('process_starting', { role, version });
+  if (!quiet) changeLevelWhenTold(log);
   return { settings, log };
 }
 
@@ -76,5 +78,31 @@ const CLOSE_WITHIN_MS = 3_500;
 function told(...names: NodeJS.Signals[]): Promise<string> {
   return new Promise((resolve) => {
     for (const name of names) process.once(name, resolve);
+  });
+}
+
+/**
+ * SIGUSR2 switches to debug, and the next one back. The first of several processes passes the level on to its workers,
+ * which ignore the signal: who signals the whole group would switch them twice.
+ */
+function changeLevelWhenTold(log: AdjustableLog): void {
+  const { lowest: configured } = log;
+  process.on('SIGUSR2', () => {
+    if (cluster.isWorker) return;
+    const lowest = log.lowest === 'debug' ? configured : 'debug';
+    log.lowest = 'debug';
+    log.say('log_level', { lowest });
+    log.lowest = lowest;
+    // For workers that start later.
+    process.env.LOG_LEVEL = lowest;
+    for (const worker of Object.values(cluster.workers ?? {})) worker?.send({ recado: 'log level', lowest });
+  });
+  if (!cluster.isWorker) return;
+  process.on('message', (message: unknown) => {
+    const { recado, lowest } = (typeof message === 'object' && message) as {
+      recado?: unknown;
+      lowest?: unknown;
+    };
+    if (recado === 'log level') log.lowest = LOG_LEVELS.find((level) => level === lowest) ?? log.lowest;
   });
 }

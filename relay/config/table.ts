@@ -1,6 +1,7 @@
 // Every setting, once. The type of the settings is inferred from this table; `recado --help` and the README print it.
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { LOG_LEVELS } from '../log.ts';
 import {
   choice,
   GIB,
@@ -33,8 +34,6 @@ const ASYMMETRIC_ALGORITHMS = [
   ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
   ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
 ];
-
-const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
 export const table = {
   database: {
@@ -193,7 +192,7 @@ export const table = {
   log: {
     level: setting('LOG_LEVEL', {
       default: 'info',
-      help: `Lowest level logged: ${LOG_LEVELS.join(', ')}.`,
+      help: `Lowest level logged: ${LOG_LEVELS.join(', ')}. SIGUSR2 switches to debug and back.`,
       schema: choice(LOG_LEVELS),
     }),
     format: setting('LOG_FORMAT', {

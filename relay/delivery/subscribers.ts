@@ -155,18 +155,22 @@ export class Subscribers implements FeedListener {
   /** Delivers to a client until it is removed. Resolves when it is live or disconnected. */
   async add(subscriber: Subscriber): Promise<void> {
     this.#all.add(subscriber);
+    const { connection, identity, position, resync } = subscriber;
+    const from = resync ?? (position === null ? 'here' : 'its position');
+    this.#options.log.say('client_came', { socket: connection.id, account: identity.accountId, from });
     // The token may have been revoked during the handshake, when beforeBatch() did not know this client yet.
-    const { identity } = subscriber;
     if (this.#revocations.refuses(identity) || this.#revocations.narrow(identity) !== identity) {
-      subscriber.connection.close(true);
+      connection.close(true);
       return;
     }
-    this.#expiry.add(subscriber, subscriber.identity.refusedFrom);
+    this.#expiry.add(subscriber, identity.refusedFrom);
     await this.#catchUp.run(subscriber);
   }
 
   remove(subscriber: Subscriber): void {
-    this.#expiry.remove(subscriber, subscriber.identity.refusedFrom);
+    const { connection, identity } = subscriber;
+    this.#options.log.say('client_left', { socket: connection.id, account: identity.accountId });
+    this.#expiry.remove(subscriber, identity.refusedFrom);
     this.#all.delete(subscriber);
     this.#live.leave(subscriber);
   }

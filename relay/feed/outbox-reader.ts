@@ -136,8 +136,11 @@ export class OutboxReader {
       await this.listener.beforeBatch?.(session, page.events);
       this.#handOn(this.#boundOf(page.now, page.events), page.events);
     }
-    this.#options.metrics.eventsRead.inc(page.events.length);
+    const { log, metrics } = this.#options;
+    const events = page.events.length;
+    metrics.eventsRead.inc(events);
     const transactions = new Set(page.events.map(({ xid }) => xid)).size;
+    if (events > 0) log.say('feed_read', { events, transactions });
     this.#options.onRead?.({ transactions });
   }
 

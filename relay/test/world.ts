@@ -80,7 +80,7 @@ export const OPERATOR = { authorization: `Bearer ${OPERATOR_TOKEN}` };
 
 export const SECRET = 'a secret for tests that has more than thirty-two bytes';
 
-const silent = createLog(process.env.TEST_LOG ?? 'silent', false);
+const silent = createLog(process.env.TEST_LOG ? 'debug' : 'silent', false);
 
 /** A relay in this process, on a free port unless PORT says otherwise. */
 export async function startNode(databaseUrl: string, env: Record<string, string> = {}): Promise<Relay> {

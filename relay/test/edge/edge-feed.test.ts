@@ -15,7 +15,7 @@ import type { EntryReader } from '../../stream/reader.ts';
 import { Link } from '../faults/links.ts';
 import { type Database, deadPort, freshDatabase, through, until } from '../world.ts';
 
-const silent = createLog(process.env.TEST_LOG ?? 'silent', false);
+const silent = createLog(process.env.TEST_LOG ? 'debug' : 'silent', false);
 const LIMITS = {
   recent: { bytes: 64 * 1024 * 1024, events: 100_000 },
   page: { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: 4 * 1024 * 1024 },

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { connect as openConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { packageRoot } from '../../package.ts';
 import { recado } from '../commands/recado.ts';
 import {
@@ -29,6 +30,7 @@ let port: number;
 let clients: Client[];
 let told: number;
 let stopping: AbortController[];
+const log: string[] = [];
 
 /** A process that stops for a moment once it has answered, as on a busy machine. */
 const SLOW_AFTER_ANSWER = `
@@ -60,8 +62,9 @@ function start(): void {
       RELAY_PROCESSES: String(PROCESSES),
       NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(SLOW_AFTER_ANSWER)}`,
     },
-    stdio: 'ignore',
+    stdio: ['ignore', 'pipe', 'ignore'],
   });
+  createInterface({ input: first.stdout! }).on('line', (line) => log.push(line));
   gone = once(first, 'exit');
 }
 
@@ -216,6 +219,20 @@ test('trace asks all processes, whichever answers', async () => {
   const lines = await emitted();
   expect(lines.map(([, , pid]) => Number(pid)).sort()).toEqual((await workers()).sort());
   expect(lines.reduce((sum, [, sockets]) => sum + Number(sockets), 0)).toBe(8);
+});
+
+test('SIGUSR2 switches all processes to debug, and back', async () => {
+  const said = (what: string) => log.filter((line) => line.includes(what)).length;
+  await connect(PROCESSES);
+  expect(said('"client_came"')).toBe(0);
+  first.kill('SIGUSR2');
+  const debugging = async () => {
+    await connect(1);
+    return said('"client_came"') >= PROCESSES;
+  };
+  await until('clients are said', debugging);
+  first.kill('SIGUSR2');
+  await until('the level is back', () => said('"lowest":"info"') === 1);
 });
 
 test('the first process reads the database for all', async () => {

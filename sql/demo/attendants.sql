@@ -17,6 +17,23 @@ begin atomic
   select array['reception', (select 'user:' || a.attendant from public."chatAttendants" as a where a."chatId" = $1)];
 end;
 
+-- Where two conversations turn out to be one, the one that stays keeps its attendant; where it has none, it takes the
+-- other's. Each statement of a merge fires this before the other conversation is removed.
+create or replace function public."keepAttendant"() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into public."chatAttendants" as known ("chatId", "tenantId", attendant)
+  select new.into_chat_id, had."tenantId", had.attendant from public."chatAttendants" as had
+   where had."chatId" = new.chat_id and had.attendant is not null
+  on conflict ("chatId") do update set attendant = excluded.attendant where known.attendant is null;
+  return null;
+end
+$$;
+create or replace trigger "keepAttendant" after insert on evolution.merges
+for each row execute function public."keepAttendant"();
+
 -- Each event of a conversation, in all calls that make it; once narrowed, it is left alone.
 do $do$
 declare

@@ -78,6 +78,30 @@ test('a conversation that is handed over leaves one page and comes to the other,
   expect(await actAs('bruno', { action: 'message', id: rows[0]!.id })).toMatchObject({ rows: 1 });
 });
 
+test('two conversations that turn out to be one keep the attendant', async () => {
+  const { page } = await openAs('ana');
+  // The one with the number is the older one, and stays.
+  await stage.database.query(`
+    with source as (
+      insert into evolution.sources ("tenantId", name) values ('1', 'merging') returning id
+    ), chat as (
+      insert into evolution.chats ("tenantId", "whatsappChatId", "contactName", "contactNumber") values
+        ('1', '5581900000000@s.whatsapp.net', 'Com Número', ''), ('1', '900@lid', 'Sem Número', '')
+      returning id, "whatsappChatId" as jid
+    )
+    insert into evolution.aliases (source_id, alias, jid, chat_id)
+    select source.id, chat.jid, chat.jid, chat.id from source, chat`);
+  await assign('Sem Número', 'ana');
+  await chat(page, 'Sem Número').waitFor();
+  await stage.database.query(`
+    select evolution.take_addresses(id, '{"addresses": [], "pairs": [{"lid": "900@lid", "phone": "5581900000000@s.whatsapp.net"}]}')
+      from evolution.sources where name = 'merging'`);
+  await chat(page, 'Sem Número').waitFor({ state: 'detached' });
+  await chat(page, 'Com Número').waitFor();
+  await say('Com Número', 'ainda é da Ana');
+  await chat(page, 'Com Número').getByText('ainda é da Ana').waitFor();
+});
+
 test('the switch shows another person, and forgets what the first one heard', async () => {
   const { page } = await openAs('recepcao');
   await say('Pedro Alves', 'para a recepção');

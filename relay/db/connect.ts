@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import type { Silence } from './silence.ts';
 
 /** xid8, pg_snapshot and pg_current_xact_id(), on which positions rest, came with 13. */
 const OLDEST_POSTGRES = 13;
@@ -64,14 +65,20 @@ export function createPool(options: PoolOptions): pg.Pool {
   return pool;
 }
 
-/**
- * A connection of its own, open. When it breaks, its next query fails.
- * @param queryTimeoutMs after which a query is given up, because its connection is half-open
- */
-export async function openSession(options: ConnectOptions & { queryTimeoutMs?: number }): Promise<pg.Client> {
+export interface SessionOptions extends ConnectOptions {
+  /** After which a query is given up, because its connection is half-open. */
+  queryTimeoutMs?: number;
+  /** Ends it sooner where nothing comes back, for a session that always has something to ask. */
+  silence?: Silence;
+}
+
+/** A connection of its own, open. When it breaks, its next query fails. */
+export async function openSession(options: SessionOptions): Promise<pg.Client> {
+  const { queryTimeoutMs, silence } = options;
   const client = new pg.Client({
     ...clientConfig(options),
-    ...(options.queryTimeoutMs !== undefined && { query_timeout: options.queryTimeoutMs }),
+    ...(queryTimeoutMs !== undefined && { query_timeout: queryTimeoutMs }),
+    ...(silence && { stream: silence.open }),
   });
   client.on('error', () => undefined); // Without a listener a broken connection ends the process.
   try {
@@ -105,7 +112,7 @@ const READER_SETTINGS = `
  * A session for reading relay.events. Its settings come before anything is prepared, since a plan made without them
  * stays: a slot that was empty then would always be read by sequential scans (44 ms at 200,000 rows).
  */
-export async function openReader(options: ConnectOptions & { queryTimeoutMs?: number }): Promise<pg.Client> {
+export async function openReader(options: SessionOptions): Promise<pg.Client> {
   const client = await openSession(options);
   try {
     await client.query(READER_SETTINGS);

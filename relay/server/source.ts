@@ -10,6 +10,7 @@ import {
   TRANSACTION_SETTINGS,
   waitForDatabase,
 } from '../db/connect.ts';
+import { Silence } from '../db/silence.ts';
 import { EdgeFeed } from '../edge/edge-feed.ts';
 import type { Feed, FeedListener } from '../feed/feed.ts';
 import { OutboxFeed } from '../feed/outbox-feed.ts';
@@ -44,6 +45,8 @@ export interface SourceOptions {
 /** Pages are index scans of milliseconds: a query that takes longer than this has lost its connection. */
 export const QUERY_TIMEOUT_MS = 15_000;
 /** Retention may scan every row of a slot. */
+/** How long the next safety read may be late. Longer than the read waits for a locked table. */
+const SILENT_MS = 2_500;
 const RETENTION_TIMEOUT_MS = 120_000;
 /** Short, since the gate cannot notify the other nodes while its connection hangs. */
 const GATE_TIMEOUT_MS = 3_000;
@@ -92,11 +95,16 @@ export function readDatabase({ pool, ...options }: SourceOptions & { pool: pg.Po
     queryTimeoutMs: GATE_TIMEOUT_MS,
     log,
   });
+  const silence = new Silence(settings.safetyReadMs + SILENT_MS);
   const feed = new OutboxFeed({
     ...options,
     ...limitsOf(settings),
-    connect: () => openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS }),
-    onRead: (read) => wakeup?.onRead(read),
+    connect: () =>
+      openReader({ url: databaseUrl, name: 'recado feed', queryTimeoutMs: QUERY_TIMEOUT_MS, silence }),
+    onRead(read) {
+      silence.end();
+      wakeup?.onRead(read);
+    },
   });
   let closers: { close(): Promise<void> }[] = [];
   let wakeup: Wakeup | null = null;

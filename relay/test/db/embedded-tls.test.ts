@@ -4,11 +4,14 @@ import { chown, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
+import { openReader } from '../../db/connect.ts';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
+import { Silence } from '../../db/silence.ts';
 import { makeCertificate } from '../certificate.ts';
 import { recado } from '../commands/recado.ts';
+import { Link } from '../faults/links.ts';
 import { hearing } from '../hearing.ts';
-import { until } from '../world.ts';
+import { through, until } from '../world.ts';
 
 let dataDir: string;
 let postgres: EmbeddedPostgres;
@@ -62,4 +65,15 @@ test.each([
   const { code, stdout } = await sql(query());
   expect(code).toBe(0);
   expect(stdout).toMatch(/\btrue\b|\bt\b/);
+});
+
+test('an encrypted connection that falls silent is noticed, too', async () => {
+  const link = await Link.to(postgres.port);
+  const url = `${through(link, postgres.url)}?sslmode=no-verify`;
+  const session = await openReader({ url, name: 'silent', silence: new Silence(3_000) });
+  for (let n = 0; n < 4; n += 1) await session.query('select pg_sleep(1)');
+  link.forget(false, 600_000);
+  await expect(session.query('select 1')).rejects.toThrow();
+  await session.end().catch(() => undefined);
+  await link.close();
 });

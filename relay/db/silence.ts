@@ -1,0 +1,48 @@
+// A database that falls silent: a router forgot the connection, or the machine is gone, and neither side is told.
+import { Socket } from 'node:net';
+
+const MOST_MS = 15_000;
+/** A process that was frozen finds its timer due before what came meanwhile. */
+const LOOK_AGAIN_MS = 500;
+
+/**
+ * How long a connection may say nothing. Node has no TCP_USER_TIMEOUT, and TCP itself goes on for minutes. Where a new
+ * connection falls silent as well, the database may only be slow: each is given twice as long, until something is read.
+ */
+export class Silence {
+  readonly #leastMs: number;
+  #limitMs: number;
+  #socket: Socket | null = null;
+
+  /** @param leastMs more than the pause between two queries */
+  constructor(leastMs: number) {
+    this.#leastMs = leastMs;
+    this.#limitMs = leastMs;
+  }
+
+  /** For one new connection. */
+  readonly open = (): Socket => {
+    const socket = new Socket();
+    const limitMs = this.#limitMs;
+    socket.setTimeout(limitMs);
+    socket.on('timeout', () => {
+      const heard = socket.bytesRead;
+      setTimeout(() => {
+        if (socket.bytesRead > heard) return;
+        socket.destroy(
+          new Error(`the database said nothing for ${(limitMs + LOOK_AGAIN_MS) / 1_000} seconds`),
+        );
+      }, LOOK_AGAIN_MS).unref();
+    });
+    this.#limitMs = Math.max(Math.min(2 * limitMs, MOST_MS), this.#leastMs);
+    this.#socket = socket;
+    return socket;
+  };
+
+  /** Something was read. */
+  end(): void {
+    if (this.#limitMs === this.#leastMs) return;
+    this.#limitMs = this.#leastMs;
+    this.#socket?.setTimeout(this.#leastMs);
+  }
+}

@@ -273,6 +273,10 @@ const observations = {
     level: 'warn',
     text: (o: { what: string; error: string; attempt: number }) => `${o.what}: ${o.error}; trying again`,
   },
+  migrate_blocked: {
+    level: 'warn',
+    text: (o: { by: string }) => `a table is busy, in the way is ${o.by}`,
+  },
   migrate_skipped: {
     level: 'warn',
     text: (o: { unit: string; error: string }) => `not installed: ${o.unit}: ${o.error}`,
@@ -298,6 +302,11 @@ const observations = {
     level: 'info',
     text: (o: { instance: string; status: string; reason: string }) =>
       `WhatsApp instance ${o.instance} is ${o.status}${o.reason === '' ? '' : ` (${o.reason})`}`,
+  },
+  evolution_reading: {
+    level: 'info',
+    text: (o: { instance: string; chats: number; messages: number; of: number | null }) =>
+      `${o.instance}: ${o.chats} chats read, ${o.messages}${o.of === null ? '' : ` of ${o.of}`} messages`,
   },
   evolution_caught_up: {
     level: 'info',

@@ -112,9 +112,12 @@ program
       patienceMs: PIPELINE_WAITS_MS,
       installed: false,
     });
-    const { migrations, sql } = await migrate({ databaseUrl, log, packs });
-    const done = [...migrations, ...sql];
-    print(done.length === 0 ? 'Nothing to do.' : done.map((name) => `applied ${name}`).join('\n'));
+    const { migrations, sql } = await migrate({ databaseUrl, log, packs, onProgress: print });
+    print(
+      migrations.length + sql.length === 0
+        ? 'Nothing to do.'
+        : `${migrations.length} migrations and ${sql.length} files and events of sql/ are applied.`,
+    );
   });
 
 program

@@ -25,6 +25,7 @@ export interface ApplyOptions extends Patience {
   root: string;
   /** Folders of sql/ besides relay/. */
   folders: readonly string[];
+  onProgress: (line: string) => void;
 }
 
 interface Unit {
@@ -51,6 +52,10 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
   const history = await migrationHistory(session);
   const applied: string[] = [];
   const problems: string[] = [];
+  const note = ({ name }: Unit) => {
+    applied.push(name);
+    options.onProgress(`applied ${name}`);
+  };
 
   const relay = (await readUnits(options.root, 'relay', history))[0]!;
   if (isNew(relay)) {
@@ -63,13 +68,13 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
         },
       );
     });
-    applied.push(relay.name);
+    note(relay);
   }
 
   const tryTo = async (unit: Unit) => {
     try {
       const outcomes = await apply(session, unit, options);
-      if (!outcomes.every((outcome) => outcome === 'unchanged')) applied.push(unit.name);
+      if (!outcomes.every((outcome) => outcome === 'unchanged')) note(unit);
     } catch (error) {
       // The application does without such a table, or does not have it yet: every run looks again.
       if (codeOf(error) === '42P01')

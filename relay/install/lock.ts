@@ -5,6 +5,7 @@ import { openSession } from '../db/connect.ts';
 import { lockHolders, MIGRATION_LOCK } from '../db/lock-holders.ts';
 import { RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { watchBlockers } from './blockers.ts';
 
 /** A migration that retries for its busy tables holds it as long. */
 const PATIENCE_MS = 600_000;
@@ -44,7 +45,13 @@ export async function withLock<T>(
       }
       await delay(100);
     }
-    return await work(session);
+    const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const watch = await watchBlockers(rows[0]!.pid, { databaseUrl, name: `${name} (watching)`, log });
+    try {
+      return await work(session);
+    } finally {
+      await watch.close();
+    }
   } finally {
     await session.end();
   }

@@ -29,6 +29,8 @@ export interface MigrateOptions {
   patienceMs?: number;
   /** The folder that holds migrations/ and sql/: this package's, by default. */
   root?: string;
+  /** Told of each migration as it begins, and of each file of sql/ once it is applied. */
+  onProgress?: (line: string) => void;
 }
 
 export interface Migrated {
@@ -48,8 +50,8 @@ const PATIENCE_MS = 120_000;
  *   is not; `migration_forbidden`, `database_newer`, `rows_missing`
  */
 export async function migrate(options: MigrateOptions): Promise<Migrated> {
-  const { log, packs = [], patienceMs = PATIENCE_MS, root = packageRoot } = options;
-  const how = { log, patienceMs, root };
+  const { log, packs = [], patienceMs = PATIENCE_MS, root = packageRoot, onProgress = () => {} } = options;
+  const how = { log, patienceMs, root, onProgress };
   return withLock({ ...options, name: 'recado migrate' }, async (session) => {
     await upgradeFrom01(session, how);
     await refuseNewer(session, root);
@@ -150,13 +152,16 @@ async function run(
   session: pg.Client,
   folder: string,
   table: string,
-  options: Patience & { root: string },
+  options: Patience & { root: string; onProgress: (line: string) => void },
 ): Promise<string[]> {
   let at = '';
   const logger = {
     // The only place where the runner tells which migration it is at.
     info: (line: string) => {
-      at = /^### MIGRATION (\S+)/.exec(line)?.[1] ?? at;
+      const begun = /^### MIGRATION (\S+)/.exec(line)?.[1];
+      if (begun === undefined) return;
+      at = begun;
+      options.onProgress(`running ${folder}/${at}`);
     },
     warn: () => undefined,
     error: () => undefined,

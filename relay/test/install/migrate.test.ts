@@ -252,6 +252,32 @@ describe('what of sql/ is applied', () => {
   });
 });
 
+test('while it waits for a table it says for whom', async () => {
+  const database = await open('migrated');
+  await database.pool.query(`delete from relay.applied_sql where file like '%doctors.busy%';
+    alter table public.doctors disable trigger "!doctors.busy/update"`);
+  const writer = new pg.Client({ connectionString: database.url, application_name: 'nightly job' });
+  await writer.connect();
+  ends.push(() => writer.end());
+  await writer.query('begin; lock table public.doctors in row exclusive mode');
+  const said: string[] = [];
+  const log = hearing((name, fields) => {
+    if (name !== 'migrate_blocked') return;
+    said.push(fields);
+    void writer.query('commit');
+  });
+  await run(database, { log });
+  expect(said[0]).toMatch(
+    /backend \d+, role \w+, application nightly job, idle in transaction, .*lock table/,
+  );
+});
+
+test('each migration is told as it begins, each file of sql/ once it is applied', async () => {
+  const told: string[] = [];
+  const { sql } = await run(await open(), { onProgress: (line) => told.push(line) });
+  expect(told).toEqual([...ALL.map((name) => `running ${name}`), ...sql.map((name) => `applied ${name}`)]);
+});
+
 test('two runners at once: the second waits, and finds nothing to do', async () => {
   const database = await open();
   const said: string[] = [];

@@ -64,6 +64,7 @@ export function createReader({ instance, api, store, queue, log, pace, signal }:
       allChats,
       overlapMs: Math.max(pace.overlapMs, deletedIsRevoked ? MAY_BE_REVOKED_MS : 0),
       pageSize: pace.pageSize,
+      onProgress: (progress) => log.say('evolution_reading', { instance: instance.name, ...progress }),
     });
     instance.caughtUpTo = done.caughtUpTo;
     instance.older = done.older;

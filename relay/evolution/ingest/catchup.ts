@@ -23,6 +23,14 @@ export interface CatchUpOptions {
   /** How far before the known point to begin: messages reach Evolution late, and out of order. */
   overlapMs: number;
   pageSize: number;
+  onProgress: (read: Progress) => void;
+}
+
+export interface Progress {
+  chats: number;
+  messages: number;
+  /** Messages there are to read; null: not known yet. */
+  of: number | null;
 }
 
 export interface CatchUp {
@@ -77,20 +85,27 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     result.messages += messages;
   }
 
+  const read: Progress = { chats: 0, messages: 0, of: null };
   await inPages(chatPages(options, since, isFirst), options.signal, (items) => {
     const readings = items.map((item) => readChatPage([item], context, arrival(), since));
-    return () => write('findChats', readings);
+    return async () => {
+      await write('findChats', readings);
+      read.chats += items.length;
+      options.onProgress(read);
+    };
   });
   if (isFirst || options.allChats) {
     const reading = readNames(await options.api.contacts(), await options.api.groups(), context);
     await write('findContacts', [reading]);
   }
-  await inPages(together(messagePages(options, since)), options.signal, (records) => {
+  await inPages(together(messagePages(options, since, read)), options.signal, (records) => {
     const readings = records.map((record) => readMessagePage([record], context, arrival()));
     const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
     return async () => {
       await write('findMessages', readings);
       if (newest > (result.caughtUpTo?.getTime() ?? 0)) result.caughtUpTo = new Date(newest);
+      read.messages += records.length;
+      options.onProgress(read);
     };
   });
 
@@ -176,8 +191,10 @@ function chatId(item: unknown): string | null {
 async function* messagePages(
   { api, pageSize }: CatchUpOptions,
   since: Date | null,
+  progress: Progress,
 ): AsyncGenerator<unknown[]> {
   const newest = await api.messages(since, 1, pageSize);
+  progress.of = newest.pages === null ? newest.records.length : newest.total;
   if (newest.pages === null) {
     yield* inParts(oldestFirst(newest.records), pageSize);
     return;

@@ -225,6 +225,7 @@ test('what was missed comes before what is heard meanwhile, chat by chat, also o
   );
   expect(late).toEqual([]);
   expect(told).toHaveLength(n + 1);
+  expect(lines.some((line) => /^evolution_reading.*"of":[3-9]\d\d/.test(line))).toBe(true);
 });
 
 test('events changed in the manager of the server, and an instance made anew: subscribed again, nothing missing', async () => {

@@ -42,6 +42,7 @@ as $$
 declare
   settled text;
   emptied xid8;
+  removed bigint;
 begin
   select epoch into settled from relay.installation for update;
   -- Another relay was faster.
@@ -51,9 +52,13 @@ begin
   perform set_config('relay.removing', 'on', true);
   -- DELETE, not TRUNCATE: no writer waits, and what writers of the new epoch have in flight stays.
   if settled is not null then
+    raise notice 'relay.new_epoch(): removing the events of epoch %, % with their indexes', settled,
+      (select pg_size_pretty(sum(pg_total_relation_size(t.relid))) from pg_partition_tree('relay.events') as t where t.isleaf);
     with gone as (delete from relay.events returning xid)
-    select xid into emptied from gone
-     where pg_visible_in_snapshot(xid, pg_current_snapshot()) order by xid desc limit 1;
+    -- max(xid8) is not in every Postgres.
+    select count(*), (max(xid::text::bigint) filter (where pg_visible_in_snapshot(xid, pg_current_snapshot())))::text::xid8
+      into removed, emptied from gone;
+    raise notice 'relay.new_epoch(): % events are removed, all clients refetch', removed;
   end if;
   update relay.installation
      set epoch = left(replace(gen_random_uuid()::text, '-', ''), 12),

@@ -222,6 +222,20 @@ describe('on one database', () => {
     expect(epochs.has(e)).toBe(false);
   });
 
+  test('a new epoch says how much it removes, and when it is done', async () => {
+    await database.query(`select relay.emit('acc-1', 'item', to_jsonb(n)) from generate_series(1, 3) as n`);
+    const session = await database.connect();
+    const said: string[] = [];
+    session.on('notice', ({ message }) => said.push(message ?? ''));
+    await session.query('select relay.new_epoch()');
+    expect(said).toEqual([
+      expect.stringMatching(
+        /^relay\.new_epoch\(\): removing the events of epoch \w+, \d+ kB with their indexes$/,
+      ),
+      expect.stringMatching(/^relay\.new_epoch\(\): \d+ events are removed, all clients refetch$/),
+    ]);
+  });
+
   test('relay.position() of a database that nobody has settled raises', async () => {
     await database.query(`update relay.installation set fingerprint = 'another'`);
     await expect(database.query('select relay.position()')).rejects.toThrow(/no relay has connected/);

@@ -103,7 +103,10 @@ try {
   const about = `${cluster.about}; Node ${process.version}; writers: ${writing}; ${cpus().length} × ${cpu?.model.trim()}`;
   say(`${about}\n${rounds} rounds${values.quick ? ', short ones' : ''}\n`);
   const figures: Figure[] = [];
-  for (const name of chosen) figures.push(...(await SECTIONS[name]!(bench)));
+  for (const [index, name] of chosen.entries()) {
+    say(`[${index + 1} of ${chosen.length}] ${name}`);
+    figures.push(...(await SECTIONS[name]!(bench)));
+  }
   say(`\n${about}\n${describeCalm(bench.calm)}\n\n${showTable(figures)}`);
   if (values.json) {
     print(JSON.stringify({ about, rounds, quick: values.quick, figures: toJson(figures) }, null, 2));

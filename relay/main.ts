@@ -10,6 +10,7 @@ import { begin, openDatabase, PERSON_WAITS_MS, PIPELINE_WAITS_MS, until } from '
 import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
+import { top } from './commands/top.ts';
 import { traceEvent } from './commands/trace.ts';
 import { runUninstall, type UninstallWish } from './commands/uninstall.ts';
 import { settingsAsText } from './config/print.ts';
@@ -254,6 +255,28 @@ program
     } finally {
       await pool.end();
     }
+  });
+
+program
+  .command('top')
+  .description(
+    'how a relay lives, every two seconds: rate, latency, gate, backlog, sockets, slowest accounts',
+  )
+  .option('--relay <url>', 'the relay that is asked; the one on this machine by default')
+  .option('--every <duration>', 'how often: 1s, 5s, 1m', '2s')
+  .action(async (options: { relay?: string; every: string }) => {
+    const { settings, log } = begin('top');
+    const { operatorToken, port } = settings.http;
+    const isTerminal = process.stdout.isTTY === true;
+    await until(
+      log,
+      await top({
+        relay: options.relay ?? `http://127.0.0.1:${port}`,
+        operatorToken,
+        everyMs: parseDuration(options.every) * 1_000,
+        show: (picture) => print(isTerminal ? `\x1b[H\x1b[J${picture}` : `${picture}\n`),
+      }),
+    );
   });
 
 /** @throws RecadoError `stream_missing` */

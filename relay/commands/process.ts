@@ -46,7 +46,7 @@ export async function openDatabase(
 /** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
 export function begin(role: string): { settings: Settings; log: Log } {
   const settings = readSettings(process.env, role);
-  const quiet = ['sql', 'trace', 'contract', 'token', 'tail', 'migrate', 'uninstall'].includes(role);
+  const quiet = ['sql', 'trace', 'top', 'contract', 'token', 'tail', 'migrate', 'uninstall'].includes(role);
   const level = quiet && settings.log.level === 'info' ? 'warn' : settings.log.level;
   const { format } = settings.log;
   const log = createLog(level, format === 'auto' ? process.stdout.isTTY === true : format === 'pretty');

@@ -90,6 +90,6 @@ async function askRelay(relay: string, id: string, operatorToken: string | null)
   }
 }
 
-function tell({ at, room, sockets }: Emitted): string {
-  return `${new Date(at).toISOString()} to room ${room}, which had ${sockets} live sockets`;
+function tell({ at, capturedAt, room, sockets }: Emitted): string {
+  return `${new Date(at).toISOString()}, ${Math.round(at - capturedAt)} ms after the capture, to room ${room}, which had ${sockets} live sockets`;
 }

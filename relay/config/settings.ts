@@ -31,6 +31,7 @@ const OF_COMMAND: Readonly<Record<string, readonly Name[]>> = {
   contract: ['ROOM_PREFIX'],
   tail: ['SAFETY_READ_MS', 'PACE_MS'],
   trace: ['PORT', 'OPERATOR_TOKEN'],
+  top: ['PORT', 'OPERATOR_TOKEN'],
 };
 
 /**

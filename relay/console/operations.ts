@@ -1,5 +1,6 @@
 // How it goes, for the charts of an operator. Answers too while the database does not.
 import type pg from 'pg';
+import { type Slow, slowestOf } from '../delivery/recent-emits.ts';
 import { errorText } from '../errors.ts';
 import { type InstanceOverview, readInstances } from '../evolution/overview.ts';
 import { metricsText, readChecks } from '../http/probes.ts';
@@ -18,12 +19,14 @@ export interface Operations {
   metrics: Record<string, number>;
   /** Of capture to emit: how many took at most so many seconds; null is the last bound. */
   latency: { upTo: number | null; count: number }[];
+  /** Rooms whose events took longest from capture to emit, in the last minute. */
+  slowest: Slow[];
   database: DatabaseNews | null;
   /** Why `database` is null. */
   error: string | null;
 }
 
-interface DatabaseNews {
+export interface DatabaseNews {
   /** Those that read events; `lastReadAgo` in seconds. */
   nodes: { pid: number; client: string; since: string; lastReadAgo: number }[];
   /** Committed events this node has not read. */
@@ -69,12 +72,16 @@ export class OperationsReader {
       ([database, instances, problems]) => ({ database: { ...database, instances, problems }, error: null }),
       (error: unknown) => ({ database: null, error: errorText(error) }),
     );
-    const [{ ready, checks }, text, news] = await Promise.all([
+    const { link, trace, wakeup } = context;
+    const at = Date.now();
+    const [{ ready, checks }, text, slowest, news] = await Promise.all([
       readChecks(context),
       metricsText(context),
+      link ? link.slowest() : trace.slowest(at),
       withinReason(asked),
     ]);
-    return { at: Date.now(), ready, checks, gate: context.wakeup.gate, ...parseMetrics(text), ...news };
+    const told = { slowest: slowestOf(slowest), ...parseMetrics(text), ...news };
+    return { at, ready, checks, gate: wakeup.gate, ...told };
   }
 
   #problems(): Promise<CheckRow[]> {

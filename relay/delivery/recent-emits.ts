@@ -4,6 +4,8 @@ import type { Session } from '../outbox/events.ts';
 export interface Emitted {
   /** When the relay emitted it, in ms since 1970. */
   readonly at: number;
+  /** By the database's clock, ms since 1970. */
+  readonly capturedAt: number;
   readonly room: string;
   /** Live sockets it was written to. Sockets that were catching up got it from their replay. */
   readonly sockets: number;
@@ -18,7 +20,17 @@ export interface EmittedBy {
   readonly silent: number;
 }
 
+/** How long the events of an account took from capture to emit, in ms. */
+export interface Slow {
+  readonly room: string;
+  readonly events: number;
+  readonly median: number;
+  readonly slowest: number;
+}
+
 export const MOST_REMEMBERED = 20_000;
+const SLOW_WITHIN_MS = 60_000;
+const MOST_SLOW = 5;
 
 /**
  * The last emits of this process, in two rings that a trace searches end to end. A Map that drops its oldest key for
@@ -39,6 +51,27 @@ export class Trace {
     const found = this.#emitted[this.#ids.indexOf(id)];
     return found ? { ...found, pid: process.pid } : null;
   }
+
+  /** The rooms that had to wait longest in the last minute. */
+  slowest(now: number): Slow[] {
+    const byRoom = new Map<string, number[]>();
+    for (const { at, capturedAt, room } of this.#emitted) {
+      if (now - at > SLOW_WITHIN_MS) continue;
+      const took = byRoom.get(room) ?? [];
+      if (took.length === 0) byRoom.set(room, took);
+      took.push(Math.max(0, at - capturedAt));
+    }
+    const slow = [...byRoom].map(([room, took]) => {
+      took.sort((a, b) => a - b);
+      return { room, events: took.length, median: took[took.length >> 1]!, slowest: took.at(-1)! };
+    });
+    return slowestOf(slow);
+  }
+}
+
+/** Of one process, or of several. */
+export function slowestOf(slow: readonly Slow[]): Slow[] {
+  return [...slow].sort((a, b) => b.slowest - a.slowest).slice(0, MOST_SLOW);
 }
 
 export interface TracedEvent {

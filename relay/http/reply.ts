@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
 import type { Settings } from '../config/settings.ts';
-import type { EmittedBy, Trace } from '../delivery/recent-emits.ts';
+import type { EmittedBy, Slow, Trace } from '../delivery/recent-emits.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { RecadoError } from '../errors.ts';
 import type { Feed } from '../feed/feed.ts';
@@ -25,6 +25,8 @@ export interface AllProcesses {
   workers(): Promise<{ expected: number; workers: WorkerState[] }>;
   /** What they remember of an event. */
   emitted(event: bigint): Promise<EmittedBy>;
+  /** Rooms that had to wait. */
+  slowest(): Promise<Slow[]>;
 }
 
 export interface RequestContext {

@@ -9,22 +9,22 @@ import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
 import type { Settings } from '../config/settings.ts';
-import type { EmittedBy, Trace } from '../delivery/recent-emits.ts';
+import type { EmittedBy, Slow, Trace } from '../delivery/recent-emits.ts';
 import { type Listening, listen } from '../http/listen.ts';
 import type { AllProcesses, WorkerState } from '../http/reply.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
 import { Refusals } from '../transport/refusals.ts';
 import { TicketBox, type Tickets } from '../transport/tickets.ts';
+import { answerFirstProcess, askWhoEmitted, askWhoIsSlow } from './ask-workers.ts';
 import { createDoorway, watchDoorway } from './doorway.ts';
 import { announceEarly } from './early-sessions.ts';
-import { answerFirstProcess, askWorkers } from './emitted.ts';
 import { startSharedReader } from './shared-reader.ts';
 
 interface Question {
   recado: 'question';
   id: number;
-  about: 'metrics' | 'workers' | 'emitted' | 'keep ticket' | 'take ticket';
+  about: 'metrics' | 'workers' | 'emitted' | 'slowest' | 'keep ticket' | 'take ticket';
   /** A token and its account, a ticket, or the id of an event. */
   details: string[];
 }
@@ -135,7 +135,9 @@ export async function startProcesses(
       case 'workers':
         return JSON.stringify(stateOfAll());
       case 'emitted':
-        return JSON.stringify(await askWorkers(first));
+        return JSON.stringify(await askWhoEmitted(first));
+      case 'slowest':
+        return JSON.stringify(await askWhoIsSlow());
       case 'keep ticket':
         return (await tickets.keep(first, second)) ?? '';
       case 'take ticket':
@@ -234,7 +236,7 @@ export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOption
     if (isMessage(message) && message.recado === 'answer') waiting.get(message.id)?.(message.text);
   };
   process.on('message', onMessage);
-  const stopAnswering = answerFirstProcess((event) => trace.find(event));
+  const stopAnswering = answerFirstProcess(trace);
   const report = () => {
     if (!process.connected) return;
     process.send?.({ recado: 'state', state: { pid: process.pid, ...state() } } satisfies Report);
@@ -270,6 +272,9 @@ export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOption
     },
     async emitted(event) {
       return JSON.parse(await ask('emitted', event.toString())) as EmittedBy;
+    },
+    async slowest() {
+      return JSON.parse(await ask('slowest')) as Slow[];
     },
     /** Tells the first process that no client of this worker polls any more. */
     vacate() {

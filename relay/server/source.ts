@@ -44,9 +44,9 @@ export interface SourceOptions {
 
 /** Pages are index scans of milliseconds: a query that takes longer than this has lost its connection. */
 export const QUERY_TIMEOUT_MS = 15_000;
-/** Retention may scan every row of a slot. */
-/** How long the next safety read may be late. Longer than the read waits for a locked table. */
+/** How long the next safety read may be late. Longer than a read waits for a locked table. */
 const SILENT_MS = 2_500;
+/** Retention may scan every row of a slot. */
 const RETENTION_TIMEOUT_MS = 120_000;
 /** Short, since the gate cannot notify the other nodes while its connection hangs. */
 const GATE_TIMEOUT_MS = 3_000;

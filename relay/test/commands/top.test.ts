@@ -1,0 +1,75 @@
+// recado top: pictures of a node that runs.
+import { top } from '../../commands/top.ts';
+import type { Relay } from '../../server/relay.ts';
+import {
+  Client,
+  type Database,
+  deadPort,
+  freshDatabase,
+  OPERATOR_TOKEN,
+  startNode,
+  token,
+  until,
+} from '../world.ts';
+
+let database: Database;
+let relay: Relay;
+const ends: (() => unknown)[] = [];
+
+beforeAll(async () => {
+  database = await freshDatabase();
+  await database.query(`select relay.publish('item')`);
+  relay = await startNode(database.url);
+  await relay.ready();
+});
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+afterAll(async () => {
+  await relay.close();
+  await database.close();
+});
+
+async function watch(operatorToken: string | null = OPERATOR_TOKEN): Promise<string[]> {
+  const pictures: string[] = [];
+  const options = { relay: `http://127.0.0.1:${relay.port}`, operatorToken, everyMs: 50 };
+  const running = await top({ ...options, show: (picture) => pictures.push(picture) });
+  ends.push(() => running.close());
+  return pictures;
+}
+
+test('rate, latency, gate, backlog, sockets, nodes and the slowest accounts are shown', async () => {
+  const client = await new Client(relay, { token: await token() }).live();
+  ends.push(() => client.close());
+  const pictures = await watch();
+  await database.query(`select relay.emit('acc-1', 'item', to_jsonb(n)) from generate_series(1, 10) as n`);
+  await client.hears(10);
+  const shows = (what: RegExp) =>
+    until(`${what} is shown`, () => pictures.some((picture) => what.test(picture)));
+  await shows(/ready\nevents +[\d.]+ read\/s, [1-9][\d.]* emitted\/s, [1-9][\d.]* deliveries\/s$/m);
+  await shows(/capture to emit: (up to [\d.]+ ms|over 10 s) half of them/);
+  await shows(/^sockets +1; since the start 0 refused/m);
+  await shows(/gate open, backlog 0, oldest transaction [\d.]+ s, notification queue 0\.0 %/);
+  await shows(/^ \d+ +\| [\w.:]+ +\| [\d.]+ s$/m);
+  await shows(/^ orders\.account\.acc-1 +\| 10 +\| \d+ ms +\| \d+ ms$/m);
+});
+
+test('what is off with the contract stands in the picture', async () => {
+  await database.query('create table public.things (id int, account text)');
+  await database.query(
+    `select relay.publish('thing', 'public.things', 'INSERT', account => 'new.account', payload => 'to_jsonb(new.id)')`,
+  );
+  await database.query('alter table public.things disable trigger all');
+  const pictures = await watch();
+  const isOff = () => pictures.some((picture) => /^OFF +trigger_disabled/m.test(picture));
+  await until('the trigger is named', isOff);
+});
+
+test('a wrong token and a wrong address are sentences', async () => {
+  await expect(watch('another')).rejects.toMatchObject({ code: 'operators_only' });
+  const nowhere = { relay: `http://127.0.0.1:${await deadPort()}`, operatorToken: null, everyMs: 50 };
+  await expect(top({ ...nowhere, show: () => undefined })).rejects.toMatchObject({
+    code: 'relay_unreachable',
+    message: expect.stringContaining('--relay'),
+  });
+});

@@ -55,7 +55,10 @@ ${parts.join('\n')}
 
 function labelOf(bar: string, section: string): string {
   if (section.startsWith('fan-out'))
-    return { textbook: 'stock io.to().emit', ws: 'raw ws (d)', wire: 'no library' }[bar] ?? bar;
+    return (
+      { textbook: 'stock io.to().emit', ws: 'raw ws (d)', wire: 'no library', nats: 'nats-server' }[bar] ??
+      bar
+    );
   return peers[bar as Exclude<PeerName, 'ws' | 'wire'>].label.replace(
     ', pg_notify per commit, id > cursor',
     ' + pg_notify',

@@ -1,31 +1,16 @@
-// Clients that cost little, so that a thousand of them do not become what is measured: they speak websocket and
-// Socket.IO on a bare network socket, and count the frames that carry the event without parsing them.
+// Clients that cost little, so that a thousand of them do not become what is measured: they speak on a bare network
+// socket, and count what carries the event.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { protocols } from './protocols.ts';
 
 export interface Wanted {
   readonly port: number;
-  readonly protocol: 'socket.io' | 'ws';
+  readonly protocol: keyof typeof protocols;
   readonly count: number;
-  /** What a client says when it joins: `auth` of its handshake. One for all, or one each. */
+  /** What a client says when it joins: one for all, or one each. */
   readonly auths: readonly unknown[];
 }
-
-const REQUEST = (port: number, path: string) =>
-  [
-    `GET ${path} HTTP/1.1`,
-    `Host: 127.0.0.1:${port}`,
-    'Connection: Upgrade',
-    'Upgrade: websocket',
-    'Sec-WebSocket-Version: 13',
-    'Sec-WebSocket-Key: cmVjYWRvIGJlbmNobWFyaw==',
-    '\r\n',
-  ].join('\r\n');
-
-/** First letters of a frame with our event, `42["doctors.busy"`, and of what Socket.IO says besides. */
-const EVENT_FRAME = Buffer.from('42["d');
-const PING = '2'.charCodeAt(0);
-const OPEN = '0'.charCodeAt(0);
 
 const SHARED = Buffer.alloc(64 * 1024);
 
@@ -84,28 +69,18 @@ export class Connections {
       joined = resolve;
     });
     let buffered: Buffer | null = null;
-    let upgraded = false;
-    const onOther = (type: number, second: number | undefined) => {
-      if (type === PING) socket.write(maskedText('3'));
-      else if (type === OPEN) socket.write(maskedText(`40${JSON.stringify(auth)}`));
-      // 40: accepted. The room is joined by then, or in the same tick.
-      else if (second === OPEN) joined();
+    const heard = {
+      joined,
+      event: () => {
+        this.#events += 1;
+      },
+      reply: (data: Buffer) => void socket.write(data),
     };
+    const speaker = protocols[protocol](heard, port, auth);
     const onRead = (chunk: Buffer) => {
-      let data = buffered ? Buffer.concat([buffered, chunk]) : chunk;
-      buffered = null;
-      if (!upgraded) {
-        const end = data.indexOf('\r\n\r\n');
-        if (end < 0) {
-          buffered = Buffer.from(data);
-          return;
-        }
-        upgraded = true;
-        data = data.subarray(end + 4);
-        if (protocol === 'ws') joined();
-      }
-      const rest = this.#takeFrames(data, onOther);
-      if (rest < data.length) buffered = Buffer.from(data.subarray(rest));
+      const data = buffered ? Buffer.concat([buffered, chunk]) : chunk;
+      const rest = speaker.read(data);
+      buffered = rest < data.length ? Buffer.from(data.subarray(rest)) : null;
       while (this.#awaited[0] && this.#events >= this.#awaited[0].total) this.#awaited.shift()!.reached();
     };
     const socket = connect({
@@ -127,50 +102,11 @@ export class Connections {
     socket.on('close', () => {
       this.#lost += 1;
     });
-    socket.write(REQUEST(port, protocol === 'ws' ? '/' : '/socket.io/?EIO=4&transport=websocket'));
+    socket.write(speaker.greeting);
     const closed = once(socket, 'close').then(() => {
       throw new Error('The server closed a connection instead of accepting it.');
     });
     closed.catch(() => undefined);
     await Promise.race([joining, closed]);
   }
-
-  /** @returns where the first frame begins that is not complete */
-  #takeFrames(data: Buffer, onOther: (type: number, second: number | undefined) => void): number {
-    let at = 0;
-    while (at + 2 <= data.length) {
-      let length = data[at + 1]! & 0x7f;
-      let header = 2;
-      if (length === 126) {
-        if (at + 4 > data.length) break;
-        length = data.readUInt16BE(at + 2);
-        header = 4;
-      } else if (length === 127) {
-        if (at + 10 > data.length) break;
-        length = Number(data.readBigUInt64BE(at + 2));
-        header = 10;
-      }
-      const start = at + header;
-      if (start + length > data.length) break;
-      if (
-        data[start + 4] === EVENT_FRAME[4] &&
-        data[start] === EVENT_FRAME[0] &&
-        data[start + 1] === EVENT_FRAME[1]
-      ) {
-        this.#events += 1;
-      } else if (length > 0) onOther(data[start]!, data[start + 1]);
-      at = start + length;
-    }
-    return at;
-  }
-}
-
-/** Clients must mask; a mask of zeros leaves the text as it is. */
-function maskedText(text: string): Buffer {
-  const payload = Buffer.from(text);
-  const header =
-    payload.length < 126
-      ? Buffer.from([0x81, 0x80 | payload.length])
-      : Buffer.from([0x81, 0x80 | 126, payload.length >> 8, payload.length & 0xff]);
-  return Buffer.concat([header, Buffer.alloc(4), payload]);
 }

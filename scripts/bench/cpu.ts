@@ -7,7 +7,7 @@ import { withSession } from './cluster.ts';
 const LOOK_EVERY_MS = 200;
 
 /** Nanoseconds, of all its threads; 0: there is no such process. */
-async function cpuOf(pid: number): Promise<number> {
+export async function cpuOf(pid: number): Promise<number> {
   const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
   const texts = await Promise.all(
     threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').catch(() => '0')),
@@ -16,7 +16,7 @@ async function cpuOf(pid: number): Promise<number> {
 }
 
 /** Of the relay's sessions of this database. */
-async function cpuOfSessions(session: pg.Client): Promise<Map<number, number>> {
+export async function cpuOfSessions(session: pg.Client): Promise<Map<number, number>> {
   const { rows } = await session.query<{ pid: number }>(
     `select pid from pg_stat_activity
       where datname = current_database() and application_name like 'recado %'`,

@@ -1,6 +1,6 @@
 // npm run bench: recado and what it is compared with, measured alternately in one run on the same data.
 //
-//   npm run bench                          everything but retention, under ten minutes
+//   npm run bench                          everything but retention, a quarter of an hour
 //   npm run bench -- --only writers,bulk   some sections: see SECTIONS
 //   npm run bench -- --rounds 1 --quick    fewer rounds, shorter ones
 //   npm run bench -- --chart docs/bench.svg
@@ -17,6 +17,7 @@ import { parseArgs } from 'node:util';
 import { audiences } from './audiences.ts';
 import { bulk } from './bulk.ts';
 import { Calm } from './calm.ts';
+import { capture } from './capture.ts';
 import { drawChart } from './chart.ts';
 import { openCluster } from './cluster.ts';
 import { edges } from './edges.ts';
@@ -34,6 +35,7 @@ import { slowCommits, writers } from './writers.ts';
 const SECTIONS: Record<string, Section> = {
   idle,
   memory,
+  capture,
   writers,
   slow: slowCommits,
   bulk,

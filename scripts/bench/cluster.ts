@@ -15,6 +15,8 @@ export interface Cluster {
   readonly about: string;
   /** The peer's database, made when it is first asked for. */
   database(peer: Peer): Promise<string>;
+  /** A copy of the peer's database, changed by `sql`. */
+  variant(peer: Peer, sql: string): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -27,9 +29,12 @@ export async function openCluster(given: string | undefined): Promise<Cluster> {
   const url = own?.url ?? given!;
   const made = new Map<string, Promise<string>>();
   const suffix = `${process.pid}`;
+  let variants = 0;
+
+  const nameOf = (of: string) => `recado_bench_${of}_${suffix}`;
 
   async function make(peer: Peer): Promise<string> {
-    const name = `recado_bench_${peer.name}_${suffix}`;
+    const name = nameOf(peer.name);
     await withSession(url, (session) => session.query(`create database ${name}`));
     const address = new URL(url);
     address.pathname = `/${name}`;
@@ -50,13 +55,32 @@ export async function openCluster(given: string | undefined): Promise<Cluster> {
     return address.href.replaceAll('+', '%20');
   }
 
+  function database(peer: Peer): Promise<string> {
+    const known = made.get(peer.name) ?? make(peer);
+    made.set(peer.name, known);
+    return known;
+  }
+
+  async function copy(peer: Peer, name: string, sql: string): Promise<string> {
+    const address = new URL(await database(peer));
+    await withSession(url, (session) =>
+      session.query(`create database ${nameOf(name)} template ${address.pathname.slice(1)}`),
+    );
+    address.pathname = `/${nameOf(name)}`;
+    await withSession(address.href, (session) => session.query(sql));
+    return address.href;
+  }
+
   return {
     url,
     about: await describeServer(url, own !== null),
-    database(peer) {
-      const database = made.get(peer.name) ?? make(peer);
-      made.set(peer.name, database);
-      return database;
+    database,
+    variant(peer, sql) {
+      variants += 1;
+      const name = `${peer.name}_${variants}`;
+      const copied = copy(peer, name, sql);
+      made.set(name, copied);
+      return copied;
     },
     async close() {
       if (own && dataDir !== null) {
@@ -66,7 +90,7 @@ export async function openCluster(given: string | undefined): Promise<Cluster> {
       }
       await withSession(url, async (session) => {
         for (const name of made.keys())
-          await session.query(`drop database if exists recado_bench_${name}_${suffix} with (force)`);
+          await session.query(`drop database if exists ${nameOf(name)} with (force)`);
       });
     },
   };

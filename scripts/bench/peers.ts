@@ -36,7 +36,7 @@ export interface Peer {
 }
 
 const WHEN = `when (old."isBusy" is distinct from new."isBusy")`;
-const PAYLOAD = `jsonb_build_object('id', new.id, 'isBusy', new."isBusy")`;
+export const PAYLOAD = `jsonb_build_object('id', new.id, 'isBusy', new."isBusy")`;
 
 function trigger(body: string): string {
   return `

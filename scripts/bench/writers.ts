@@ -82,6 +82,13 @@ export async function writers(bench: Bench): Promise<Figure[]> {
     ratio('outbox row alone', 'outbox', 0.9),
     ratio('its own trigger, muted', 'muted', 0.9),
     ratio('textbook', 'textbook', 2.5),
+    {
+      section,
+      what: 'its own trigger, muted ÷ outbox row alone',
+      value: medianRatio(rounds('muted'), rounds('outbox')),
+      unit: '',
+      limit: { atLeast: 0.85 },
+    },
   ];
 }
 

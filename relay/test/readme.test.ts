@@ -11,6 +11,8 @@ const pages = [
   'docs/threat-model.md',
   'docs/testing.md',
   'docs/not-possible.md',
+  'docs/deploy.md',
+  'docs/small-vm.md',
   'relay/client/README.md',
 ];
 const read = (page: string) => readFileSync(join(packageRoot, page), 'utf8');
@@ -28,7 +30,7 @@ test.each(pages)('%s links to what exists', (page) => {
 
 test('the npm scripts it names exist', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
-  const known = ['start', 'test', 'ci', ...Object.keys(scripts)];
+  const known = ['start', 'test', 'ci', 'prune', ...Object.keys(scripts)];
   for (const page of pages) {
     for (const [, name] of read(page).matchAll(/npm (?:run )?([a-z:0-9]+)/g)) expect(known).toContain(name);
   }

@@ -1,7 +1,8 @@
 // What the README and the guides show is run: TypeScript is compiled against the contract, SQL and shell are executed
-// on a clinic's database (one for each page, in the order of the page), JSON and YAML are parsed.
+// on a clinic's database (one for each page, in the order of the page), JSON and YAML are parsed, a proxy's
+// configuration is checked by the proxy.
 import { execFile } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,8 +24,9 @@ const pages = [
   .filter((name) => name.endsWith('.md'))
   .sort();
 const snippets = pages.flatMap(snippetsOf);
-const LANGUAGES = ['ts', 'tsx', 'js', 'sql', 'sh', 'json', 'yaml'];
+const LANGUAGES = ['ts', 'tsx', 'js', 'sql', 'sh', 'json', 'yaml', 'caddyfile'];
 const TYPED = ['ts', 'tsx', 'js'];
+const CADDY = '/usr/bin/caddy';
 /** Of one shell snippet, in seconds. timeout(1) ends the processes it started as well. */
 const WITHIN = '60';
 
@@ -124,6 +126,26 @@ test('JSON and YAML can be read', () => {
     }
   }
 });
+
+// In CI it is installed.
+(existsSync(CADDY) || process.env.RECADO_CI !== undefined ? test : test.skip)(
+  'Caddy takes its configuration',
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'recado-guides-'));
+    try {
+      for (const { language, text } of snippets.filter(runs)) {
+        if (language !== 'caddyfile') continue;
+        const file = join(folder, 'Caddyfile');
+        await writeFile(file, text);
+        await run(CADDY, ['validate', '--adapter', 'caddyfile', '--config', file], {
+          env: { ...process.env, HOME: folder },
+        });
+      }
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  },
+);
 
 /** In a folder of the page's own, where `recado` and `npx recado` are the ones of this repository. */
 async function shell(snippet: Snippet, databaseUrl: string, folder: string): Promise<void> {

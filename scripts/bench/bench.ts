@@ -3,7 +3,7 @@
 //   npm run bench                          everything but retention, a quarter of an hour
 //   npm run bench -- --only writers,bulk   some sections: see SECTIONS
 //   npm run bench -- --rounds 1 --quick    fewer rounds, shorter ones
-//   npm run bench -- --chart docs/bench.svg
+//   npm run bench -- --chart docs/bench.svg --readme README.md
 //   npm run -s bench -- --json             one JSON document, which other programs can read
 //   npm run bench -- --help
 //
@@ -27,6 +27,7 @@ import { idle } from './idle.ts';
 import { latency } from './latency.ts';
 import { findDriver } from './load.ts';
 import { memory } from './memory.ts';
+import { writeReadme } from './readme.ts';
 import { retention } from './retention.ts';
 import type { Bench, Section } from './run.ts';
 import { slowCommits, writers } from './writers.ts';
@@ -54,6 +55,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     quick: { type: 'boolean', default: false },
     chart: { type: 'string' },
+    readme: { type: 'string' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -66,6 +68,7 @@ const HELP = `npm run bench -- [options]: Recado beside its peers, measured alte
   --rounds N        rounds of each measurement, of which the median counts (default: 3)
   --quick           shorter rounds: a third of the seconds
   --chart FILE      writes the README's chart, an SVG
+  --readme FILE     writes the tables of the README's section on the benchmark
   --json            prints one JSON document; progress goes to standard error
   --help            prints this
 
@@ -105,10 +108,7 @@ try {
   const about = `${cluster.about}; Node ${process.version}; writers: ${writing}; ${cpus().length} × ${cpu?.model.trim()}`;
   say(`${about}\n${rounds} rounds${values.quick ? ', short ones' : ''}\n`);
   const figures: Figure[] = [];
-  for (const [index, name] of chosen.entries()) {
-    say(`[${index + 1} of ${chosen.length}] ${name}`);
-    figures.push(...(await SECTIONS[name]!(bench)));
-  }
+  for (const name of chosen) figures.push(...(await SECTIONS[name]!(bench)));
   say(`\n${about}\n${describeCalm(bench.calm)}\n\n${showTable(figures)}`);
   if (values.json) {
     print(JSON.stringify({ about, rounds, quick: values.quick, figures: toJson(figures) }, null, 2));
@@ -117,6 +117,10 @@ try {
     await mkdir(dirname(values.chart), { recursive: true });
     await writeFile(values.chart, drawChart(figures, about.replace(/ \(.*?\)/, '')));
     say(`\nChart: ${values.chart}`);
+  }
+  if (values.readme !== undefined) {
+    await writeReadme(values.readme, figures, `${about}.`);
+    say(`\nTables: ${values.readme}`);
   }
   const missed = figures.filter((figure) => isMet(figure) === false);
   if (missed.length > 0) {

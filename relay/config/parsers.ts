@@ -127,10 +127,18 @@ export const jwksUrl = z.string().superRefine((text, context) => {
   }
 });
 
-export const postgresUrl = z.string().superRefine((text, context) => {
-  const problem = postgresUrlProblem(text);
-  if (problem !== null) context.addIssue(problem);
-});
+export const postgresUrl = z
+  .string()
+  .superRefine((text, context) => {
+    const problem = postgresUrlProblem(text);
+    if (problem !== null) context.addIssue(problem);
+  })
+  .transform(withoutApplicationName);
+
+/** It would win over the names by which relay.status, relay.check() and uninstall know Recado's sessions. */
+function withoutApplicationName(url: string): string {
+  return url.replace(/(?<=[?&])application_name=[^&]*(&|$)/g, '').replace(/[?&]$/, '');
+}
 
 function postgresUrlProblem(text: string): string | null {
   if (!/^postgres(ql)?:\/\//.test(text)) {

@@ -10,7 +10,7 @@ const OLDEST_POSTGRES = 13;
 
 export interface ConnectOptions {
   url: string;
-  /** What the session does, as pg_stat_activity.application_name shows it; the address may name another. */
+  /** What the session does, as pg_stat_activity.application_name shows it. */
   name: string;
 }
 

@@ -195,6 +195,14 @@ describe('DATABASE_URL', () => {
   });
 
   test.each([
+    ['postgres://db/clinic?application_name=clinic', 'postgres://db/clinic'],
+    ['postgres://db/clinic?application_name=clinic&sslmode=require', 'postgres://db/clinic?sslmode=require'],
+    ['postgres://db/clinic?sslmode=require&application_name=clinic', 'postgres://db/clinic?sslmode=require'],
+  ])('does not name the sessions: %s', (url, used) => {
+    expect(readSettings({ ...PRODUCTION, DATABASE_URL: url }).database.url).toBe(used);
+  });
+
+  test.each([
     ['another database', 'mysql://app:hunter2@db/clinic', 'begins with postgres://'],
     ["Prisma's own scheme", 'prisma+postgres://app:hunter2@db', 'begins with postgres://'],
     ['a key-value text', 'host=db password=hunter2', 'begins with postgres://'],

@@ -168,8 +168,11 @@ export const OF_THE_READER = [
   'recado_evolution_rejected_envelopes',
 ];
 
+/** Metrics that the first of several processes counts for all of them. */
+export const OF_ALL_PROCESSES = ['recado_edge_reads_total'];
+
 /** Metrics that only a process that takes another one's entries can count. */
-export const OF_AN_EDGE = ['recado_edge_streaming', 'recado_edge_reads_total'];
+export const OF_AN_EDGE = ['recado_edge_streaming', ...OF_ALL_PROCESSES];
 
 /** Removes metrics that this process cannot count: a zero could raise an alarm. */
 export function leaveOut({ registry }: Metrics, names: readonly string[]): void {

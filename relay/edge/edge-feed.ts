@@ -23,6 +23,8 @@ export interface EdgeFeedOptions extends OutboxReaderOptions {
   stream: EntryReader;
   /** Read-only sessions (createReaderPool). */
   pool: pg.Pool;
+  /** Told of each read of the database. */
+  onDatabaseRead: (reason: ReadReason) => void;
 }
 
 /** A hub appends at least every second. */
@@ -35,7 +37,8 @@ const REST_MS = 1_000;
 /** How often the database is asked, at most, whether an entry of another history is its own. */
 const ASK_AGAIN_MS = 1_000;
 
-type Reason = 'start' | 'gap' | 'silence' | 'client' | 'foreign';
+/** What the stream does not tell. */
+export type ReadReason = 'start' | 'gap' | 'silence' | 'client' | 'foreign';
 
 export class EdgeFeed implements Feed {
   readonly #options: EdgeFeedOptions;
@@ -220,9 +223,9 @@ export class EdgeFeed implements Feed {
   }
 
   /** Continues by reading the table, as a node without a stream does. */
-  async #readDatabase(reason: Reason): Promise<void> {
-    const { pool, metrics } = this.#options;
-    metrics.edgeReads.inc({ reason });
+  async #readDatabase(reason: ReadReason): Promise<void> {
+    const { pool, onDatabaseRead } = this.#options;
+    onDatabaseRead(reason);
     await this.#waiting.during(async () => {
       const session = await pool.connect();
       let broken = true;
@@ -238,7 +241,7 @@ export class EdgeFeed implements Feed {
     this.#readAgainAt = Date.now() + FALLBACK_MS * (0.5 + Math.random());
   }
 
-  async #readOn(session: Session, reason: Reason): Promise<void> {
+  async #readOn(session: Session, reason: ReadReason): Promise<void> {
     // The address may lead to another server by now, and snapshots of two servers cannot be compared.
     const server = await readServer(session);
     if (server !== this.#server || reason === 'foreign') {

@@ -4,13 +4,17 @@
 import cluster, { type Worker } from 'node:cluster';
 import { randomBytes } from 'node:crypto';
 import type { Backlog, Batch, Feed, FeedListener } from '../feed/feed.ts';
+import type { Metrics } from '../metrics.ts';
 import type { OutboxEvent, Session } from '../outbox/events.ts';
 import { covers, type Snapshot } from '../outbox/position.ts';
 import { readServer } from '../outbox/start.ts';
 import { type Entry, encodeEntry, LONGEST_ENTRY, parseEntry } from '../stream/entry.ts';
 import type { EntryReader } from '../stream/reader.ts';
 
-type Message = { recado: 'entry'; text: string } | { recado: 'read' };
+type Message =
+  | { recado: 'entry'; text: string }
+  | { recado: 'read' }
+  | { recado: 'database read'; reason: string };
 
 /** An edge considers a hub dead after two seconds of silence. */
 const BEACON_MS = 1_000;
@@ -33,11 +37,13 @@ export class EntryBroadcast implements FeedListener {
   #last: Snapshot | null = null;
 
   /** @param stream where the feed's own entries come from; null if it reads the database */
-  constructor(feed: Feed, stream: EntryReader | null) {
+  constructor(feed: Feed, stream: EntryReader | null, { edgeReads }: Pick<Metrics, 'edgeReads'>) {
     this.#feed = feed;
     this.#stream = stream;
     cluster.on('message', (_worker, message: unknown) => {
-      if (isMessage(message) && message.recado === 'read') void this.#read();
+      if (!isMessage(message)) return;
+      if (message.recado === 'read') void this.#read();
+      if (message.recado === 'database read') edgeReads.inc({ reason: message.reason });
     });
     cluster.on('exit', ({ id }) => this.#unsent.delete(id));
   }
@@ -116,6 +122,11 @@ export class EntryBroadcast implements FeedListener {
       if (before !== undefined) this.#unsent.set(worker.id, before - text.length);
     });
   }
+}
+
+/** A worker's side: counts a read of the database for what the first process did not tell. */
+export function countAtFirstProcess(reason: string): void {
+  if (process.connected) process.send?.({ recado: 'database read', reason } satisfies Message);
 }
 
 /** A worker's side. */

@@ -18,7 +18,14 @@ import { listen } from '../http/listen.ts';
 import { gaugeProcess } from '../http/probes.ts';
 import { answer } from '../http/router.ts';
 import type { Log } from '../log.ts';
-import { createMetrics, leaveOut, type Metrics, OF_AN_EDGE, OF_THE_READER } from '../metrics.ts';
+import {
+  createMetrics,
+  leaveOut,
+  type Metrics,
+  OF_ALL_PROCESSES,
+  OF_AN_EDGE,
+  OF_THE_READER,
+} from '../metrics.ts';
 import type { PageLimits } from '../outbox/events.ts';
 import type { EntryReader } from '../stream/reader.ts';
 import { RedisReader } from '../stream/redis-reader.ts';
@@ -29,7 +36,7 @@ import { Refusals } from '../transport/refusals.ts';
 import { Sockets } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
 import { TicketBox } from '../transport/tickets.ts';
-import { entriesOfFirstProcess } from './entries.ts';
+import { countAtFirstProcess, entriesOfFirstProcess } from './entries.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
 import { createRelayPool, findInstallation, QUERY_TIMEOUT_MS, readDatabase, readEntries } from './source.ts';
 
@@ -75,7 +82,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const metrics = createMetrics();
   leaveOut(metrics, isEdge ? OF_THE_READER : OF_AN_EDGE);
   // The first process reads the stream and counts these.
-  if (isWorker && settings.stream.url !== null) leaveOut(metrics, OF_AN_EDGE);
+  if (isWorker) leaveOut(metrics, settings.stream.url === null ? OF_ALL_PROCESSES : OF_AN_EDGE);
   const trace = new Trace();
   // The time-outs close connections whose request arrives too slowly.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
@@ -90,7 +97,9 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const pool = createRelayPool(databaseUrl, log);
   const reading = { databaseUrl, settings: settings.relay, witnesses, log, metrics };
   const stream = await findEntries(settings.stream.url, databaseUrl, replayPool, log);
-  const source = stream ? readEntries({ ...reading, stream }) : readDatabase({ ...reading, pool });
+  const source = stream
+    ? readEntries({ ...reading, stream, ...(isWorker && { onDatabaseRead: countAtFirstProcess }) })
+    : readDatabase({ ...reading, pool });
   const { feed, wakeup } = source;
   const consolePool = createPool({
     url: databaseUrl,

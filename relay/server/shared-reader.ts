@@ -3,7 +3,7 @@ import type { Settings } from '../config/settings.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
 import { gaugeDatabase } from '../http/probes.ts';
 import type { Log } from '../log.ts';
-import { createMetrics, OF_AN_EDGE, OF_THE_READER, textOf } from '../metrics.ts';
+import { createMetrics, OF_ALL_PROCESSES, OF_AN_EDGE, OF_THE_READER, textOf } from '../metrics.ts';
 import { RedisReader } from '../stream/redis-reader.ts';
 import { EntryBroadcast } from './entries.ts';
 import { createRelayPool, findInstallation, readDatabase, readEntries } from './source.ts';
@@ -39,7 +39,7 @@ async function readTable(databaseUrl: string, settings: Settings['relay'], log: 
     log,
     metrics,
   });
-  const broadcast = new EntryBroadcast(feed, null);
+  const broadcast = new EntryBroadcast(feed, null, metrics);
   source.start(broadcast);
   return {
     get listening() {
@@ -48,7 +48,7 @@ async function readTable(databaseUrl: string, settings: Settings['relay'], log: 
     async metrics() {
       metrics.listening.set(wakeup.listening ? 1 : 0);
       await gaugeDatabase({ metrics, feed, pool, gauges: [gaugeInstances], log });
-      return textOf(metrics, OF_THE_READER);
+      return textOf(metrics, [...OF_THE_READER, ...OF_ALL_PROCESSES]);
     },
     async close() {
       broadcast.close();
@@ -69,7 +69,7 @@ async function readStream(
   const installation = await findInstallation(databaseUrl, pool, log).finally(() => pool.end());
   const stream = new RedisReader({ url: streamUrl, installation }, log);
   const { feed, wakeup, ...source } = readEntries({ databaseUrl, settings, stream, log, metrics });
-  const broadcast = new EntryBroadcast(feed, stream);
+  const broadcast = new EntryBroadcast(feed, stream, metrics);
   source.start(broadcast);
   return {
     get listening() {

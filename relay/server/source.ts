@@ -11,7 +11,7 @@ import {
   waitForDatabase,
 } from '../db/connect.ts';
 import { Silence } from '../db/silence.ts';
-import { EdgeFeed } from '../edge/edge-feed.ts';
+import { EdgeFeed, type EdgeFeedOptions } from '../edge/edge-feed.ts';
 import type { Feed, FeedListener } from '../feed/feed.ts';
 import { OutboxFeed } from '../feed/outbox-feed.ts';
 import { startRetention } from '../feed/retention.ts';
@@ -22,7 +22,6 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { PageLimits } from '../outbox/events.ts';
 import { readInstallation } from '../outbox/start.ts';
-import type { EntryReader } from '../stream/reader.ts';
 
 export interface Source {
   readonly feed: Feed;
@@ -41,6 +40,11 @@ export interface SourceOptions {
   log: Log;
   metrics: Metrics;
 }
+
+/** Reads of the database are counted in `metrics`, unless somebody else is told of them. */
+export type EntriesOptions = SourceOptions &
+  Pick<EdgeFeedOptions, 'stream'> &
+  Partial<Pick<EdgeFeedOptions, 'onDatabaseRead'>>;
 
 /** Pages are index scans of milliseconds: a query that takes longer than this has lost its connection. */
 export const QUERY_TIMEOUT_MS = 15_000;
@@ -141,7 +145,7 @@ export function readDatabase({ pool, ...options }: SourceOptions & { pool: pg.Po
 }
 
 /** Takes entries that another process has read, and reads the database only where they do not suffice. */
-export function readEntries({ stream, ...options }: SourceOptions & { stream: EntryReader }): Source {
+export function readEntries({ stream, ...options }: EntriesOptions): Source {
   const pool = createReaderPool({
     url: options.databaseUrl,
     name: 'recado edge',
@@ -149,7 +153,9 @@ export function readEntries({ stream, ...options }: SourceOptions & { stream: En
     queryTimeoutMs: QUERY_TIMEOUT_MS,
     log: options.log,
   });
-  const feed = new EdgeFeed({ ...options, ...limitsOf(options.settings), stream, pool });
+  const onDatabaseRead: EdgeFeedOptions['onDatabaseRead'] = (reason) =>
+    options.metrics.edgeReads.inc({ reason });
+  const feed = new EdgeFeed({ onDatabaseRead, ...options, ...limitsOf(options.settings), stream, pool });
   return {
     feed,
     wakeup: {

@@ -200,6 +200,7 @@ class Edge implements FeedListener {
       ...LIMITS,
       log: silent,
       metrics: this.metrics,
+      onDatabaseRead: (reason) => this.metrics.edgeReads.inc({ reason }),
     });
   }
 

@@ -271,6 +271,11 @@ describeWithRedis('with a hub, two edges and Redis', () => {
     const behind = Array.from({ length: 4 }, () => new Client(processes, auth));
     try {
       for (const client of behind) await client.live();
+      const ofStart = 'recado_edge_reads_total{reason="start"}';
+      await until(
+        'the reads of the first process and of both workers are counted',
+        async () => ((await processes.metric(ofStart)) ?? 0) >= 3,
+      );
       await tell();
       hub.signal('SIGSTOP');
       await tell();

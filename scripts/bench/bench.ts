@@ -1,6 +1,6 @@
 // npm run bench: recado and what it is compared with, measured alternately in one run on the same data.
 //
-//   npm run bench                          everything but retention, a quarter of an hour
+//   npm run bench                          everything but retention and returns, a quarter of an hour
 //   npm run bench -- --only writers,bulk   some sections: see SECTIONS
 //   npm run bench -- --rounds 1 --quick    fewer rounds, shorter ones
 //   npm run bench -- --chart docs/bench.svg --readme README.md
@@ -29,6 +29,7 @@ import { findDriver } from './load.ts';
 import { memory } from './memory.ts';
 import { writeReadme } from './readme.ts';
 import { retention } from './retention.ts';
+import { returns } from './returns.ts';
 import type { Bench, Section } from './run.ts';
 import { slowCommits, writers } from './writers.ts';
 
@@ -44,10 +45,11 @@ const SECTIONS: Record<string, Section> = {
   fanout,
   audiences,
   edges,
+  returns,
   retention,
 };
-/** Ten minutes by itself. */
-const ONLY_IF_ASKED = 'retention';
+/** Ten minutes by itself; and ten thousand clients, which a small machine has no room for. */
+const ONLY_IF_ASKED = ['retention', 'returns'];
 
 const { values } = parseArgs({
   options: {
@@ -64,7 +66,7 @@ const { values } = parseArgs({
 const HELP = `npm run bench -- [options]: Recado beside its peers, measured alternately on the same data.
 
   --only SECTIONS   comma-separated: ${Object.keys(SECTIONS).join(', ')}
-                    (default: all but ${ONLY_IF_ASKED}, which takes ten minutes by itself)
+                    (default: all but ${ONLY_IF_ASKED.join(' and ')}: ten minutes by itself, and ten thousand clients)
   --rounds N        rounds of each measurement, of which the median counts (default: 3)
   --quick           shorter rounds: a third of the seconds
   --chart FILE      writes the README's chart, an SVG
@@ -82,7 +84,8 @@ if (values.help) {
   process.exit(0);
 }
 const rounds = Number(values.rounds);
-const chosen = values.only?.split(',') ?? Object.keys(SECTIONS).filter((name) => name !== ONLY_IF_ASKED);
+const chosen =
+  values.only?.split(',') ?? Object.keys(SECTIONS).filter((name) => !ONLY_IF_ASKED.includes(name));
 const unknown = chosen.filter((name) => !SECTIONS[name]);
 if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
   say(`--only takes ${Object.keys(SECTIONS).join(', ')}; --rounds a whole number from 1.`);

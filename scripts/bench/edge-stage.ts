@@ -16,7 +16,7 @@ export interface Stage {
   readonly clients: Child;
   startDirect(): Promise<Node>;
   startHub(): Promise<Child>;
-  startEdge(): Promise<Node>;
+  startEdge(settings?: Record<string, string>): Promise<Node>;
   /** Clients of as many accounts, in turn. */
   connect(node: Node, count: number): Promise<void>;
   close(): Promise<void>;
@@ -44,7 +44,7 @@ export async function openStage(databaseUrl: string): Promise<Stage> {
     clients,
     startDirect: () => startNode({}),
     startHub: () => start('hub', stream),
-    startEdge: () => startNode(stream),
+    startEdge: (settings) => startNode({ ...stream, ...settings }),
     async connect({ port }, count) {
       await clients.ask('open', { port, protocol: 'socket.io', count, auths });
     },

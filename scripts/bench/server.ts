@@ -8,6 +8,7 @@ import { Server } from 'socket.io';
 import * as ws from 'ws';
 import { readSettings } from '../../relay/config/settings.ts';
 import { createLog } from '../../relay/log.ts';
+import type { Metrics } from '../../relay/metrics.ts';
 import { startHub } from '../../relay/server/hub.ts';
 import { startRelay } from '../../relay/server/relay.ts';
 import { answerParent, readUsage } from './child.ts';
@@ -17,6 +18,7 @@ interface Running {
   readonly port: number;
   /** One tick: so many emits of the event to the room of the account. */
   emit?(given: { account: number; event: string; payload: unknown; times: number }): void;
+  readonly metrics?: Metrics;
 }
 
 const databaseUrl = process.env.DATABASE_URL!;
@@ -138,7 +140,7 @@ const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'> | 'hub', () 
       log: createLog('warn', false),
     });
     await relay.ready();
-    return { port: relay.port };
+    return { port: relay.port, metrics: relay.metrics };
   },
 
   async hub() {
@@ -175,10 +177,17 @@ const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'> | 'hub', () 
   },
 };
 
+/** What a metric has counted, over all its labels. */
+async function totalOf({ registry }: Metrics, name: string): Promise<number> {
+  const metric = await registry.getSingleMetric(name)?.get();
+  return metric?.values.reduce((total, { value }) => total + value, 0) ?? 0;
+}
+
 const running = await starts[process.env.PEER as keyof typeof starts]();
 answerParent({
   port: () => running.port,
   emit: (given: Parameters<NonNullable<Running['emit']>>[0]) => running.emit!(given),
+  metric: (name: string) => totalOf(running.metrics!, name),
   usage: () => readUsage(),
   async usageAfterCollection() {
     global.gc?.();

@@ -104,8 +104,9 @@ const READER_SETTINGS = `
   ${TRANSACTION_SETTINGS}
   set enable_seqscan = off; set jit = off; set max_parallel_workers_per_gather = 0; set timezone = UTC;
   set plan_cache_mode = force_generic_plan;
-  -- A locked table is not waited for: the server's side of a query that nobody waits for would stay in the queue.
-  set lock_timeout = '2s'; set statement_timeout = '14s';
+  -- A locked table is not waited for: the server's side of a query that nobody waits for would stay in the queue. Live
+  -- events come so much later where an old slot is locked, and a hub must not be silent for as long as edges wait for it.
+  set lock_timeout = '500ms'; set statement_timeout = '14s';
   select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'`;
 
 /**

@@ -141,12 +141,13 @@ test('a reader plans without sequential scans, JIT and parallel workers', async 
   const reader = await openReader({ url: database.url, name: 'reader under test' });
   ends.push(() => reader.end());
   const { rows } = await reader.query(
-    `select name, setting from pg_settings where name in ('enable_seqscan', 'jit', 'max_parallel_workers_per_gather', 'application_name') order by name`,
+    `select name, setting from pg_settings where name in ('enable_seqscan', 'jit', 'max_parallel_workers_per_gather', 'application_name', 'lock_timeout') order by name`,
   );
   expect(rows).toEqual([
     { name: 'application_name', setting: 'reader under test' },
     { name: 'enable_seqscan', setting: 'off' },
     { name: 'jit', setting: 'off' },
+    { name: 'lock_timeout', setting: '500' },
     { name: 'max_parallel_workers_per_gather', setting: '0' },
   ]);
 });

@@ -41,6 +41,8 @@ export class LockedSlots {
   async leaveOut(session: Session, seen: Snapshot, error: unknown): Promise<boolean> {
     if (!isLocked(error)) return false;
     const { slots, current } = await findLockedSlots(session);
+    // Free again, while it was looked for.
+    if (slots.length === 0) return true;
     const more = slots.filter((slot) => slot !== current && !this.#leftOut.includes(slot));
     if (more.length === 0 || slots.includes(current)) return false;
     this.#seen ??= seen;

@@ -2,7 +2,7 @@
 -- the session's time zone, and leaves out the Z of a timestamp without one.
 --
 --   relay.iso(timestamptz)
---   relay.iso(timestamp)     taken as UTC, which is how Prisma and others store it
+--   relay.iso(timestamp)     read as UTC, as Prisma and others store it
 --   relay.iso(date)          midnight UTC
 --
 -- infinity and -infinity stay as they are. STABLE, because to_char() is.

@@ -2,11 +2,11 @@
 --
 --   relay.gate_key()              advisory lock that says whether commits notify (the protocol: relay/feed/wakeup.ts)
 --   relay.ringing_xid()           default of relay.events.xid: notifies the relays once per transaction
---   relay.restore_defaults()      for a DBA: sets it again
---   relay.refuse_name(text)       names no client could survive
+--   relay.restore_defaults()      for a DBA: sets the defaults again
+--   relay.refuse_name(text)       raises for a name that Socket.IO or the relay reserves
 --   relay.emit(account, event, payload, audience)   an event without a trigger
 --
--- Capture functions and applications insert into relay.events directly; relay.emit() only checks more.
+-- Capture functions and applications may insert into relay.events directly; relay.emit() adds checks.
 
 create or replace function relay.gate_key() returns bigint
 language sql immutable parallel safe
@@ -15,14 +15,14 @@ comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try 
 
 -- The default of relay.events.xid. Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit,
 -- so a commit notifies only if it gets the gate's lock shared, and not at all while a relay holds the gate; it notifies
--- once, since Postgres keeps one of a transaction's equal notifications. Mute it for a role with:
--- alter role x set relay.ring = off, which costs up to a second of delay; needed for PREPARE TRANSACTION, which
--- Postgres refuses after a NOTIFY.
--- An event must not be seen before its commit is on disk: after a crash its transaction id would be given out
--- again, and the client would have seen what never happened. Hence no asynchronous commit.
--- The transaction has its id before it looks at the gate: relays of earlier versions count on that when they open it.
--- An expression in a default: a trigger on relay.events costs 14 us for every row that a row trigger captures (its
--- WHEN is parsed for every statement), and a function 8 us where 32 writers share two processors.
+-- once, since Postgres keeps one of a transaction's equal notifications. alter role x set relay.ring = off switches it
+-- off for a role, whose events then come up to a second late. PREPARE TRANSACTION needs that, since Postgres refuses it
+-- after a NOTIFY.
+-- An event must not be seen before its commit is on disk: a crash would undo it and reuse its transaction id after
+-- clients have seen it. Hence no asynchronous commit.
+-- The transaction gets its id before it looks at the gate: relays of earlier versions rely on that when they open it.
+-- It is an expression in a default because a trigger on relay.events costs 14 us for every captured row (its WHEN is
+-- parsed for every statement), and a function 8 us with 32 writers on two processors.
 create or replace function relay.ringing_xid() returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -50,7 +50,7 @@ comment on function relay.restore_defaults() is 'Gives relay.events back the def
 
 do $$
 begin
-  -- Not each time: it waits for every open transaction that has written an event.
+  -- Only if it changed, since it waits for every open transaction that has written an event.
   if (select strpos(pg_get_expr(d.adbin, d.adrelid), 'pg_try_advisory_xact_lock_shared') = 0
         from pg_attrdef as d join pg_attribute as a on (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
        where d.adrelid = 'relay.events'::regclass and a.attname = 'xid') then
@@ -77,7 +77,7 @@ begin
   end if;
 end
 $$;
-comment on function relay.refuse_name(text) is 'Raises where a name cannot be an event: reserved by Socket.IO or by the relay, or not a plain name.';
+comment on function relay.refuse_name(text) is 'Raises if a name cannot be an event: reserved by Socket.IO or by the relay, or not a plain name.';
 
 create or replace function relay.emit(account text, event text, payload jsonb, audience text[]) returns void
 language plpgsql security definer
@@ -88,13 +88,13 @@ declare
 begin
   perform relay.refuse_name(emit.event);
   if emit.account is null then
-    raise exception 'account: received null, expected the account whose clients shall hear %', quote_literal(emit.event)
+    raise exception 'account: received null, expected the account whose clients hear %', quote_literal(emit.event)
       using errcode = 'null_value_not_allowed';
   end if;
   if octet_length(emit.account) > 256 then
     raise exception 'account: received % bytes, expected at most 256', octet_length(emit.account) using errcode = 'string_data_right_truncation';
   end if;
-  -- A path of no steps: pg_column_size() of a value as it is stored elsewhere tells of it as it was compressed.
+  -- An empty path makes an uncompressed copy: pg_column_size() of a stored value is its compressed size.
   if pg_column_size(emit.payload #> '{}') > 4194304 then
     raise exception 'payload: received % bytes, expected at most 4 MiB', pg_column_size(emit.payload #> '{}')
       using errcode = 'program_limit_exceeded', hint = 'Send what changed, or an id by which the client loads the rest.';
@@ -118,7 +118,7 @@ begin
   values (emit.account, emit.event, coalesce(emit.payload, 'null'), case when not '*' = any (topics) then topics end);
 end
 $$;
-comment on function relay.emit(text, text, jsonb, text[]) is 'Records an event for those of an account whose token has one of the topics, in the transaction of the caller. Null and an empty array are nobody, array[''*''] is everybody of the account.';
+comment on function relay.emit(text, text, jsonb, text[]) is 'Records an event for clients of an account whose token has one of the topics, in the transaction of the caller. Null and an empty array mean nobody, array[''*''] means everybody of the account.';
 
 create or replace function relay.emit(account text, event text, payload jsonb default 'null') returns void
 language sql security definer

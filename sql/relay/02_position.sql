@@ -1,11 +1,11 @@
--- Positions: what somebody has seen, as a snapshot of transactions.
+-- Positions: what a reader has seen, as a snapshot of transactions.
 --
---   relay.fingerprint()      what tells this database from others
---   relay.settle_epoch()     what a relay calls whenever it connects: another database gets a new epoch
---   relay.epoch()            whose transaction ids these are; raises where nobody has settled that yet
---   relay.new_epoch(epoch)   declares every position void
---   relay.note_removal(), relay.note_truncation()   triggers: events that somebody removes by hand void every
---                            position, too
+--   relay.fingerprint()      tells this database from others
+--   relay.settle_epoch()     called by a relay whenever it connects: a changed database gets a new epoch
+--   relay.epoch()            the history of these transaction ids; raises until a relay has settled it
+--   relay.new_epoch(epoch)   invalidates every position
+--   relay.note_removal(), relay.note_truncation()   triggers: removing events by hand also invalidates every
+--                            position
 --   relay.witness(time)      the digits of a time that a position carries
 --   relay.position_text()    snapshot -> text; relay/outbox/position.ts reads and writes the same
 --   relay.position()         for an application: the position of the list it is just loading
@@ -13,18 +13,18 @@
 -- The text is epoch-xmax_witness.d.d.d in hexadecimal, where the transactions in progress follow as distances, largest
 -- first: d = xmax - xip[1], xip[1] - xip[2], ...
 --
--- The cut. After a crash Postgres gives out again the ids of transactions whose end was not on disk. So a
--- position names nothing above the largest transaction that wrote an event it has seen: that one is on disk.
+-- The cut. After a crash Postgres reuses the ids of transactions whose end was not on disk. So a position names
+-- nothing above the largest transaction that wrote an event it has seen: that one is on disk.
 --
--- The witness. After a restore ids of transactions and events come again, times do not. So a position carries six
+-- The witness. After a restore, ids of transactions and events repeat but times do not. So a position carries six
 -- digits of the time of the last event of its largest transaction, xmax - 1.
 
 create or replace function relay.fingerprint() returns text
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  -- The timeline comes from the name of a WAL file: the control file's is minutes late after a promotion.
-  -- The oids tell a dump restored into the same cluster.
+  -- The timeline comes from the name of a WAL file, since the control file's is minutes late after a promotion.
+  -- The oids reveal a dump that was restored into the same cluster.
   select left(encode(sha256(convert_to(concat_ws(' ',
            installation.id,
            (select system_identifier from pg_control_system()),
@@ -50,7 +50,7 @@ begin
     return settled;
   end if;
   perform set_config('relay.removing', 'on', true);
-  -- DELETE, not TRUNCATE: no writer waits, and what writers of the new epoch have in flight stays.
+  -- DELETE instead of TRUNCATE: no writer waits, and uncommitted events of the new epoch stay.
   if settled is not null then
     raise notice 'relay.new_epoch(): removing the events of epoch %, % with their indexes', settled,
       (select pg_size_pretty(sum(pg_total_relation_size(t.relid))) from pg_partition_tree('relay.events') as t where t.isleaf);
@@ -70,7 +70,7 @@ begin
   return settled;
 end
 $$;
-comment on function relay.new_epoch(text) is 'Declares every position given out so far void; all clients refetch. Call it after restoring a storage snapshot while all relays were down. With an epoch: only if that is still the one.';
+comment on function relay.new_epoch(text) is 'Invalidates every position given out so far; all clients refetch. Call it after restoring a storage snapshot while all relays were down. With an epoch: only if that is still the current one.';
 
 create or replace function relay.settle_epoch() returns text
 language plpgsql volatile security definer
@@ -81,7 +81,7 @@ declare
 begin
   select * into installed from relay.installation;
   if installed.fingerprint is distinct from relay.fingerprint() then
-    -- Read again under the lock: several relays find the same at once, and must agree.
+    -- Read again under the lock: several relays may notice the change at once, and must agree.
     select * into installed from relay.installation for update;
     if installed.fingerprint is distinct from relay.fingerprint() then
       return relay.new_epoch();
@@ -90,7 +90,7 @@ begin
   return installed.epoch;
 end
 $$;
-comment on function relay.settle_epoch() is 'Called by a relay when it connects, and by recado migrate: returns the epoch. Where this has become another database, a new one is made, and the outbox is emptied.';
+comment on function relay.settle_epoch() is 'Called by a relay when it connects, and by recado migrate: returns the epoch. If the database was restored, copied or failed over, it makes a new epoch and empties the outbox.';
 
 create or replace function relay.epoch() returns text
 language plpgsql stable security definer
@@ -107,7 +107,7 @@ begin
   return installed.epoch;
 end
 $$;
-comment on function relay.epoch() is 'Whose transaction ids these are: another one when the database was restored, copied or failed over. Raises until a relay has noticed that.';
+comment on function relay.epoch() is 'Identifies the history of these transaction ids: it changes when the database is restored, copied or failed over. Raises until a relay has noticed that.';
 
 create or replace function relay.note_removal() returns trigger
 language plpgsql volatile security definer
@@ -120,7 +120,7 @@ begin
   return null;
 end
 $$;
-comment on function relay.note_removal() is 'Trigger of relay.events and its partitions: whoever deletes events by hand makes every client refetch. A new epoch deletes them by set relay.removing.';
+comment on function relay.note_removal() is 'Trigger of relay.events and its partitions: deleting events by hand makes every client refetch. A new epoch deletes them under relay.removing.';
 
 create or replace function relay.note_truncation() returns trigger
 language plpgsql volatile security definer
@@ -133,7 +133,7 @@ begin
   return null;
 end
 $$;
-comment on function relay.note_truncation() is 'Trigger of relay.events and its partitions: whoever truncates events by hand makes every client refetch. Retention truncates them by set relay.removing.';
+comment on function relay.note_truncation() is 'Trigger of relay.events and its partitions: truncating them by hand makes every client refetch. Retention truncates them under relay.removing.';
 
 do $$
 declare
@@ -169,7 +169,7 @@ as $$
 $$;
 comment on function relay.position_text(text, bigint, text, bigint[]) is 'The text form of a position.';
 
--- STABLE, so that it sees what the statement that calls it sees: as VOLATILE it lost an event.
+-- STABLE, so that it sees what the calling statement sees: as VOLATILE it lost an event.
 create or replace function relay.position() returns text
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off

@@ -1,15 +1,15 @@
--- Whom an event is for: its accounts, and who hears it inside them.
+-- Who hears an event: its accounts, and its audience inside them.
 --
 --   relay.accounts_of(catalogue)    SQL that gives the account of a row, or its accounts as an array
 --   relay.topics_of(expression)     SQL that gives the topics of a row
---   relay.topics_guard(indent)      PL/pgSQL that raises where they are too many or too long
+--   relay.topics_guard(indent)      PL/pgSQL that raises if they are too many or too long
 --
--- An audience is a list of topics, and whoever's token has one of them hears the event. Without an audience everybody of
--- the account hears it. With one, null and a list without topics are nobody: an expression that finds no row must not
--- make a private event public. What nobody hears is not recorded but counted: a row relay:unheard for the account '',
--- which is nobody's.
+-- An audience is a list of topics: a client hears the event if its token has one of them. Without an audience everybody
+-- of the account hears it. In an audience, null and an empty list mean nobody: an expression that finds no row must not
+-- make a private event public. Events for nobody are not recorded but counted, as a row relay:unheard for the account
+-- '', which no client has.
 
--- Null: the row has none.
+-- Gives null if the row has no account.
 create or replace function relay.accounts_of(published relay.catalogue) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -20,7 +20,8 @@ as $$
 $$;
 comment on function relay.accounts_of(relay.catalogue) is 'Part of relay.capture_body(): SQL that gives the account of a row, or the accounts as an array.';
 
--- Null: everybody, by the topic *; an empty array: nobody. Sorted and distinct, so that equal audiences are equal arrays.
+-- Gives null for everybody (the topic *), and an empty array for nobody. Sorted and distinct, so that equal audiences
+-- are equal arrays.
 create or replace function relay.topics_of(expression text) returns text
 language sql immutable strict
 set search_path = pg_catalog, pg_temp
@@ -29,7 +30,7 @@ as $$
 $$;
 comment on function relay.topics_of(text) is 'Part of relay.capture_body(): SQL that gives the topics of a row. Null: everybody; empty: nobody.';
 
--- A text of all topics that is short needs no closer look: a hundred of them have more bytes with their commas.
+-- If all topics together are short, no limit can be exceeded and the exact checks are skipped.
 create or replace function relay.topics_guard() returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -41,4 +42,4 @@ as $$
         end if;
       end if;$f$
 $$;
-comment on function relay.topics_guard() is 'Part of relay.row_body(): raises where an audience has more topics than may be recorded, or longer ones.';
+comment on function relay.topics_guard() is 'Part of relay.row_body(): raises if an audience has too many topics, or one that is too long.';

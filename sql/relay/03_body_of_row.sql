@@ -1,18 +1,18 @@
--- The source of a trigger function that records an event per row.
+-- Writes the source of a trigger function that records an event for each row.
 --
 --   relay.row_body(catalogue)
 --
--- use_column: an expression may name a column like one of our variables.
--- A path of no steps: pg_column_size() of a value as it is stored elsewhere tells of it as it was compressed.
--- A database of encoding SQL_ASCII takes any bytes; what is no UTF-8 cannot be sent.
--- An account of more than 256 bytes is nobody's, and its first 257 characters are so too: nobody refetches for it.
+-- use_column: an expression may name a column that has the name of one of our variables.
+-- #> '{}' makes an uncompressed copy: pg_column_size() of a stored value is its compressed size.
+-- A database with encoding SQL_ASCII accepts any bytes, but only UTF-8 can be sent.
+-- No client has an account of more than 256 bytes, nor one of its first 257 characters, so nobody refetches for it.
 --
--- Overtaken: where a trigger of the application has changed the row again before this one fired, the later event is
--- recorded already, and this one would be the last word. xmax tells of the few rows to look at.
--- Retyped: a session that has fired the trigger before a column was retyped keeps plans with the old type, and each of
--- them fails for good. EXECUTE plans anew.
--- Unheard: the account of a deleted row is looked up in a row that a cascade has deleted before. Recorded for the
--- account '', which is nobody's.
+-- Overtaken: if a trigger of the application changed the row again before this one fired, the later event is already
+-- recorded, and this stale one would come last. xmax picks out the few rows to check.
+-- Retyped: a session that fired the trigger before a column was retyped keeps plans with the old type, which always
+-- fail from then on. EXECUTE makes new plans.
+-- Unheard: the account of a deleted row is looked up in a row that a cascade has already deleted. The event is recorded
+-- for the account '', which no client has.
 create or replace function relay.row_body(published relay.catalogue) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp set quote_all_identifiers = off
@@ -28,7 +28,7 @@ declare
   too_long text := case when published.several_accounts then 'exists (select from unnest(captured_account) as a where octet_length(a) > 256)'
     else 'octet_length(captured_account) > 256' end;
   narrowed boolean := published.audience is not null;
-  -- What fails after this is told to the audience alone.
+  -- A failure after this point is reported to the audience only.
   unless_nobody text := case when narrowed then relay.topics_guard() || $f$
       captured_audience := topics;
       if captured_audience = '{}' then

@@ -1,4 +1,4 @@
--- The source of a trigger function that records the events of a whole statement: one look at its rows, and one insert.
+-- Writes the source of a trigger function that records the events of a whole statement with one query and one insert.
 --
 --   relay.statement_body(catalogue)
 
@@ -18,12 +18,12 @@ declare
   accounts text := format(case when published.several_accounts then 'select distinct left(chosen.account, 257) from %2$s cross join lateral (%3$s) as chosen where chosen.account is not null'
     else 'select distinct left((%1$s)::text, 257) from %2$s where (%1$s)::text is not null' end, published.account, rows_changed, chosen);
   narrowed boolean := published.audience is not null;
-  -- A list of lists must be of one length each, so audiences are listed as literals.
+  -- The rows of a two-dimensional array must have one length, so audiences are collected as literals.
   heard text := case when narrowed then format(
     ' cross join lateral (select case when chosen.account is not null then %s end as topics offset 0) as heard', relay.topics_of(published.audience)) end;
   too_much text := $f$octet_length(c.topics) > 128 and (cardinality(c.topics::text[]) > 100 or exists (select from unnest(c.topics::text[]) as topic where octet_length(topic) > 128))$f$;
 begin
-  -- A row whose key was changed has no pair, and would be passed over.
+  -- A row whose key was changed has no pair, and would be missed.
   if published.operation = 'UPDATE' then
     refuse_unpaired := format(
       'if (select count(*) from relay_new) <> (select count(*) from %s) then raise exception ''the key (%s) of a row was changed''; end if;',

@@ -6,11 +6,11 @@
 --   relay.capture_body(catalogue)           the function's source, of one of three kinds:
 --   relay.truncate_body, relay.row_body (03_body_of_row), relay.statement_body (03_body_of_statement)
 --
--- Whatever can fail is evaluated in a block of its own that writes nothing: it costs no transaction id, and an
--- expression that fails becomes a relay:resync for the account instead of an error in the application's write. The
--- condition is evaluated there too, not in the trigger's WHEN: an error in a WHEN fails the write, and a column that a
--- WHEN names can be neither retyped nor dropped. A row that does not match costs about 5 us for it, most of them for
--- the function's settings; condition_in => 'trigger' is for tables where that is too much.
+-- Everything that can fail is evaluated in its own block, which writes nothing and so costs no transaction id: an
+-- expression that fails becomes a relay:resync for the account instead of an error in the application's write. This
+-- includes the condition. In the trigger's WHEN an error would fail the write, and the columns it names could be
+-- neither retyped nor dropped. A row that does not match costs about 5 us, mostly for the function's settings;
+-- condition_in => 'trigger' is for tables where that is too much.
 
 create or replace function relay.capture_name(published relay.catalogue) returns text
 language sql immutable
@@ -20,16 +20,16 @@ comment on function relay.capture_name(relay.catalogue) is 'Name of a published 
 
 -- Triggers fire in the order of their names, and "!" comes before letters and digits: an event is recorded before an
 -- application's own trigger changes the row again, and before a foreign key's cascade.
--- Two tables of an event have triggers of different names: one may become a partition of the other, and Postgres
--- refuses that where the names are equal.
+-- Two tables of an event have triggers with different names: one may become a partition of the other, and Postgres
+-- refuses that if the names are equal.
 create or replace function relay.trigger_name(published relay.catalogue) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$ select '!' || relay.capture_name(published) $$;
 comment on function relay.trigger_name(relay.catalogue) is 'Name of a published event''s trigger: !doctors.deleted/update.';
 
--- As pg_proc shows them. row_security off: row-level security that would hide rows is an error, which becomes a
--- relay:resync. The others are what a session has by default; the writer's own would show in a payload.
+-- In the form of pg_proc. With row_security off, row-level security that would hide rows is an error, which becomes a
+-- relay:resync. The others are the defaults of a session, since the writer's settings would show in a payload.
 create or replace function relay.capture_settings() returns text[]
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -69,4 +69,4 @@ create or replace function relay.looks_up(published relay.catalogue) returns boo
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$ select published.operation = 'DELETE' and published.level = 'row' and published.account ~* '\mselect\M' $$;
-comment on function relay.looks_up(relay.catalogue) is 'Whether the account of a deleted row is looked up in other rows, which may be gone as well.';
+comment on function relay.looks_up(relay.catalogue) is 'Whether the account of a deleted row is looked up in other rows, which may be deleted too.';

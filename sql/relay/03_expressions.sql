@@ -1,15 +1,15 @@
--- Expressions of the contract, looked at before they are used.
+-- Checks expressions of the contract before they are used.
 --
 --   relay.expression_failure(text, target, table, operation)   why one cannot work on its table
---   relay.try_expression(argument, ...)                        raises it
+--   relay.try_expression(argument, ...)                        raises the reason
 --   relay.gives_array(text, table, operation)                  whether one gives an array
 
--- Parses the expression with old and new as rows of the table, under the search_path the trigger function will have,
--- so that what passes here passes there. In a WHERE: there, an expression is of one row; an aggregate would be of all
--- rows, and give the wrong account.
--- As a cursor over EXPLAIN that is never fetched: Postgres refuses it where the text is more than one statement, and
--- plans nothing. Planning calls functions declared immutable, and others than the publisher come here too: migrating
--- superusers, and whoever calls relay.check().
+-- Parses the expression with old and new as rows of the table, under the search_path of the trigger function, so that
+-- what passes here passes there. It is parsed in a WHERE clause, which allows no aggregates: an aggregate would range
+-- over all rows and give the wrong account.
+-- A cursor over EXPLAIN that is never fetched parses but does not plan, and Postgres refuses it if the text is more
+-- than one statement. Planning would call functions declared immutable, with the rights of migrating superusers and of
+-- anyone who calls relay.check().
 create or replace function relay.expression_failure(expression text, target text, on_table regclass, operation text) returns text
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -21,7 +21,7 @@ begin
   open parsed for execute format('explain select from %s where %s', concat_ws(' cross join ',
     case when operation in ('INSERT', 'UPDATE') then format('%s as new', on_table) end,
     case when operation in ('UPDATE', 'DELETE') then format('%s as old', on_table) end),
-    -- A trigger's WHEN casts nothing. A text would be cast to an array, too, and fail when it is none.
+    -- A trigger's WHEN does not cast. A text would be accepted as an array, and fail later if it is none.
     format(case target when 'boolean' then '(%s)' when 'text[]' then 'array_ndims((%s)) is not null and (%1$s)::text[] is not null' else '(%s)::%s is not null' end,
       expression, target));
   close parsed;
@@ -31,7 +31,7 @@ exception when others then
   return failure;
 end
 $$;
-comment on function relay.expression_failure(text, text, regclass, text) is 'Why an expression of the contract cannot work on its table; null: it can. Parses it, and runs none of it.';
+comment on function relay.expression_failure(text, text, regclass, text) is 'Why an expression of the contract cannot work on its table; null if it can. Parses it without running it.';
 
 create or replace function relay.try_expression(argument text, expression text, target text, on_table regclass, operation text)
 returns void
@@ -51,13 +51,13 @@ begin
   end if;
 end
 $$;
-comment on function relay.try_expression(text, text, text, regclass, text) is 'Raises, naming the argument, where an expression given to relay.publish() cannot work.';
+comment on function relay.try_expression(text, text, text, regclass, text) is 'Raises, naming the argument, if an expression given to relay.publish() cannot work.';
 
--- Asked of the parser: as text, an array would be something like {a,b}.
+-- The parser decides, since the text of an array would just look like {a,b}.
 create or replace function relay.gives_array(expression text, on_table regclass, operation text) returns boolean
 language sql volatile
 set search_path = pg_catalog, pg_temp
 as $$
   select relay.expression_failure(format('array_ndims((%s)) is not null', expression), 'boolean', on_table, operation) is null
 $$;
-comment on function relay.gives_array(text, regclass, text) is 'Whether an expression of the contract gives an array. Parses it, and runs none of it.';
+comment on function relay.gives_array(text, regclass, text) is 'Whether an expression of the contract gives an array. Parses it without running it.';

@@ -1,6 +1,6 @@
--- The triggers of a published event: made, dropped, compared.
+-- Creates, drops and compares the triggers of a published event.
 --
---   relay.create_trigger(catalogue)              makes them anew
+--   relay.create_trigger(catalogue)              creates them again
 --   relay.drop_triggers(catalogue)               drops them
 --   relay.triggered_tables(catalogue)            which tables need one
 --   relay.trigger_definition(oid)                one as Postgres prints it
@@ -17,12 +17,12 @@ as $$
     join pg_namespace as n on n.nspname = part[1]
     join pg_class as c on c.relnamespace = n.oid and c.relname = part[2]
 $$;
-comment on function relay.table_named(text) is 'The table that has a qualified name now; null: there is none.';
+comment on function relay.table_named(text) is 'The table that has a qualified name now; null if there is none.';
 
--- A table, and then its partitions: in the order in which writers that name the table lock them. DROP TRIGGER alone locks
--- the partitions first, and a writer between two of its statements would be caught in a deadlock. A writer that names
--- a partition holds that one first; so nobody waits for a partition while the table is held. Where one is busy, all
--- locks are given back, and it is tried again.
+-- Locks a table and then its partitions, in the order of writers that name the table. DROP TRIGGER alone locks the
+-- partitions first, which would deadlock with a writer between two of its statements. A writer that names a partition
+-- locks that one first, so this never waits for a partition while it holds the table: if one is busy, it releases all
+-- locks and tries again.
 create or replace function relay.lock_table(on_table regclass, mode text) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -41,10 +41,10 @@ begin
       end loop;
       return;
     exception
-      -- Who may make triggers need not be one who may write, and only those may lock.
+      -- Only roles that may write can lock, and a role that may create triggers need not be one.
       when insufficient_privilege then return;
       when lock_not_available then
-        -- A lock_timeout of the caller is over: it is the table itself that is busy.
+        -- The caller's lock_timeout has passed: the table itself is busy.
         if part is null then raise; end if;
     end;
     part := null;
@@ -56,8 +56,8 @@ end
 $$;
 comment on function relay.lock_table(regclass, text) is 'Locks a partitioned table and its partitions for a change of its triggers, without a deadlock with writers.';
 
--- A row trigger of a partitioned table is one of each partition, but a statement that names a partition fires only the
--- statement triggers of that; and nothing is passed on to tables that inherit without being partitions.
+-- Partitions inherit row triggers. But a statement that names a partition only fires that partition's statement
+-- triggers, and inheriting tables that are not partitions get no triggers.
 create or replace function relay.triggered_tables(published relay.catalogue) returns setof regclass
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -74,7 +74,7 @@ as $$
 $$;
 comment on function relay.triggered_tables(relay.catalogue) is 'Tables on which a published event has a trigger: its own, those that inherit from it, and at statement level its partitions.';
 
--- Also what an earlier version named otherwise, and what stands on a table that has lost the name it was published for.
+-- Includes triggers that an earlier version named differently, and triggers on a table that lost its published name.
 create or replace function relay.drop_triggers(published relay.catalogue) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -97,7 +97,7 @@ comment on function relay.drop_triggers(relay.catalogue) is 'Drops the triggers 
 -- Of earlier versions.
 drop function if exists relay.drop_triggers(text, text);
 
--- The condition is the trigger's argument, for whoever reads \d; the function evaluates it.
+-- The condition is the trigger's argument only so that \d shows it; the function evaluates it.
 create or replace function relay.create_trigger(published relay.catalogue) returns void
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -125,7 +125,7 @@ begin
       case when published.condition_in = 'trigger' then format('when (%s)', published.condition) end,
       relay.capture_name(published),
       relay.trigger_argument(published));
-    -- Only the owner may; a publisher that merely has the TRIGGER privilege goes without.
+    -- Only the owner may comment; a publisher that merely has the TRIGGER privilege does without.
     if pg_has_role(current_user, (select c.relowner from pg_class as c where c.oid = on_table), 'MEMBER') then
       execute format('comment on trigger %I on %s is %L', trigger_name, on_table,
         format('Recado: records %s. %s', published.event, coalesce(published.description, '')));
@@ -147,7 +147,7 @@ exception
       using errcode = sqlstate;
 end
 $$;
-comment on function relay.create_trigger(relay.catalogue) is 'Creates the triggers of a published event anew.';
+comment on function relay.create_trigger(relay.catalogue) is 'Creates the triggers of a published event again.';
 
 create or replace function relay.trigger_argument(published relay.catalogue) returns text
 language sql immutable
@@ -158,7 +158,7 @@ as $$
 $$;
 comment on function relay.trigger_argument(relay.catalogue) is 'Part of relay.create_trigger(): the condition as \d shows it.';
 
--- Without the table's name, which may change; quoted as little as possible, whatever the session says.
+-- Without the table's name, which may change, and with as few quotes as possible, whatever the session's settings.
 create or replace function relay.trigger_definition(of_trigger oid) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp set quote_all_identifiers = off

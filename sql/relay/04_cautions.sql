@@ -1,6 +1,6 @@
--- What works, and may not do what one expects.
+-- Warns of events that work but may not do what one expects.
 --
---   relay.cautions(catalogue)               what relay.publish() warns of
+--   relay.cautions(catalogue)               the warnings of relay.publish()
 --   relay.overtaking_triggers(catalogue)    triggers of the application that change a row again
 
 create or replace function relay.cautions(published relay.catalogue) returns setof text
@@ -40,7 +40,8 @@ end
 $$;
 comment on function relay.cautions(relay.catalogue) is 'Part of relay.publish(): its warnings.';
 
--- A row trigger sees for itself that it was overtaken. By their text, since nobody can know what a function does.
+-- Guesses from the source text, since a function's effects cannot be known. A row trigger notices by itself that it was
+-- overtaken.
 create or replace function relay.overtaking_triggers(published relay.catalogue) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp

@@ -1,7 +1,7 @@
 -- From an entry of the catalogue to trigger and function, and back.
 --
---   relay.install(catalogue)    makes them where they are not so already, and writes the catalogue
---   relay.remove(catalogue)     takes them away
+--   relay.install(catalogue)    creates or changes them if needed, and writes the catalogue
+--   relay.remove(catalogue)     removes them
 
 create or replace function relay.install(wanted relay.catalogue) returns text
 language plpgsql volatile
@@ -30,7 +30,7 @@ begin
     raise exception 'relay.publish(%): its table was dropped', quote_literal(wanted.event)
       using errcode = 'undefined_table', hint = format('Publish it for another table, or: select relay.unpublish(%L)', wanted.event);
   end if;
-  -- Triggers and functions are made of text: this makes sure that each is one expression, and fits the table.
+  -- Triggers and functions are built from text: this checks that each is one expression and fits the table.
   if wanted.operation <> 'TRUNCATE' then
     wanted.several_accounts := relay.gives_array(wanted.account, wanted.on_table, wanted.operation);
     perform relay.try_expression('account', wanted.account, case when wanted.several_accounts then 'text[]' else 'text' end, wanted.on_table, wanted.operation);
@@ -118,14 +118,14 @@ begin
     return 'unchanged';
   end if;
   if current.on_table is distinct from wanted.on_table and current.event is not null then
-    -- What was written to the table since it took the name, nobody has captured.
+    -- Writes to the table since it took the name were not captured.
     perform relay.tell_all(wanted.event, wanted.table_name, 'table_replaced');
   end if;
   if current.event is null then
     insert into relay.catalogue select wanted.*;
     return 'published';
   end if;
-  -- Not made anew: that would be signed anew, too.
+  -- An update keeps published_by; a new row would be signed by the caller.
   update relay.catalogue as c
      set on_table = wanted.on_table, table_name = wanted.table_name, told_of = null, known_as = null,
          level = wanted.level, fires_at = wanted.fires_at, condition = wanted.condition, condition_in = wanted.condition_in,
@@ -137,7 +137,7 @@ begin
   return 'replaced';
 end
 $$;
-comment on function relay.install(relay.catalogue) is 'Part of relay.publish() and relay.republish(): makes the trigger and its function, and records them.';
+comment on function relay.install(relay.catalogue) is 'Part of relay.publish() and relay.republish(): creates the trigger and its function, and records them.';
 
 create or replace function relay.remove(published relay.catalogue) returns void
 language plpgsql volatile
@@ -149,4 +149,4 @@ begin
   delete from relay.catalogue as c where (c.event, c.operation, c.number) = (published.event, published.operation, published.number);
 end
 $$;
-comment on function relay.remove(relay.catalogue) is 'Part of relay.unpublish(): takes an entry out of the catalogue, with its triggers and its function.';
+comment on function relay.remove(relay.catalogue) is 'Part of relay.unpublish(): removes an entry from the catalogue, with its triggers and its function.';

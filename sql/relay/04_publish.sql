@@ -2,16 +2,16 @@
 --
 --   relay.publish(event, on_table, operation, ...)   trigger + function + entry in relay.catalogue
 --
--- What it is made of, and what else changes the contract:
+-- Its parts, and what else changes the contract:
 --
---   04_tables       which table an entry belongs to, and what becomes of swapped ones
+--   04_tables       which table an entry belongs to, and swapped tables
 --   04_rights       who may capture, and who has signed an event's SQL
---   04_cautions     what is warned of
+--   04_cautions     the warnings
 --   04_install      from an entry to trigger and function, and back
 --   04_unpublish    relay.unpublish(), republish(), suspend(), resume()
 --
--- An entry for each event, operation and table, with a trigger and a function of its own; both carry their names, so that
--- \d of the table reads as a list of its events.
+-- Each event, operation and table has an entry, with its own trigger and function, named so that \d of the table reads
+-- as a list of its events.
 
 -- Of earlier versions, with fewer arguments.
 drop function if exists relay.publish(text, text, text, text, text, text, text, jsonb, text, text, text);
@@ -86,7 +86,7 @@ begin
   begin
     wanted.on_table := to_regclass(on_table);
   exception when invalid_name or syntax_error or feature_not_supported then
-    wanted.on_table := null; -- not even a name
+    wanted.on_table := null; -- it is not a valid name
   end;
   if on_table is not null and wanted.on_table is null then
     raise exception 'relay.publish(on_table => %): there is no such table', quote_literal(on_table)
@@ -109,8 +109,7 @@ begin
       using errcode = 'name_too_long', hint = 'Choose a shorter one.';
   end if;
 
-  -- They are the event's, and stay: calls for its further operations and tables may leave them out, and so may a later
-  -- call.
+  -- They belong to the event: calls for further operations and tables, and later calls, may leave them out.
   wanted.description := coalesce(wanted.description, (
     select c.description from relay.catalogue as c where c.event = wanted.event and c.description is not null
      order by c.number = wanted.number desc, c.number, c.operation = wanted.operation desc, c.operation limit 1));
@@ -147,7 +146,8 @@ begin
     end if;
     wanted.account := account;
     wanted.payload := coalesce(payload, format('to_jsonb(%s)', case when wanted.operation = 'DELETE' then 'old' else 'new' end));
-    -- Stays where a later call leaves it out: a pack that is upgraded knows nothing of it, and would tell everybody.
+    -- A later call that leaves it out keeps it: the upgrade of a pack does not know it, and would make the event
+    -- public.
     wanted.audience := nullif(coalesce(audience, current.audience), '');
     wanted.condition := condition;
   end if;

@@ -1,13 +1,13 @@
--- Who may capture, and who has signed what is captured.
+-- Who may capture, and who has signed an event's SQL.
 --
 --   relay.admit(role)            lets a role emit events
 --   relay.admit_capture(role)    lets a role own capture functions
---   relay.sign()                 trigger of relay.catalogue: published_by is who wrote an event's SQL
+--   relay.sign()                 trigger of relay.catalogue: sets published_by to the role that wrote an event's SQL
 --
--- Whoever publishes gains no rights: the function belongs to the owner of the table if the publisher may act for that
--- role, and to the publisher otherwise. That stays so when somebody mightier (a migrating superuser) publishes it again
--- from the catalogue, and nothing runs SQL of the catalogue on the way. Whoever writes an event's SQL into the
--- catalogue has signed it, and it is installed only where its signer could do so.
+-- A publisher gains no rights: the function belongs to the owner of the table if the publisher may act for that role,
+-- and to the publisher otherwise. This also holds if a more powerful role (a migrating superuser) publishes the event
+-- again from the catalogue, and nothing runs the catalogue's SQL on the way. The role that writes an event's SQL into
+-- the catalogue signs it, and the event is only installed where that role could install it.
 
 create or replace function relay.admit(role_name name) returns void
 language plpgsql volatile security definer
@@ -18,9 +18,10 @@ begin
   execute format('grant execute on function relay.emit(text, text, jsonb), relay.emit(text, text, jsonb, text[]) to %I', role_name);
 end
 $$;
-comment on function relay.admit(name) is 'Lets a role call relay.emit(): events of any account, but none of those that only Recado writes (relay:...).';
+comment on function relay.admit(name) is 'Lets a role call relay.emit(): events of any account, except those that only Recado writes (relay:...).';
 
--- A capture function inserts as its owner, who so may insert anything: he decides through his tables what accounts hear.
+-- A capture function inserts as its owner, who can therefore insert anything. The owner's tables already decide what
+-- accounts hear.
 create or replace function relay.admit_capture(role_name name) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -33,7 +34,7 @@ end
 $$;
 comment on function relay.admit_capture(name) is 'Lets a role own capture functions, which insert into relay.events (account_id, event, payload and audience only). relay.publish() calls it for the owners of its tables.';
 
--- Runs as whoever writes the row: a function with other rights could not tell who called it.
+-- Runs with the rights of the role that writes the row, since a SECURITY DEFINER function could not tell who that is.
 create or replace function relay.sign() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -46,7 +47,7 @@ begin
      and (old.event, old.operation, old.number, old.on_table, old.table_name, old.level, old.fires_at, old.condition, old.condition_in, old.account, old.payload, old.audience, old.key, old.published_by)
          is not distinct from
          (new.event, new.operation, new.number, new.on_table, new.table_name, new.level, new.fires_at, new.condition, new.condition_in, new.account, new.payload, new.audience, new.key, new.published_by)
-     -- By these a table is found again; relay.notice_swaps() writes them as their owner.
+     -- These columns find a table again; relay.notice_swaps() writes them as their owner.
      and ((old.told_of, old.known_as) is not distinct from (new.told_of, new.known_as)
           or pg_has_role(current_user, (select c.relowner from pg_class as c where c.oid = tg_relid), 'USAGE')) then
     return new;
@@ -59,7 +60,7 @@ begin
   return new;
 end
 $$;
-comment on function relay.sign() is 'Trigger of relay.catalogue: published_by is who wrote an event''s SQL, or a role he may act for, whatever was given.';
+comment on function relay.sign() is 'Trigger of relay.catalogue: sets published_by to the role that wrote an event''s SQL, or one that it may act for, whatever was given.';
 
 do $$
 begin

@@ -1,14 +1,14 @@
--- The tables of an event, which are swapped, renamed and made again.
+-- The tables of an event, which may be swapped, renamed and recreated.
 --
 --   relay.current_table(catalogue)               the table that an entry of the catalogue belongs to now
 --   relay.entries_at(event, operation, table)    the entries that belong to a table
 --   relay.entries_of(event, on_table, caller)    those of an event, or of one of its tables
---   relay.published_kin(catalogue)               the event's other tables that are parents, parts or heirs of this one
---   relay.notice_swaps()                         for the relays: tells of tables that were swapped
+--   relay.published_kin(catalogue)               the event's other tables related to this one by inheritance
+--   relay.notice_swaps()                         for the relays: reports tables that were swapped
 --   relay.tell_all(event, table, reason)         tells every account to refetch
 
--- A name outlives a table: one that was swapped for another or made again has given its name away, and the other may
--- have been renamed since. One that was merely renamed has not, and keeps its events under its new name.
+-- The name decides: if a table was swapped or recreated, the entry belongs to the table that took its name, even if
+-- that one was renamed since. A table that was merely renamed keeps its events under its new name.
 create or replace function relay.current_table(published relay.catalogue) returns regclass
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -48,12 +48,12 @@ as $$
   select c.*
     from relay.catalogue as c
    where c.event = entries_at.event and c.operation = entries_at.operation
-     -- There may be thousands, and the last condition is not cheap.
+     -- There may be thousands of entries, and the last condition is expensive.
      and (c.on_table = entries_at.on_table or c.told_of = entries_at.on_table
           or (select format('%I.%I', n.nspname, t.relname) from pg_class as t join pg_namespace as n on n.oid = t.relnamespace
                where t.oid = entries_at.on_table) = any (c.table_name || c.known_as))
      and relay.current_table(c) = entries_at.on_table
-   -- Where two tables have become one, the name they were published for decides.
+   -- If two tables have become one, the published name decides.
    order by relay.table_named(c.table_name) is not distinct from entries_at.on_table desc, c.number
 $$;
 comment on function relay.entries_at(text, text, regclass) is 'The entries of the catalogue that belong to a table now; the one to keep comes first.';
@@ -71,7 +71,7 @@ begin
       wanted := to_regclass(entries_of.on_table);
       name := (select format('%I.%I', part[1], part[2]) from parse_ident(entries_of.on_table) as part);
     exception when invalid_name or invalid_parameter_value or syntax_error or feature_not_supported then
-      name := null; -- not even a name
+      name := null; -- it is not a valid name
     end;
   end if;
   return query
@@ -95,9 +95,9 @@ begin
   end if;
 end
 $$;
-comment on function relay.entries_of(text, text, text) is 'The entries of an event in the catalogue, or of one of its tables; raises in the name of the caller, where one is given, if there is none.';
+comment on function relay.entries_of(text, text, text) is 'The entries of an event in the catalogue, or of one of its tables. If there is none and a caller is given, raises in its name.';
 
--- A table that inherits, and a partition, has a trigger by the entry of its parent.
+-- Inheriting tables and partitions have their trigger from the entry of their parent.
 create or replace function relay.published_kin(published relay.catalogue, out kin regclass, out is_above boolean) returns setof record
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -140,7 +140,7 @@ as $$
               left join lateral (
                 select format('%I.%I', n.nspname, t.relname) as name
                   from pg_class as t join pg_namespace as n on n.oid = t.relnamespace where t.oid = w.on_table) as own on true
-             -- The others have the name they were published for.
+             -- All others still have their published name.
              where w.table_name is not null and (own.name is distinct from w.table_name or w.told_of is not null)) as now
      where (c.event, c.operation, c.number) = (now.event, now.operation, now.number)
        and (c.told_of, c.known_as) is distinct from (now.told_of, now.known_as)
@@ -151,4 +151,4 @@ as $$
   )
   select table_name from told
 $$;
-comment on function relay.notice_swaps() is 'Called by the relays every second: remembers the names of watched tables, and tells every account to refetch, once, where another table has taken the name of a watched one. Returns such names; relay.check() says what to do.';
+comment on function relay.notice_swaps() is 'Called by the relays every second: records the names of watched tables. If another table has taken the name of a watched one, tells every account once to refetch. Returns such names; relay.check() says what to do.';

@@ -1,9 +1,9 @@
--- What becomes of an event that is published: all of it, or of one of its tables.
+-- Changes a published event, or one of its tables.
 --
 --   relay.unpublish(event, on_table)     removes it
---   relay.republish(event, on_table)     makes trigger and function anew, from the catalogue
+--   relay.republish(event, on_table)     creates trigger and function again, from the catalogue
 --   relay.suspend(event, on_table)       drops the triggers for a while
---   relay.resume(event, on_table)        makes them again
+--   relay.resume(event, on_table)        creates them again
 
 -- Of earlier versions, with an argument less.
 drop function if exists relay.unpublish(text);
@@ -18,7 +18,7 @@ as $$
   insert into relay.unpublished (event, unpublished_at) values (note_unpublished.event, clock_timestamp())
   on conflict on constraint unpublished_pkey do update set unpublished_at = excluded.unpublished_at
 $$;
-comment on function relay.note_unpublished(text) is 'Part of relay.unpublish(): what was recorded of the event until now is no fault.';
+comment on function relay.note_unpublished(text) is 'Part of relay.unpublish(): relay.check() does not report what was recorded of the event so far.';
 
 create or replace function relay.unpublish(event text, on_table text default null) returns boolean
 language plpgsql volatile
@@ -39,7 +39,7 @@ begin
   return any_found;
 end
 $$;
-comment on function relay.unpublish(text, text) is 'Removes an event from the contract, or one of its tables from the event, with triggers and functions. False: there was none of that name.';
+comment on function relay.unpublish(text, text) is 'Removes an event from the contract, or one of its tables from the event, with triggers and functions. Returns false if there was none with that name.';
 
 create or replace function relay.republish(event text, on_table text default null) returns text
 language plpgsql volatile
@@ -85,7 +85,7 @@ begin
   end loop;
 end
 $$;
-comment on function relay.suspend(text, text) is 'Drops the triggers of an event, or those of one of its tables, so that rows can be changed without telling anybody. In one transaction with relay.resume() no change goes uncaptured.';
+comment on function relay.suspend(text, text) is 'Drops the triggers of an event, or those of one of its tables, so that rows can be changed without events. In one transaction with relay.resume(), no other session''s change goes uncaptured.';
 
 create or replace function relay.resume(event text, on_table text default null) returns void
 language plpgsql volatile

@@ -1,10 +1,10 @@
--- Erasure: what an event said is forgotten, in the table and in the memory of every relay.
+-- Erasure: blanks events in the table and in the memory of every relay.
 --
 --   relay.forget(account)            everything that was recorded for an account
 --   relay.forget(account, payload)   the events whose payload contains this: {"id": 7}
 --
--- The rows stay, as a relay:resync without content, since positions rest on them; retention takes them away. The event
--- recorded here makes the relays forget what they hold in memory, and clients that are connected refetch.
+-- The rows stay as a relay:resync without content, since positions refer to them, until retention removes them. The
+-- event recorded here makes the relays blank their memory, and connected clients refetch.
 
 create or replace function relay.forget(account text, payload jsonb default null) returns bigint
 language plpgsql volatile security definer
@@ -14,7 +14,7 @@ declare
   forgotten bigint;
 begin
   if forget.account is null then
-    raise exception 'account: received null, expected the account whose events shall be forgotten'
+    raise exception 'account: received null, expected the account whose events are to be erased'
       using errcode = 'null_value_not_allowed';
   end if;
   update relay.events as e set event = 'relay:resync', payload = jsonb_build_object('reason', 'forgotten'), audience = null
@@ -27,4 +27,4 @@ begin
   return forgotten;
 end
 $$;
-comment on function relay.forget(text, jsonb) is 'Blanks the events of an account, or those whose payload contains the given one, in the table and in the memory of every relay; clients of the account refetch. Returns how many rows were blanked. Backups and write-ahead logs keep what they have.';
+comment on function relay.forget(text, jsonb) is 'Blanks the events of an account, or those whose payload contains the given one, in the table and in the memory of every relay; clients of the account refetch. Returns how many rows were blanked. Backups and write-ahead logs still contain the events.';

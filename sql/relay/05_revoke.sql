@@ -1,12 +1,12 @@
--- Refusing tokens before they expire, or what they may hear.
+-- Revokes tokens before they expire, or single topics of them.
 --
 --   relay.revoke(account, subject, token_id, before)         refuses tokens
---   relay.revoke_topic(account, topic, subject, before)      takes a topic away from tokens that stay good
+--   relay.revoke_topic(account, topic, subject, before)      takes a topic away from tokens, which stay valid
 --
--- The row in relay.revocations is the truth; the relay:revoke event, which has no payload, makes every relay read the
--- account's rows again, in its place among the other events, and close the sockets concerned or tell them of their
--- topics. A row with a topic concerns tokens of the account, of the subject where there is one, with an iat before
--- `before`: iat counts whole seconds, and a token of the same second loses the topic, too.
+-- The row in relay.revocations is the source of truth. The relay:revoke event, which has no payload, makes every relay
+-- read the account's rows again, in order with the other events, and close the affected sockets or change their topics.
+-- A row with a topic applies to tokens of the account, and of the subject if there is one, with an iat before `before`.
+-- iat counts whole seconds, so a token from the same second loses the topic too.
 
 create or replace function relay.revoke(
   account text,
@@ -19,7 +19,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if revoke.account is null then
-    raise exception 'account: received null, expected the account whose tokens shall be refused'
+    raise exception 'account: received null, expected the account whose tokens are to be refused'
       using errcode = 'null_value_not_allowed';
   end if;
   insert into relay.revocations (account_id, subject, token_id, before)
@@ -27,7 +27,7 @@ begin
   insert into relay.events (account_id, event) values (revoke.account, 'relay:revoke');
 end
 $$;
-comment on function relay.revoke(text, text, text, timestamptz) is 'Refuses the tokens of an account (of one subject, or one token id, where given) that were issued before `before`, and closes their sockets. A token''s iat counts whole seconds: one of the same second stays good, unless its token id is given. A token without iat counts as issued before everything.';
+comment on function relay.revoke(text, text, text, timestamptz) is 'Refuses the tokens of an account (of one subject or token id, if given) that were issued before `before`, and closes their sockets. A token''s iat counts whole seconds: a token from the same second stays valid, unless its token id is given. A token without iat counts as older than any other.';
 
 create or replace function relay.revoke_topic(
   account text,
@@ -40,7 +40,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if revoke_topic.account is null then
-    raise exception 'account: received null, expected the account whose tokens shall lose the topic'
+    raise exception 'account: received null, expected the account whose tokens are to lose the topic'
       using errcode = 'null_value_not_allowed';
   end if;
   if revoke_topic.topic is null or revoke_topic.topic in ('', '*') or octet_length(revoke_topic.topic) > 128 then
@@ -52,4 +52,4 @@ begin
   insert into relay.events (account_id, event) values (revoke_topic.account, 'relay:revoke');
 end
 $$;
-comment on function relay.revoke_topic(text, text, text, timestamptz) is 'Takes a topic away from the tokens of an account (of one subject, where given) that were issued before `before`; they stay good, and clients that are connected refetch. A later token that names the topic has it again. A token''s iat counts whole seconds: one of the same second loses the topic, too. A token without iat counts as issued before everything.';
+comment on function relay.revoke_topic(text, text, text, timestamptz) is 'Takes a topic away from the tokens of an account (of one subject, if given) that were issued before `before`. The tokens stay valid, and connected clients refetch. A later token that names the topic has it again. A token''s iat counts whole seconds: a token from the same second loses the topic too. A token without iat counts as older than any other.';

@@ -12,4 +12,4 @@ select e.created_at as failed_at,
        e.id as event_id
   from relay.events as e
  where e.event = 'relay:resync' and e.payload ->> 'reason' = 'capture_failed';
-comment on view relay.failures is 'Events whose account or payload could not be computed, for as long as events are kept. The write went on; the account (null: every account) got relay:resync.';
+comment on view relay.failures is 'Events whose account or payload could not be computed, while events are kept. The write succeeded; the account (null: every account) got relay:resync.';

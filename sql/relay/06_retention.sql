@@ -1,19 +1,19 @@
--- Emptying the ring.
+-- Removes old events from the ring.
 --
---   relay.rotate(seen)            what every relay calls from time to time: empties each slot that may be
---   relay.empty_slot(slot, seen)  one slot
---   relay.slot_at(timestamptz)    where writers are at a time
+--   relay.rotate(seen)            called regularly by every relay: empties a slot that may be emptied
+--   relay.empty_slot(slot, seen)  empties one slot
+--   relay.slot_at(timestamptz)    the slot that is written to at a time
 --   relay.set_retention(interval) for a DBA
 --
--- What is in a slot decides, never the clock's idea of which slot is old: relays may have been down for longer than
--- the ring, clocks jump, settings change. A slot is emptied when every row in it is older than the retention and has
--- been seen by the relay that asks. No writer waits: the lock is taken at once or not at all, and a slot that writers
--- are in, or soon will be, is left alone for this turn. A slot that cannot be emptied grows, and relay.status says so.
+-- The content of a slot decides, never its place in the ring: relays may have been down for longer than the ring lasts,
+-- clocks jump, settings change. A slot is emptied if every row in it is older than the retention and seen by the relay
+-- that asks. No writer waits: the lock is taken at once or not at all, and a slot that writers use, or soon will, is
+-- left for a later call. A slot that cannot be emptied grows, and relay.status reports it.
 --
--- TRUNCATE leaves no bloat, and is not MVCC-safe: who reads afterwards in an older snapshot finds nothing. Hence
--- relay.installation.emptied_through, written in the same transaction, which every reader compares. A transaction
--- that was in progress at that moment had no event in the slot, or the lock could not have been taken: emptied_in
--- says which those were, so that a writer older than the retention makes nobody refetch when it commits.
+-- TRUNCATE leaves no bloat but is not MVCC-safe: a reader with an older snapshot then finds nothing. So the same
+-- transaction writes relay.installation.emptied_through, which every reader compares. A transaction in progress at that
+-- moment had no event in the slot, or the lock could not have been taken. emptied_in records these transactions, so
+-- that a writer that outlives the retention makes nobody refetch when it commits.
 
 create or replace function relay.empty_slot(slot int, seen pg_snapshot) returns text
 language plpgsql volatile security definer
@@ -29,7 +29,7 @@ declare
   largest xid8;
   witness text;
 begin
-  -- Under an older snapshot, what is looked at under the lock would be what was there before it.
+  -- With an older snapshot, the check under the lock would see the state before the lock.
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'relay.rotate(): received a transaction that is %, expected read committed', current_setting('transaction_isolation')
       using errcode = 'invalid_transaction_state', hint = 'set transaction isolation level read committed';
@@ -42,13 +42,13 @@ begin
   if newest > clock_timestamp() - kept_for then
     return 'in use';
   end if;
-  -- The long look is taken without a lock ...
+  -- The slow check runs without a lock ...
   execute format('select pg_current_snapshot(), coalesce(bool_or(created_at > clock_timestamp() - $1 or not pg_visible_in_snapshot(xid, $2)), false) from %s', partition)
     using kept_for, seen into looked, must_stay;
   if must_stay then
     return 'not read yet';
   end if;
-  -- Before the slot's lock: snapshots under which slots are emptied must follow each other as they are written down.
+  -- Locked before the slot, so that the snapshots of removals are recorded in order.
   perform from relay.installation for update skip locked;
   if not found then
     return 'busy';
@@ -58,7 +58,7 @@ begin
   exception when lock_not_available then
     return 'busy';
   end;
-  -- ... and under the lock, in a new statement, only what has come since: two index scans.
+  -- ... and under the lock a new statement checks only what was added since: two index scans.
   execute format('select exists (select from %1$s where xid >= $1)
                       or exists (select from %1$s where xid = any ($2)),
                   (select xid from %1$s order by xid desc limit 1), pg_current_snapshot()', partition)
@@ -75,7 +75,7 @@ begin
   return 'emptied';
 end
 $$;
-comment on function relay.empty_slot(int, pg_snapshot) is 'Empties one slot of the ring if everything in it is older than the retention and seen by the caller; says what became of it.';
+comment on function relay.empty_slot(int, pg_snapshot) is 'Empties one slot of the ring if everything in it is older than the retention and seen by the caller; returns the outcome.';
 
 create or replace function relay.slot_at(moment timestamptz) returns int
 language sql stable
@@ -91,14 +91,14 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- What decides is still the content; this only keeps the lock out of the way of writers who enter the slot.
+  -- The content still decides; this only keeps the lock away from slots that writers are about to use.
   for slot in select s from generate_series(0, 7) as s
     where s not in (relay.slot_at(clock_timestamp()),
                     relay.slot_at(clock_timestamp() + (select retention / 60 from relay.installation)))
   loop
     outcome := relay.empty_slot(slot, seen);
     return next;
-    -- One slot at a time, so that its lock is not kept while the next is looked at.
+    -- One slot at a time, so that its lock is not held while the next one is checked.
     exit when outcome = 'emptied';
   end loop;
 end
@@ -116,10 +116,10 @@ begin
     raise exception 'relay.set_retention(%): expected between 1 minute and 1 year', coalesce(quote_literal(kept_for), 'null')
       using errcode = 'invalid_parameter_value';
   end if;
-  -- Eight slots, of which six hold the retention: one is being written, one is being emptied.
+  -- Six of the eight slots hold the retention; one is being written, and one is being emptied.
   execute format('alter table only relay.events alter column slot set default '
     '(floor(date_part(''epoch'', clock_timestamp()) / %s)::bigint %% 8)::smallint', slot_seconds);
   update relay.installation set retention = kept_for;
 end
 $$;
-comment on function relay.set_retention(interval) is 'How long events are kept for clients that come back. Takes a moment without open transactions on relay.events, or fails after two seconds and can be repeated.';
+comment on function relay.set_retention(interval) is 'Sets how long events are kept for clients that reconnect. Needs a moment without open transactions on relay.events; otherwise it fails after two seconds and can be repeated.';

@@ -1,12 +1,12 @@
--- What payloads look like, as JSON Schema.
+-- Describes payloads as JSON Schema.
 --
---   relay.schema_of(catalogue)   of an event: the given one, or what the table's columns tell
+--   relay.schema_of(catalogue)   of an event: the published one, or one derived from the table's columns
 --   relay.schema_of_row(table), relay.schema_of_column(table, column), relay.schema_of_type(type, may_be_null)
 --   relay.sample(schema)         a value that fits a JSON Schema
 --
--- A sample comes from the schema and never from a row: the contract is shown to more people than the data is.
+-- A sample comes from the schema and never from a row: more people may see the contract than the data.
 
--- Follows to_jsonb(): what it makes of each type. Domains are their base type, arrays their elements.
+-- Follows what to_jsonb() makes of each type. A domain counts as its base type, an array by its elements.
 create or replace function relay.schema_of_type(of_type oid, may_be_null boolean default false) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -23,7 +23,7 @@ begin
     when found.typname in ('json', 'jsonb') then '{}'
     when found.typname = 'bool' then '{"type": "boolean"}'
     when found.typname in ('int2', 'int4') then '{"type": "integer"}'
-    -- JavaScript rounds what is larger than 2^53.
+    -- JavaScript rounds numbers above 2^53.
     when found.typname = 'int8' then '{"type": "integer", "format": "int64"}'
     -- JSON has no NaN and no Infinity; Postgres writes them as text.
     when found.typname in ('float4', 'float8', 'numeric') then '{"type": ["number", "string"]}'
@@ -55,7 +55,7 @@ as $$
     from pg_attribute as a
    where a.attrelid = on_table and a.attname = column_name and a.attnum > 0 and not a.attisdropped
 $$;
-comment on function relay.schema_of_column(oid, name) is 'JSON Schema of a column as to_jsonb() shows it; null where there is no such column.';
+comment on function relay.schema_of_column(oid, name) is 'JSON Schema of a column as to_jsonb() shows it; null if there is no such column.';
 
 create or replace function relay.schema_of_row(on_table oid) returns jsonb
 language sql stable
@@ -90,7 +90,7 @@ begin
   return coalesce(relay.schema_of_column(published.on_table, coalesce(replace(found[1], '""', '"'), lower(found[2]))), '{}');
 end
 $$;
-comment on function relay.schema_of(relay.catalogue) is 'JSON Schema of an event''s payload: the published one; where there is none and the payload is the row or a column, what the table tells; otherwise {}, anything.';
+comment on function relay.schema_of(relay.catalogue) is 'JSON Schema of an event''s payload: the published one; or, if the payload is the row or a column, one derived from the table; otherwise {}, which allows anything.';
 
 create or replace function relay.sample(schema jsonb) returns jsonb
 language plpgsql immutable
@@ -130,4 +130,4 @@ begin
   end;
 end
 $$;
-comment on function relay.sample(jsonb) is 'A value that fits a JSON Schema, made up; its examples, constants and defaults are used where it has them.';
+comment on function relay.sample(jsonb) is 'An invented value that fits a JSON Schema. It uses the schema''s examples, constants and defaults, if there are any.';

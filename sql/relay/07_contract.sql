@@ -9,7 +9,7 @@
 --   relay.fires_when(catalogue)  the trigger in words
 --   relay.schema_of(catalogue), relay.sample(schema)   see 06_schema.sql
 --
--- Columns of the view are only ever added at its end, so that what a DBA built on it stays.
+-- New columns of the view only go to its end, so that views built on it keep working.
 
 create or replace function relay.fires_when(published relay.catalogue) returns text
 language sql stable
@@ -31,7 +31,7 @@ create or replace function relay.quote_text(text text) returns text
 language sql immutable strict
 set search_path = pg_catalog, pg_temp
 as $$ select case when text !~ '[''\\]' or text ~ '[$]' then quote_literal(text) else concat('$', '$', text, '$', '$') end $$;
-comment on function relay.quote_text(text) is 'A text as a literal; within $$ where it has quotes.';
+comment on function relay.quote_text(text) is 'A text as a literal; within $$ if it has quotes.';
 
 create or replace function relay.publish_call(published relay.catalogue) returns text
 language sql stable
@@ -57,8 +57,7 @@ as $$
 $$;
 comment on function relay.publish_call(relay.catalogue) is 'The call of relay.publish() that makes a published event.';
 
--- What a JSON Schema column is worth depends on its reader; recado contract makes types of it.
--- A room's prefix is a setting of the relay (ROOM_PREFIX). Where it is not the default, let the database know:
+-- The room's prefix is a setting of the relay (ROOM_PREFIX). If it is not the default, set it here too:
 -- alter database ... set relay.room_prefix = '...'.
 create or replace view relay.contract as
 select c.event,
@@ -88,18 +87,18 @@ select c.event,
 -- The view of earlier versions called them.
 drop function if exists relay.trigger_name(text, text);
 drop function if exists relay.capture_name(text, text);
-comment on view relay.contract is 'Every event clients may hear: its room, what makes it, and what it carries. relay.check() says what is off.';
-comment on column relay.contract.room is 'Who hears it: {...} is the column that holds the account, or {account} where it takes an expression (see account).';
-comment on column relay.contract.trigger is 'Trigger on on_table of this name, and function in relay_capture of the same without the !; null: relay.emit().';
-comment on column relay.contract.audience is 'Whose topics hear it, as SQL over the row; null: everybody of the account.';
+comment on view relay.contract is 'Every event clients may hear: its room, what makes it, and what it carries. relay.check() lists problems.';
+comment on column relay.contract.room is 'Who hears it: {...} is the column that holds the account, or {account} if it is an expression (see account).';
+comment on column relay.contract.trigger is 'Name of the trigger on on_table; its function in relay_capture has the same name without the !. Null: relay.emit().';
+comment on column relay.contract.audience is 'Topics whose holders hear it, as SQL over the row; null: everybody of the account.';
 comment on column relay.contract.call is 'The call of relay.publish() that makes this event, to be kept in a file or changed.';
 comment on column relay.contract.enabled is 'Whether it is recorded now: the trigger exists and is not switched off, the event is not suspended.';
-comment on column relay.contract.payload_schema is 'JSON Schema of what clients receive; {} is anything. Where none was published it comes from the table''s columns.';
-comment on column relay.contract.sample is 'Made up from the schema; relay.preview() shows what a real row gives.';
+comment on column relay.contract.payload_schema is 'JSON Schema of what clients receive; {} allows anything. If none was published, it is derived from the table''s columns.';
+comment on column relay.contract.sample is 'Invented from the schema; relay.preview() shows what a real row gives.';
 comment on column relay.contract.payload is 'What clients receive, as SQL over the row.';
 
--- Runs the event's expressions with the rights of who calls, so call it as a role that trusts who published it.
--- unnest() instead of a subquery: new and old stay rows of their table, and can be given to its functions.
+-- Runs the event's expressions with the caller's rights, so the caller must trust the publisher.
+-- unnest() instead of a subquery keeps new and old rows of their table, so they can be passed to its functions.
 -- Of earlier versions, which did not tell the audience.
 do $$
 begin
@@ -159,11 +158,11 @@ begin
       published.operation, coalesce(published.condition, 'true'),
       format(case when published.several_accounts then 'coalesce(%s, array[null])' else 'array[%s]' end, relay.accounts_of(published)), published.payload,
       coalesce(relay.topics_of(published.audience), 'null::text[]'))
-      -- A deleted row is old; it may be given as either.
+      -- A deleted row is `old`, but may be given as either.
       using coalesce(preview.new, preview.old),
             case when published.operation = 'DELETE' then coalesce(preview.new, preview.old) else coalesce(preview.old, preview.new) end
     loop
-      -- Nobody knows what an UPDATE has changed of which only one row is given.
+      -- With only one row of an UPDATE, its changes are unknown.
       fires := case when published.operation = 'UPDATE' and published.condition is not null and (preview.new is null or preview.old is null) then null
                     else fires and account is not null and audience is distinct from '{}' end;
       return next;

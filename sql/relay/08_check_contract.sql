@@ -1,10 +1,10 @@
--- What is off with the contract.
+-- Checks the contract.
 --
 --   relay.check_triggers()       triggers and functions that are not as relay.publish() made them
---   relay.check_expressions()    SQL of the contract that the tables no longer understand
+--   relay.check_expressions()    SQL of the contract that no longer fits its table
 --
--- Codes are for programs and stay; sentences may change. Nothing here changes anything, nor runs anybody's SQL:
--- expressions are parsed (PREPARE), not planned, since planning already calls functions declared immutable.
+-- Codes are for programs and stable; sentences may change. Nothing here changes anything or runs SQL of the contract:
+-- expressions are parsed (PREPARE) but not planned, since planning calls functions declared immutable.
 
 create or replace function relay.check_triggers(
   out problem text, out event text, out object text, out detail text, out remedy text
@@ -109,7 +109,7 @@ begin
         return next;
         remedy := format('select relay.republish(%s)', it);
       end if;
-      -- Whom row-level security concerns gets an error instead of rows, since the function has row_security = off.
+      -- With row_security = off, a role subject to row-level security gets an error instead of rows.
       if not (select r.rolsuper or r.rolbypassrls from pg_roles as r where r.oid = function_at.proowner) then
         select string_agg(c.oid::regclass::text, ', ') into other
           from pg_class as c
@@ -178,7 +178,7 @@ begin
     end if;
   end loop;
 
-  -- Who captures and is in no contract.
+  -- Capture triggers that are not in the contract.
   for object, event in
     with entries as materialized (select c as entry, relay.trigger_name(c)::name as trigger from relay.catalogue as c where c.on_table is not null)
     select format('trigger %I on %s', t.tgname, t.tgrelid::regclass), regexp_replace(t.tgname, '^!|/[a-z]+(/[0-9]+)?$', '', 'g')
@@ -213,7 +213,7 @@ begin
     return next;
   end loop;
 
-  -- Whoever switches it off after an event was captured undoes what the capture had switched on.
+  -- Switching it off after an event was captured undoes what the capture switched on.
   for object in
     select concat_ws(' in ', case when s.setrole <> 0 then format('role %I', pg_get_userbyid(s.setrole)) end,
                              case when s.setdatabase <> 0 then format('database %I', current_database()) end)
@@ -233,7 +233,7 @@ end
 $$;
 comment on function relay.check_triggers() is 'Part of relay.check(): triggers and functions that are not as relay.publish() made them.';
 
--- As the caller, who may use the schemas of the application. A schema that the caller may not use is passed over.
+-- Runs with the caller's rights. Schemas that the caller may not use are skipped.
 create or replace function relay.check_expressions(
   out problem text, out event text, out object text, out detail text, out remedy text
 ) returns setof record

@@ -1,8 +1,8 @@
--- Advisory locks of Recado that somebody else holds.
+-- Finds advisory locks of Recado that a foreign session holds.
 --
---   relay.check_locks()          which, and whose session holds them
+--   relay.check_locks()          the locks, and the sessions that hold them
 --
--- Postgres lets every role take every advisory lock. Recado's own sessions are known by their application names.
+-- Postgres lets every role take every advisory lock. Recado's own sessions are recognised by their application names.
 
 create or replace function relay.check_locks(
   out problem text, out event text, out object text, out detail text, out remedy text

@@ -1,4 +1,4 @@
--- What is off with the outbox.
+-- Checks the outbox.
 --
 --   relay.check_outbox()         relay.events: partitions, indexes, defaults, rights
 --   relay.slots()                the slots of the ring
@@ -110,7 +110,7 @@ end
 $$;
 comment on function relay.check_outbox() is 'Part of relay.check(): the outbox itself.';
 
--- The first six slots hold the retention, so what is older than that and two slots more should be gone.
+-- Six slots hold the retention, so events older than that plus two slots should be gone.
 create or replace function relay.slots(
   out slot int, out bytes bigint, out oldest timestamptz, out newest timestamptz, out overdue text
 ) returns setof record
@@ -133,4 +133,4 @@ begin
   end loop;
 end
 $$;
-comment on function relay.slots() is 'The slots of the ring: size, oldest and newest event, and what is wrong where one could not be emptied.';
+comment on function relay.slots() is 'The slots of the ring: size, oldest and newest event, and the problem if one could not be emptied.';

@@ -1,7 +1,7 @@
--- What the events themselves tell, and all that is off.
+-- Checks the events themselves, and combines all checks.
 --
 --   relay.check_events()         failures, unknown names, slots that grow
---   relay.check()                everything that is off, with what to do about it; no row: all is well
+--   relay.check()                every problem, with its remedy; no row means no problem
 
 -- A rule of ours may fail for an event at a table that is not the event's.
 create or replace function relay.cured_at(event text, on_table text) returns timestamptz
@@ -13,7 +13,7 @@ as $$
     from relay.catalogue as c where c.event = cured_at.event
   having count(*) > 0
 $$;
-comment on function relay.cured_at(text, text) is 'Part of relay.check(): since when failures of an event at a table count. Null: they do not, the event is not published.';
+comment on function relay.cured_at(text, text) is 'Part of relay.check(): the time since which failures of an event at a table count. Null if they do not, since the event is not published.';
 
 create or replace function relay.check_events(
   out problem text, out event text, out object text, out detail text, out remedy text
@@ -27,7 +27,7 @@ begin
   for found in
     select f.event, f.on_table, count(*) as times, max(f.failed_at) as latest, (array_agg(f.error order by f.event_id desc))[1] as error
       from relay.failures as f
-     -- Published again since, it may be cured.
+     -- An event that was published again since may be mended.
      where f.failed_at > relay.cured_at(f.event, f.on_table)
      group by f.event, f.on_table order by 1, 2
   loop
@@ -41,7 +41,7 @@ begin
 
   for found in
     select e.event, count(*) as times
-      -- The newest are enough for a name that somebody misspelt.
+      -- The newest events are enough to find a misspelt name.
       from (select n.event, n.created_at from relay.events as n order by n.xid desc limit 100000) as e
      where e.event not like 'relay:%' and not exists (select from relay.catalogue as c where c.event = e.event)
        and not exists (select from relay.unpublished as u where u.event = e.event and u.unpublished_at > e.created_at)
@@ -80,7 +80,7 @@ begin
     return next;
   end loop;
 
-  -- As stored: to find those that compress well it would have to read them all.
+  -- Compares stored sizes: to find large ones that compress well it would have to read them all.
   for found in
     select e.event, count(*) filter (where octet_length(e.account_id) > 256) as accounts, count(*) as times
       from (select n.event, n.account_id, n.payload from relay.events as n order by n.xid desc limit 100000) as e
@@ -115,7 +115,7 @@ begin
   end if;
 end
 $$;
-comment on function relay.check_events() is 'Part of relay.check(): what the events themselves tell.';
+comment on function relay.check_events() is 'Part of relay.check(): problems of the events themselves.';
 
 create or replace function relay.check(
   out problem text, out event text, out object text, out detail text, out remedy text
@@ -135,4 +135,4 @@ as $$
   union all
   select * from relay.check_events()
 $$;
-comment on function relay.check() is 'Everything that is off, each with a code, what it is about, and what to do. No row: all is well.';
+comment on function relay.check() is 'Every problem, with a code, its object and a remedy. No row means no problem.';

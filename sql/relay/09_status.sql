@@ -1,8 +1,8 @@
--- How it goes.
+-- The state of the installation.
 --
 --   relay.status    view: relays connected, the last read of each node, gate, backlog, oldest transaction, sizes, queue
 --
--- What other roles' sessions do is shown to members of pg_read_all_stats only; the relay's own login sees its own.
+-- Sessions of other roles require pg_read_all_stats; the relay's login sees its own.
 
 create or replace view relay.status as
 with sessions as (
@@ -51,8 +51,8 @@ select 'nodes', 'backend ' || s.pid, round(extract(epoch from clock_timestamp() 
   from sessions as s where s.application_name = 'recado feed'
 union all
 select 'gate', null, case when gate.closed then 'closed' when gate.holder is not null then 'closing' else 'open' end,
-       case when gate.closed then format('by backend %s: many commits, they do not notify, relays read on a pace of their own', gate.holder)
-            when gate.holder is not null then format('backend %s waits for %s writers that rang; new ones do not', gate.holder, gate.ringing)
+       case when gate.closed then format('by backend %s: with so many commits, writers do not notify and relays read at their own pace', gate.holder)
+            when gate.holder is not null then format('backend %s waits for %s writers that have notified; new ones do not notify', gate.holder, gate.ringing)
             else 'commits notify' end
   from gate
 union all
@@ -81,4 +81,4 @@ select 'oldest transaction', 'prepared ' || p.gid, date_trunc('seconds', clock_t
   from pg_catalog.pg_prepared_xacts as p where p.database = current_database()
 union all
 select 'notification queue', null, round((pg_catalog.pg_notification_queue_usage() * 100)::numeric, 1) || ' %', 'full: commits that notify would fail';
-comment on view relay.status is 'How it goes: relays connected, the last read of each node, gate, backlog, slots of the ring, oldest transaction in flight, notification queue.';
+comment on view relay.status is 'The state of the installation: connected relays, last read of each node, gate, backlog, slots of the ring, oldest open transaction, notification queue.';

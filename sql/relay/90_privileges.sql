@@ -1,15 +1,15 @@
--- Who may do what. Last, because it looks at everything the other files have made.
+-- Who may do what. Runs last, because it covers everything that the other files have made.
 --
---   relay_owner    owns it all, and cannot log in; only capture functions belong to the owners of their tables
+--   relay_owner    owns everything except capture functions, which belong to the owners of their tables; cannot log in
 --   relay_reader   what the relay's own login needs:      grant relay_reader to <its role>
 --   relay_admin    may change the contract:               grant relay_admin to <a DBA's role>
 --   everybody      relay.position() and relay.iso()
 --   relay.admit(role)   lets an application emit events; relay.admit_capture(role) lets a role own capture functions
 --
---   relay.secure()      makes it so. It touches only what is otherwise, so it takes no lock where nothing changed
+--   relay.secure()      sets these rights. It changes only what differs, so it takes no lock if nothing does
 --
--- Roles belong to the cluster, so another database may have made them, or be making them now. A migrating role that
--- may not make roles or give objects away keeps what it made; a warning says what to run by hand.
+-- Roles belong to the cluster, so another database may have created them, or be creating them now. A migrating role
+-- that may not create roles or give objects away stays the owner; a warning says what to run by hand.
 
 create or replace function relay.secure() returns void
 language plpgsql volatile
@@ -20,12 +20,12 @@ declare
 
   reader_reads text[] := '{events, catalogue, installation, revocations, applied_sql, failures, contract, status, unpublished}';
   reader_calls text[] := '{settle_epoch, new_epoch, epoch, fingerprint, witness, rotate, notice_swaps, empty_slot, slot_at, gate_key}'::text[]
-    -- What the views and relay.check() are made of, since functions in a view are called by its reader.
+    -- The parts of the views and of relay.check(), since functions in a view run with the rights of its reader.
     || '{trigger_name, capture_name, publish_call, quote_text, triggered_tables, table_named, current_table, fires_when, schema_of, schema_of_row, schema_of_column, schema_of_type, sample, slots, preview, try_expression}'::text[]
     || '{check, check_outbox, check_locks, check_triggers, check_expressions, check_events, expression_failure, gives_array}'::text[];
 
   admin_changes text[] := '{catalogue}';
-  -- Besides what a reader reads; and all functions.
+  -- In addition to what a reader has: all functions, too.
 
   me text := quote_ident(current_user);
   role_name text;
@@ -68,7 +68,7 @@ begin
     end loop;
   end if;
 
-  -- Everybody. A function is for everybody when it is made, so most of this takes away.
+  -- Everybody. Postgres grants every new function to everybody, so this mostly revokes.
   for found in
     select p.oid::regprocedure as routine, p.proname = any (everybody_calls) as allowed
       from pg_proc as p
@@ -114,7 +114,7 @@ begin
     execute format('grant %s on %s to %I', found.privilege, found.object, found.role);
   end loop;
 
-  -- Who was let in before relay.emit() took an audience.
+  -- Roles admitted before relay.emit() took an audience.
   for found in
     select pg_get_userbyid(acl.grantee) as role
       from pg_proc as p, aclexplode(p.proacl) as acl
@@ -130,10 +130,10 @@ begin
   end if;
 end
 $$;
-comment on function relay.secure() is 'Gives the schema relay to relay_owner and sets the privileges of relay_reader, relay_admin and everybody. Run by recado migrate; run it again after making the roles by hand.';
+comment on function relay.secure() is 'Gives the schema relay to relay_owner and sets the privileges of relay_reader, relay_admin and everybody. Run by recado migrate; run it again after creating the roles by hand.';
 
--- True when relay_owner owns the schemas, so that what is in them can be given to it. That takes membership, which a
--- role that made relay_owner may grant itself, and the right of relay_owner to make schemas, needed for the moment.
+-- Returns true if relay_owner owns the schemas, so that their content can be given to it. That requires membership,
+-- which the creator of relay_owner may grant itself, and a temporary right of relay_owner to create schemas.
 create or replace function relay.become_owner() returns boolean
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -162,6 +162,6 @@ exception
   when insufficient_privilege then return false;
 end
 $$;
-comment on function relay.become_owner() is 'Part of relay.secure(): gives the schemas to relay_owner; false where the caller may not.';
+comment on function relay.become_owner() is 'Part of relay.secure(): gives the schemas to relay_owner; returns false if the caller may not.';
 
 select relay.secure();

@@ -123,10 +123,10 @@ program
 
 program
   .command('uninstall')
-  .description('says what Recado has made in the database; with --yes, removes it')
+  .description('lists what Recado has made in the database; with --yes, removes it')
   .option('--yes', 'removes it')
-  .option('--with-data', 'also where chats, messages or rows of the clinic go with it')
-  .option('--force', 'also where something of the application depends on it')
+  .option('--with-data', 'even if chats, messages or rows of the clinic are lost')
+  .option('--force', 'even if something of the application depends on it')
   .action(async (wish: UninstallWish) => {
     const { settings, log } = begin('uninstall');
     const url = await openDatabase(settings, log, 'recado uninstall', {
@@ -159,7 +159,7 @@ program
   .command('token')
   .description('prints an access token, signed with the secret of this installation')
   .requiredOption('--account <id>', 'the account')
-  .option('--expires <duration>', 'how long it is good: 90s, 30m, 1h, 2d', '1h')
+  .option('--expires <duration>', 'how long it is valid: 90s, 30m, 1h, 2d', '1h')
   .option('--subject <id>', 'the user, as the sub claim')
   .option('--topics <name...>', 'topics it hears, besides user:<subject>')
   .action(async (options: { account: string; expires: string; subject?: string; topics?: string[] }) => {
@@ -191,13 +191,13 @@ program
 program
   .command('contract')
   .description(
-    'the events of the database, for people, programs and compilers; what is off; what would break',
+    'prints the events of the database for people, programs and compilers; finds problems and breaking changes',
   )
   .option('--format <format>', FORMATS.join(', '), 'table')
-  .option('--check', 'says what is off, with what to do about it; exit code 1 if anything is')
+  .option('--check', 'lists problems and their remedies; exit code 1 if there are any')
   .option(
     '--diff <file>',
-    'says what has changed since --format json printed this file that would break clients; exit code 1 if anything has',
+    'lists changes since --format json printed this file that would break clients; exit code 1 if there are any',
   )
   .action(async (options: { format: string; check?: boolean; diff?: string }) => {
     const { settings, log } = begin('contract');
@@ -214,7 +214,7 @@ program
       ];
       if (!check && diff === undefined) print(await printContract(pool, options.format, settings.roomPrefix));
       else if (findings.length === 0)
-        print(diff === undefined ? 'Nothing is off.' : 'Nothing that breaks clients.');
+        print(diff === undefined ? 'No problems.' : 'No changes that break clients.');
       else process.exitCode = 1;
       for (const finding of findings) print(finding);
     } finally {
@@ -234,7 +234,7 @@ program
 
 program
   .command('trace')
-  .description('what became of an event: captured, committed, emitted to how many sockets')
+  .description('tells when an event was captured, committed and emitted, and to how many sockets')
   .argument('<id>', 'relay.events.id, as "recado tail --json" prints it')
   .option('--relay <url...>', 'the relays that are asked; the one on this machine by default')
   .action(async (id: string, options: { relay?: string[] }) => {
@@ -262,7 +262,7 @@ program
   .description(
     'how a relay lives, every two seconds: rate, latency, gate, backlog, sockets, slowest accounts',
   )
-  .option('--relay <url>', 'the relay that is asked; the one on this machine by default')
+  .option('--relay <url>', 'the relay to ask; by default the one on this machine')
   .option('--every <duration>', 'how often: 1s, 5s, 1m', '2s')
   .action(async (options: { relay?: string; every: string }) => {
     const { settings, log } = begin('top');
@@ -300,8 +300,7 @@ try {
   if (!(error instanceof RecadoError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   process.exitCode = 1;
 }
-// Everything is closed and written by now. Left to end by itself, Node 20 sometimes spins for ever while it cleans up
-// the handles of connections that were being made.
-// A pipe takes 64 KiB at a time: what is longer is not through yet.
+// Everything is closed by now. Left to end by itself, Node 20 sometimes spins for ever while it cleans up the handles
+// of pending connections. A pipe takes 64 KiB at a time, so the end of a longer output is still to be written.
 await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
 process.exit(process.exitCode ?? 0);

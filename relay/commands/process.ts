@@ -1,4 +1,4 @@
-// A command as a process: its settings and its log when it begins, its database, the signals, its end.
+// The life of a command's process: settings and log at its start, its database, signals, and its end.
 import cluster from 'node:cluster';
 import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
@@ -8,20 +8,21 @@ import { type AdjustableLog, createLog, LOG_LEVELS, type Log } from '../log.ts';
 import { version } from '../package.ts';
 import { findDatabase } from './demo.ts';
 
-/** A container may be started together with its database. */
+/** For `migrate`: a container may be started together with its database. */
 export const PIPELINE_WAITS_MS = 60_000;
+/** For commands that a person runs. */
 export const PERSON_WAITS_MS = 10_000;
 
 interface Needs {
-  /** Absent: a service, which waits as long as it takes. */
+  /** How long to wait for the database. A service sets none and waits for ever. */
   patienceMs?: number;
-  /** false: also where Recado was never migrated. */
+  /** false if the command also works in a database without Recado. */
   installed?: boolean;
-  /** false: nothing outlives a transaction of this command, so a transaction pooler is no harm. */
+  /** false if nothing outlives a transaction of this command, so that a transaction pooler does no harm. */
   direct?: boolean;
 }
 
-/** The address of the database, once it is known to serve this command. */
+/** The URL of the database, once the database has what this command needs. */
 export async function openDatabase(
   settings: Settings,
   log: Log,
@@ -43,7 +44,7 @@ export async function openDatabase(
   return url;
 }
 
-/** Reads the settings before anything else happens: a wrong one ends the process with a sentence. */
+/** Reads the settings before anything else happens, so that a wrong one ends the process with a sentence. */
 export function begin(role: string): { settings: Settings; log: Log } {
   const settings = readSettings(process.env, role);
   const quiet = ['sql', 'trace', 'top', 'contract', 'token', 'tail', 'migrate', 'uninstall'].includes(role);
@@ -51,23 +52,23 @@ export function begin(role: string): { settings: Settings; log: Log } {
   const { format } = settings.log;
   const log = createLog(level, format === 'auto' ? process.stdout.isTTY === true : format === 'pretty');
   log.say('process_starting', { role, version });
-  if (!quiet) changeLevelWhenTold(log);
+  if (!quiet) changeLevelOnSignal(log);
   return { settings, log };
 }
 
-/** Resolves when the process is told to end, with everything closed. Ctrl-C waits for no client. */
+/** Resolves once a signal has ended the process and everything is closed. Ctrl-C waits for no client. */
 export async function until(
   log: Log,
   running: { drain?(): Promise<void>; close(): Promise<void> },
 ): Promise<void> {
-  const signal = await told('SIGTERM', 'SIGINT', 'SIGHUP');
+  const signal = await received('SIGTERM', 'SIGINT', 'SIGHUP');
   log.say('process_stopping', { signal });
   if (signal === 'SIGTERM') {
-    // A worker may be told by the first process and by whoever told that one.
+    // A worker may get the signal twice: from the first process, and from whoever sent it to that one.
     process.on('SIGTERM', () => undefined);
-    await Promise.race([running.drain?.(), told('SIGINT', 'SIGHUP')]);
+    await Promise.race([running.drain?.(), received('SIGINT', 'SIGHUP')]);
   }
-  // Whatever hangs in here must not keep an operator waiting; SIGKILL is safe at any moment.
+  // An operator must not wait for something that hangs; ending the process is safe at any moment.
   setTimeout(() => process.exit(0), CLOSE_WITHIN_MS).unref();
   await running.close();
   log.say('process_stopped');
@@ -75,17 +76,17 @@ export async function until(
 
 const CLOSE_WITHIN_MS = 3_500;
 
-function told(...names: NodeJS.Signals[]): Promise<string> {
+function received(...names: NodeJS.Signals[]): Promise<string> {
   return new Promise((resolve) => {
     for (const name of names) process.once(name, resolve);
   });
 }
 
 /**
- * SIGUSR2 switches to debug, and the next one back. The first of several processes passes the level on to its workers,
- * which ignore the signal: who signals the whole group would switch them twice.
+ * SIGUSR2 switches the level to debug, and the next one switches it back. The first of several processes passes the
+ * level on to its workers, which ignore the signal: one sent to the whole process group would switch them twice.
  */
-function changeLevelWhenTold(log: AdjustableLog): void {
+function changeLevelOnSignal(log: AdjustableLog): void {
   const { lowest: configured } = log;
   process.on('SIGUSR2', () => {
     if (cluster.isWorker) return;

@@ -42,7 +42,12 @@ export async function examine(environment: NodeJS.ProcessEnv): Promise<Finding[]
       try {
         findings.push(...(await check({ settings, url, session })));
       } catch (error) {
-        findings.push(broken(check.name, `the check itself failed: ${errorText(error)}`));
+        findings.push(
+          broken(
+            check.name,
+            isMissing(error) ? lacks(error) : `the check itself failed: ${errorText(error)}`,
+          ),
+        );
       }
     }
   } finally {
@@ -50,6 +55,13 @@ export async function examine(environment: NodeJS.ProcessEnv): Promise<Finding[]
   }
   return findings;
 }
+
+/** A function, a table or a column is not there. */
+const MISSING = ['42883', '42P01', '42703'];
+const isMissing = (error: unknown) => error instanceof pg.DatabaseError && MISSING.includes(error.code ?? '');
+
+const lacks = (error: unknown) =>
+  `this database lacks what the check reads, as one does that another version of Recado migrated (${errorText(error)}): run "${commandLine('migrate')}".`;
 
 async function connect(url: string): Promise<pg.Client> {
   const log = createLog('silent', false);
@@ -119,7 +131,10 @@ async function privileges({ session }: Examined): Promise<Finding[]> {
   ] as const;
   const refused: string[] = [];
   for (const [what, statement] of needed) {
-    await session.query(statement).catch((error: unknown) => refused.push(`${what} (${errorText(error)})`));
+    await session.query(statement).catch((error: unknown) => {
+      if (isMissing(error)) throw error;
+      refused.push(`${what} (${errorText(error)})`);
+    });
   }
   if (refused.length === 0) return [ok('privileges', 'the role may read what the relay needs')];
   return [

@@ -59,6 +59,25 @@ describe('a database that was never migrated', () => {
   });
 });
 
+test('doctor on a database that an older version has migrated names the command', async () => {
+  const older = await createDatabase();
+  try {
+    await older.pool.query(
+      'drop function relay.check_locks(); alter table relay.revocations rename to refusals',
+    );
+    const { stdout } = await recado(['doctor'], {
+      DATABASE_URL: older.url,
+      JWT_SECRET: 'a secret for tests that has more than thirty-two bytes',
+    });
+    for (const check of ['locks', 'privileges'])
+      expect(stdout).toMatch(
+        new RegExp(`^BROKEN {3}${check}: .*another version.*run "npm run migrate"`, 'm'),
+      );
+  } finally {
+    await older.close();
+  }
+});
+
 describe('a database that does not answer', () => {
   test('is given up with a sentence where somebody waits', async () => {
     const url = `postgres://app:hunter2@127.0.0.1:${await deadPort()}/app`;

@@ -12,6 +12,7 @@ import type { Metrics } from '../../relay/metrics.ts';
 import { startHub } from '../../relay/server/hub.ts';
 import { startRelay } from '../../relay/server/relay.ts';
 import { answerParent, readUsage } from './child.ts';
+import { whoHolds } from './heap.ts';
 import { type PeerName, room } from './peers.ts';
 
 interface Running {
@@ -189,6 +190,7 @@ answerParent({
   emit: (given: Parameters<NonNullable<Running['emit']>>[0]) => running.emit!(given),
   metric: (name: string) => totalOf(running.metrics!, name),
   usage: () => readUsage(),
+  whoHolds: () => whoHolds(),
   async usageAfterCollection() {
     global.gc?.();
     // What the first one only made unreachable, and the pages it gives back by and by.

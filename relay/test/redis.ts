@@ -1,4 +1,4 @@
-// Debian's redis-server for a test, on a free port, with nothing on disk.
+// Debian's redis-server, or the Valkey that REDIS_SERVER names, for a test, on a free port, with nothing on disk.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createClient } from '@redis/client';
 import { deadPort } from './world.ts';
 
-const PROGRAM = '/usr/bin/redis-server';
+const PROGRAM = process.env.REDIS_SERVER ?? '/usr/bin/redis-server';
 
 /** In CI its package is installed. */
 export const redisIsMissing = !existsSync(PROGRAM) && process.env.RECADO_CI === undefined;

@@ -6,7 +6,15 @@ import { parseDuration, signToken } from './auth/sign.ts';
 import { FORMATS, findBreaks, findProblems, printContract } from './commands/contract.ts';
 import { findSecret } from './commands/demo.ts';
 import { examine } from './commands/doctor.ts';
-import { begin, openDatabase, PERSON_WAITS_MS, PIPELINE_WAITS_MS, until } from './commands/process.ts';
+import {
+  begin,
+  openDatabase,
+  PERSON_WAITS_MS,
+  PIPELINE_WAITS_MS,
+  print,
+  requireStreamUrl,
+  until,
+} from './commands/process.ts';
 import { runSql } from './commands/sql.ts';
 import { start, startEvolution } from './commands/start.ts';
 import { tail } from './commands/tail.ts';
@@ -14,7 +22,6 @@ import { top } from './commands/top.ts';
 import { traceEvent } from './commands/trace.ts';
 import { runUninstall, type UninstallWish } from './commands/uninstall.ts';
 import { settingsAsText } from './config/print.ts';
-import type { Settings } from './config/settings.ts';
 import { createPool } from './db/connect.ts';
 import { errorText, RecadoError } from './errors.ts';
 import { migrate, SQL_OF } from './install/migrate.ts';
@@ -72,7 +79,7 @@ program
   )
   .action(async () => {
     const { settings, log } = begin('hub');
-    const streamUrl = findStream(settings);
+    const streamUrl = requireStreamUrl(settings);
     const databaseUrl = await openDatabase(settings, log, 'recado hub');
     const hub = await startHub({ databaseUrl, streamUrl, settings, log });
     log.say('hub_listening', { url: hub.url });
@@ -278,19 +285,6 @@ program
       }),
     );
   });
-
-/** @throws RecadoError `stream_missing` */
-function findStream({ stream }: Settings): string {
-  if (stream.url !== null) return stream.url;
-  throw new RecadoError(
-    'stream_missing',
-    'STREAM_URL is unset, but a hub hands events to relays through Redis: set it to redis://host:port, for the hub and for the relays.',
-  );
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
 
 try {
   await program.parseAsync();

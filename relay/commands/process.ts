@@ -3,6 +3,7 @@ import cluster from 'node:cluster';
 import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
 import { refusePooler } from '../db/pooler.ts';
+import { RecadoError } from '../errors.ts';
 import { requireInstalled } from '../install/installed.ts';
 import { type AdjustableLog, createLog, LOG_LEVELS, type Log } from '../log.ts';
 import { version } from '../package.ts';
@@ -42,6 +43,15 @@ export async function openDatabase(
     },
   });
   return url;
+}
+
+/** The stream through which a hub hands on events. @throws RecadoError `stream_missing` */
+export function requireStreamUrl({ stream }: Settings): string {
+  if (stream.url !== null) return stream.url;
+  throw new RecadoError(
+    'stream_missing',
+    'STREAM_URL is unset, but a hub hands events to relays through Redis: set it to redis://host:port, for the hub and for the relays.',
+  );
 }
 
 /** Reads the settings before anything else happens, so that a wrong one ends the process with a sentence. */
@@ -106,4 +116,8 @@ function changeLevelOnSignal(log: AdjustableLog): void {
     };
     if (recado === 'log level') log.lowest = LOG_LEVELS.find((level) => level === lowest) ?? log.lowest;
   });
+}
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
 }

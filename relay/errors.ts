@@ -12,6 +12,12 @@ export class RecadoError extends Error {
   }
 }
 
+/** The code of a system or Postgres error, such as ENOENT or 42501; undefined if it has none. */
+export function errorCode(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}
+
 /** The text of anything thrown, for a log line or an operator. */
 export function errorText(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(errorText).join('; ');

@@ -27,7 +27,8 @@ export function topicOfUser(subject: string): string {
 export function readTopics(claim: unknown): string[] | null {
   if (!Array.isArray(claim)) return null;
   const names: string[] = [];
-  for (const item of claim as unknown[]) {
+  const items: readonly unknown[] = claim;
+  for (const item of items) {
     if (typeof item === 'string') names.push(item);
     else if (Number.isSafeInteger(item)) names.push(String(item));
     else return null;

@@ -5,7 +5,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import type { Settings } from '../config/settings.ts';
-import { RecadoError } from '../errors.ts';
+import { errorCode, RecadoError } from '../errors.ts';
 import { commandLine, packageRoot } from '../package.ts';
 
 /** DATABASE_URL, or the embedded Postgres of a `recado start` that runs. @throws RecadoError `database_not_running` */
@@ -59,7 +59,7 @@ async function readIfThere(file: string): Promise<string | null> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    if (errorCode(error) === 'ENOENT') return null;
     throw error;
   }
 }

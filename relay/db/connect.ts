@@ -1,7 +1,7 @@
 // Connections to Postgres: how they are made, how values are parsed, and which failures a retry cures.
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { errorText, RecadoError } from '../errors.ts';
+import { errorCode, errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Silence } from './silence.ts';
 
@@ -254,7 +254,7 @@ function placeOf({ host, port, database, user }: pg.Client): Place {
 }
 
 function whyWaitingIsVain(error: unknown, { host, port, database, user }: Place): RecadoError | null {
-  const { code } = error as { code?: unknown };
+  const code = errorCode(error);
   const said = errorText(error);
   const refuse = (ours: string, sentence: string) => new RecadoError(ours, sentence, { cause: error });
   if (code === '28P01') {

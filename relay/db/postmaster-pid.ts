@@ -1,6 +1,7 @@
 // postmaster.pid, by which Postgres knows that a server runs on its data.
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errorCode } from '../errors.ts';
 import { unless } from './embedded-binaries.ts';
 
 /**
@@ -31,6 +32,6 @@ function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    return errorCode(error) === 'EPERM';
   }
 }

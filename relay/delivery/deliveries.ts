@@ -110,12 +110,7 @@ export function positionEvent(position: string): Delivery {
 }
 
 /** Reasons that the database records. */
-const RECORDED: readonly unknown[] = [
-  'truncated',
-  'table_replaced',
-  'overtaken',
-  'forgotten',
-] satisfies ResyncReason[];
+const RECORDED: readonly ResyncReason[] = ['truncated', 'table_replaced', 'overtaken', 'forgotten'];
 
 /** Whether an event announces that the account's earlier events are erased. */
 export function isErasure({ event, payload }: OutboxEvent): boolean {
@@ -132,10 +127,8 @@ export function erase(event: OutboxEvent): OutboxEvent {
 function resyncOfCapture(payload: string | null): string {
   const record: unknown = payload === null ? null : JSON.parse(payload);
   const fields = typeof record === 'object' && record !== null ? record : {};
-  const reason =
-    'reason' in fields && RECORDED.includes(fields.reason)
-      ? (fields.reason as ResyncReason)
-      : 'capture_failed';
+  const given = 'reason' in fields ? fields.reason : undefined;
+  const reason = RECORDED.find((recorded) => recorded === given) ?? 'capture_failed';
   const cause = 'event' in fields && typeof fields.event === 'string' ? fields.event : undefined;
   return resyncPayload(reason, cause);
 }

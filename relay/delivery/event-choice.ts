@@ -25,7 +25,8 @@ export function parseEventChoice(given: unknown): EventChoice | null {
   }
   if (given.length > MOST_NAMES) throw invalid(`a list of ${given.length}, but at most ${MOST_NAMES} names`);
   const names = new Set<string>();
-  for (const name of given as unknown[]) {
+  const list: readonly unknown[] = given;
+  for (const name of list) {
     if (typeof name !== 'string') throw invalid(`a list with an item of type ${typeof name}, but names only`);
     if (name === '' || name.length > LONGEST_NAME) {
       throw invalid(`a list with a name of ${name.length} characters, but 1 to ${LONGEST_NAME}`);

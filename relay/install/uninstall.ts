@@ -1,7 +1,7 @@
 // Removes Recado from a database while the application runs. Events go first, one transaction each, so that no
 // write of the application ever meets a trigger whose function is gone; the schemas go last.
 import type pg from 'pg';
-import { RecadoError } from '../errors.ts';
+import { errorCode, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { retryWhileBusy, sentenceOf } from './apply-sql.ts';
 import { withLock } from './lock.ts';
@@ -166,7 +166,7 @@ async function dropRoles(session: pg.ClientBase, roles: readonly string[]): Prom
     try {
       await session.query(`drop role if exists ${role}`);
     } catch (error) {
-      const { code } = error as { code?: unknown };
+      const code = errorCode(error);
       if (code === '2BP01') stayed.push(`Role ${role} stays: another database uses it.`);
       else stayed.push(`Role ${role} stays: have a superuser run "drop role ${role}".`);
     }

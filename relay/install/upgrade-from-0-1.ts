@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { RecadoError } from '../errors.ts';
+import { errorCode, RecadoError } from '../errors.ts';
 import { type Patience, retryWhileBusy, sentenceOf } from './apply-sql.ts';
 
 interface Installed {
@@ -39,7 +39,7 @@ export async function upgradeFrom01(session: pg.Client, how: Patience & { root: 
       await session.query('commit');
     } catch (error) {
       await session.query('rollback').catch(() => undefined);
-      const { code } = error as { code?: unknown };
+      const code = errorCode(error);
       if (code === '55P03' || code === '40P01') throw error;
       throw new RecadoError(
         'migration_failed',

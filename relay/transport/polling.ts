@@ -72,8 +72,13 @@ export function announceSessions(engine: Engine): void {
   });
 }
 
+/** engine.io's open connections by session id, a field that its types do not declare. */
+export function clientsOf(engine: Engine): Readonly<Record<string, EngineConnection>> {
+  return (engine as unknown as { clients: Record<string, EngineConnection> }).clients;
+}
+
 function connectionOf(engine: Engine, sid: string): EngineConnection | undefined {
-  const { clients } = engine as unknown as { clients: Record<string, EngineConnection> };
+  const clients = clientsOf(engine);
   return Object.hasOwn(clients, sid) ? clients[sid] : undefined;
 }
 

@@ -17,7 +17,7 @@ import type { Admission, Place } from './admission.ts';
 import type { Arrivals } from './arrivals.ts';
 import { REFRESH_COST } from './budget.ts';
 import type { Leaving } from './drain.ts';
-import { announceSessions, guardPolling } from './polling.ts';
+import { announceSessions, clientsOf, guardPolling } from './polling.ts';
 import type { Refusals } from './refusals.ts';
 import { type EngineConnection, type SocketWriter, writerOf } from './socket-writer.ts';
 import { budgetOf, MeteredWebSockets, meterOf } from './websockets.ts';
@@ -215,8 +215,7 @@ export class Sockets {
   }
 
   get open(): Leaving[] {
-    const { clients } = this.#io.engine as unknown as { clients: Record<string, Socket['conn']> };
-    return Object.values(clients).map(writerOf);
+    return Object.values(clientsOf(this.#io.engine)).map(writerOf);
   }
 
   /** Closes every transport, so that clients move to another node at once. */

@@ -41,7 +41,7 @@ export const table = {
     url: setting('DATABASE_URL', {
       unset: null,
       absent: 'embedded Postgres in DATA_DIR',
-      help: 'Address of the Postgres that is watched: postgres://user:password@host:port/database. A direct connection, not a transaction pooler.',
+      help: 'Address of the watched Postgres: postgres://user:password@host:port/database. A direct connection, not a transaction pooler.',
       schema: postgresUrl,
       secret: true,
       remedy: 'Correct it, or leave it unset to run on an embedded Postgres.',
@@ -54,7 +54,7 @@ export const table = {
     }),
     port: setting('EMBEDDED_PORT', {
       default: '54320',
-      help: 'Preferred port of the embedded Postgres; another is taken when it is in use.',
+      help: 'Preferred port of the embedded Postgres; if it is in use, another one is taken.',
       schema: wholeNumber(1, 65_535),
     }),
   },
@@ -73,7 +73,7 @@ export const table = {
     basePath: setting('BASE_PATH', {
       unset: '',
       absent: 'none',
-      help: 'Path below which a proxy shows the relay, such as /realtime; the proxy may take it off or not.',
+      help: 'Path below which a proxy serves the relay, such as /realtime; the proxy may strip it or not.',
       schema: path,
     }),
     corsOrigin: setting('CORS_ORIGIN', {
@@ -99,12 +99,12 @@ export const table = {
     }),
     trustedProxies: setting('TRUSTED_PROXIES', {
       default: '0',
-      help: 'Load balancers in front that append to X-Forwarded-For; 0 believes no such header.',
+      help: 'Number of load balancers in front that append to X-Forwarded-For; 0 ignores the header.',
       schema: wholeNumber(0, 10),
     }),
     drainSeconds: setting('DRAIN_SECONDS', {
       default: '1',
-      help: 'Seconds over which SIGTERM sends the clients away, so that they do not come back elsewhere all at once; 0 sends them at once.',
+      help: 'Seconds over which SIGTERM disconnects the clients, so that they do not all reconnect elsewhere at once; 0 disconnects them at once.',
       schema: wholeNumber(0, 600),
     }),
     operatorToken: setting('OPERATOR_TOKEN', {
@@ -138,7 +138,7 @@ export const table = {
     keySetUrl: setting('JWT_JWKS_URL', {
       unset: null,
       absent: 'none',
-      help: "Address of the token issuer's key set (RS, PS, ES and EdDSA signatures). Use https unless the network between is trusted.",
+      help: "URL of the token issuer's key set (RS, PS, ES and EdDSA signatures). Use https unless the network in between is trusted.",
       schema: jwksUrl,
       remedy: 'Set it to an address such as https://issuer.example/.well-known/jwks.json.',
     }),
@@ -152,7 +152,7 @@ export const table = {
     issuer: setting('JWT_ISSUER', {
       unset: null,
       absent: 'any',
-      help: "What the token's iss must equal, to the letter.",
+      help: "What the token's iss must equal exactly.",
       schema: z.string(),
     }),
     /** `aud` must name one of these; empty accepts any. */
@@ -164,7 +164,7 @@ export const table = {
     }),
     accountClaim: setting('JWT_ACCOUNT_CLAIM', {
       default: 'accountId',
-      help: 'Claim that names the account. Where a token has none of this name, its dots are a path: app_metadata.tenant.',
+      help: 'Claim that names the account. If a token has no claim of this name, its dots are a path: app_metadata.tenant.',
       schema: word(256).refine(
         (name) => !['exp', 'nbf', 'iat'].includes(name),
         'a claim that is not an instant is expected',
@@ -174,7 +174,7 @@ export const table = {
     topicsClaim: setting('JWT_TOPICS_CLAIM', {
       unset: null,
       absent: '`topics`, where it is a list',
-      help: 'Claim that lists the topics a token hears, as texts or whole numbers; or its path, as with JWT_ACCOUNT_CLAIM. Where this is set, a token whose claim is no such list is refused.',
+      help: 'Claim that lists the topics a token hears, as strings or whole numbers; or its path, as with JWT_ACCOUNT_CLAIM. If this is set, a token whose claim is not such a list is refused.',
       schema: word(256),
     }),
     /** Seconds a token stays good after `exp` and is good before `nbf`. */
@@ -186,7 +186,7 @@ export const table = {
   },
   roomPrefix: setting('ROOM_PREFIX', {
     default: 'orders.account.',
-    help: 'Room of an account: this, followed by the account.',
+    help: 'Prefix of the room of an account; the account follows it.',
     schema: word(128),
   }),
   log: {
@@ -226,12 +226,12 @@ export const table = {
     }),
     safetyReadMs: setting('SAFETY_READ_MS', {
       default: '1000',
-      help: 'Milliseconds between the reads that happen even if nothing rang.',
+      help: 'Milliseconds between the reads that happen even without a notification.',
       schema: wholeNumber(50, 60_000),
     }),
     paceMs: setting('PACE_MS', {
       default: '2',
-      help: 'Least pause in milliseconds between reads while the gate is closed and writers send no NOTIFY.',
+      help: 'Shortest pause in milliseconds between reads while the notify gate is closed and writers send no NOTIFY.',
       schema: wholeNumber(1, 1_000),
     }),
   },
@@ -252,7 +252,7 @@ export const table = {
     }),
     bytes: setting('STREAM_BYTES', {
       default: '128MiB',
-      help: 'Of the entries that a hub has appended, about so much stays in the stream.',
+      help: 'About how much of the entries of a hub stays in the stream.',
       schema: size(MIB, 64 * GIB),
     }),
   },

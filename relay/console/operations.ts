@@ -49,7 +49,7 @@ interface CheckRow {
   remedy: string | null;
 }
 
-/** The page asks again every second, and an operator wants to read that the database is away. */
+/** The page polls every second, and must soon show an operator that the database is down. */
 const DATABASE_WITHIN_MS = 1_500;
 
 /** relay.check() looks at the whole contract, so its answer serves everybody who asks within this time. */

@@ -21,7 +21,7 @@ const TYPES: Record<string, string> = {
   '.svg': 'image/svg+xml',
 };
 
-/** Nothing from elsewhere, nothing inline, in nobody's frame. The older browsers need ws: to be named. */
+/** Nothing from other origins, nothing inline, no framing. Older browsers need ws: to be listed. */
 const POLICY = (host: string) =>
   [
     "default-src 'self'",

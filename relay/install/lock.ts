@@ -1,4 +1,4 @@
-// Whoever changes Recado's objects in a database holds an advisory lock meanwhile, so that only one does at a time.
+// An advisory lock for changes of Recado's objects in a database, so that only one process makes them at a time.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { openSession } from '../db/connect.ts';

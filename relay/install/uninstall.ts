@@ -42,7 +42,7 @@ const CLINIC_TABLES = [
   ...['appointmentProcedures', 'procedures', 'appointments', 'appointmentStatuses', 'contacts'],
   ...['patients', 'doctors', 'accounts'],
 ];
-/** Writers queue behind whoever waits for a table, so the wait is short. */
+/** Short, because writers queue behind a session that waits for a table's lock. */
 const BRIEFLY = "set local lock_timeout = '50ms'";
 
 /** What is there; nothing is changed. Without schemas Recado is not installed. */

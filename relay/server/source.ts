@@ -41,7 +41,7 @@ export interface SourceOptions {
   metrics: Metrics;
 }
 
-/** Reads of the database are counted in `metrics`, unless somebody else is told of them. */
+/** Counts reads of the database in `metrics`, unless another callback is given. */
 export type EntriesOptions = SourceOptions &
   Pick<EdgeFeedOptions, 'stream'> &
   Partial<Pick<EdgeFeedOptions, 'onDatabaseRead'>>;

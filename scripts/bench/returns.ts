@@ -1,5 +1,6 @@
 // Ten thousand clients on two edges of one machine: one edge is killed, and its clients go on at the other, with what
 // was committed meanwhile. Once from the memory of the edge that is left, and once where that reaches back too little.
+import { setTimeout as delay } from 'node:timers/promises';
 import { redisIsMissing } from '../../relay/test/redis.ts';
 import { type Child, startChild } from './child.ts';
 import { tidy, withSession } from './cluster.ts';
@@ -38,13 +39,18 @@ async function tellEverybody(databaseUrl: string, turn: number): Promise<void> {
   );
 }
 
-function within<T>(work: Promise<T>, what: string): Promise<T> {
-  return Promise.race([
-    work,
-    new Promise<never>((_, reject) => {
-      setTimeout(() => reject(new Error(`${what} took more than ${GIVE_UP_MS} ms`)), GIVE_UP_MS).unref();
-    }),
-  ]);
+/** Every client is connected and has heard so many events. */
+async function everybodyHas(events: number, clients: readonly Child[]): Promise<void> {
+  const waiting = new AbortController();
+  const late = delay(GIVE_UP_MS, null, { signal: waiting.signal, ref: false }).catch(() => null);
+  const heard = Promise.all(clients.map((child) => child.ask('reach', { events })));
+  const reached = await Promise.race([heard, late]);
+  waiting.abort();
+  if (reached !== null) return;
+  const counted = await Promise.all(clients.map((child) => child.ask<Counted>('count')));
+  throw new Error(
+    `After ${GIVE_UP_MS} ms not all have heard ${events} events: ${counted.map((each) => JSON.stringify(each)).join(', ')}`,
+  );
 }
 
 async function killOne(stage: Stage, settings: Record<string, string>): Promise<Return> {
@@ -55,10 +61,8 @@ async function killOne(stage: Stage, settings: Record<string, string>): Promise<
     const auths = await Promise.all(Array.from({ length: ACCOUNTS }, (_, n) => authOf('recado', n + 1)));
     const opened: Opened = { ports: edges.map(({ port }) => port), count: CLIENTS / PROCESSES, auths };
     await Promise.all(clients.map((child) => child.ask('open', opened)));
-    const everybodyHas = (events: number) =>
-      within(Promise.all(clients.map((child) => child.ask('reach', { events }))), `${events} events`);
     await tellEverybody(stage.databaseUrl, 0);
-    await everybodyHas(1);
+    await everybodyHas(1, clients);
     const [killed, left] = edges;
     const queries = () => left.server.ask<number>('metric', 'recado_replay_queries_total');
     const reads = () => left.server.ask<number>('metric', 'recado_edge_reads_total');
@@ -66,7 +70,7 @@ async function killOne(stage: Stage, settings: Record<string, string>): Promise<
     const began = performance.now();
     process.kill(killed.server.pid, 'SIGKILL');
     for (let turn = 1; turn <= MISSED; turn += 1) await tellEverybody(stage.databaseUrl, turn);
-    await everybodyHas(1 + MISSED);
+    await everybodyHas(1 + MISSED, clients);
     return {
       backMs: performance.now() - began,
       counted: await Promise.all(clients.map((child) => child.ask<Counted>('count'))),

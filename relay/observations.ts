@@ -207,6 +207,16 @@ export const observations = {
     text: (o: { socket: string; error: string }) => `disconnected a client whose replay failed: ${o.error}`,
   },
 
+  spans_failed: {
+    level: 'warn',
+    text: (o: { error: string }) => `spans could not be sent, or not be given their parents: ${o.error}`,
+  },
+  spans_dropped: {
+    level: 'warn',
+    text: (o: { count: number }) =>
+      `${o.count} events got no span: more were emitted in a second than are kept`,
+  },
+
   jwks_failed: { level: 'warn', text: (o: { error: string }) => o.error },
 
   // http

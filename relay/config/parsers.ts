@@ -118,6 +118,13 @@ export const path = z
   .regex(/^\/[\w.~/-]*$/, 'a path that begins with / is expected, such as /realtime')
   .transform((text) => text.replace(/\/+$/, ''));
 
+export const collectorUrl = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
+    'the http or https address of a collector is expected',
+  );
+
 export const jwksUrl = z.string().superRefine((text, context) => {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !/^https?:$/.test(url.protocol)) {

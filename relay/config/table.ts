@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { LOG_LEVELS } from '../log.ts';
 import {
   choice,
+  collectorUrl,
   GIB,
   host,
   jwksUrl,
@@ -254,6 +255,15 @@ export const table = {
       default: '128MiB',
       help: 'About how much of the entries of a hub stays in the stream.',
       schema: size(MIB, 64 * GIB),
+    }),
+  },
+  tracing: {
+    /** Null: no spans. */
+    endpoint: setting('OTEL_EXPORTER_OTLP_ENDPOINT', {
+      unset: null,
+      absent: 'none; no spans are sent',
+      help: 'Address of an OpenTelemetry collector (OTLP over HTTP), such as http://localhost:4318: each emitted event becomes a span.',
+      schema: collectorUrl,
     }),
   },
   evolution: {

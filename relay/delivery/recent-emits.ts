@@ -1,5 +1,5 @@
 // Remembers the last events that a relay emitted, so that `recado trace` can say what became of one.
-import type { Session } from '../outbox/events.ts';
+import type { OutboxEvent, Session } from '../outbox/events.ts';
 
 export interface Emitted {
   /** When the relay emitted it, in ms since 1970. */
@@ -12,6 +12,9 @@ export interface Emitted {
   /** Of the process. */
   readonly pid: number;
 }
+
+/** An event as it is emitted. */
+export type Emission = Pick<OutboxEvent, 'id' | 'xid' | 'event'> & Omit<Emitted, 'pid'>;
 
 /** What the processes of a node remember of an event. */
 export interface EmittedBy {
@@ -41,10 +44,14 @@ export class Trace {
   readonly #emitted: Omit<Emitted, 'pid'>[] = [];
   #next = 0;
 
-  note(id: bigint, emitted: Omit<Emitted, 'pid'>): void {
+  /** Told of every event that is emitted. */
+  onEmission: ((emission: Emission) => void) | null = null;
+
+  note({ id, xid, event, capturedAt }: OutboxEvent, emitted: Pick<Emitted, 'at' | 'room' | 'sockets'>): void {
     this.#ids[this.#next] = id;
-    this.#emitted[this.#next] = emitted;
+    this.#emitted[this.#next] = { ...emitted, capturedAt };
     this.#next = (this.#next + 1) % MOST_REMEMBERED;
+    this.onEmission?.({ id, xid, event, capturedAt, ...emitted });
   }
 
   find(id: bigint): Emitted | null {

@@ -39,12 +39,13 @@ import { TicketBox } from '../transport/tickets.ts';
 import { countAtFirstProcess, entriesOfFirstProcess } from './entries.ts';
 import { isWorker, joinAsWorker } from './processes.ts';
 import { createRelayPool, findInstallation, QUERY_TIMEOUT_MS, readDatabase, readEntries } from './source.ts';
+import { startSpans } from './spans.ts';
 
 export interface RelayOptions {
   /** A direct connection, not a transaction pooler. */
   databaseUrl: string;
   jwt: Settings['jwt'];
-  settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay' | 'stream'>;
+  settings: Pick<Settings, 'http' | 'roomPrefix' | 'relay' | 'stream' | 'tracing'>;
   /** The database has the sample clinics: the console hands out their tokens and writes to them. */
   demo?: boolean;
   log: Log;
@@ -73,7 +74,7 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes
 
 /**
  * Listens, and starts reading. Waits for a database that is down.
- * @throws RecadoError `port_in_use`, `listen_failed`
+ * @throws RecadoError `port_in_use`, `listen_failed`, `tracing_not_installed`
  */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
   const { databaseUrl, jwt, settings, demo = false, log } = options;
@@ -95,6 +96,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   });
   const witnesses = new Witnesses(replayPool);
   const pool = createRelayPool(databaseUrl, log);
+  const { endpoint } = settings.tracing;
+  const spans = endpoint === null ? null : await startSpans({ endpoint, pool, trace, log });
   const reading = { databaseUrl, settings: settings.relay, witnesses, log, metrics };
   const stream = await findEntries(settings.stream.url, databaseUrl, replayPool, log);
   const source = stream
@@ -195,7 +198,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     link?.leave();
   }
   async function closeDatabase(): Promise<void> {
-    await source.close();
+    await Promise.all([source.close(), spans?.close()]);
     await Promise.all([pool.end(), replayPool.end(), consolePool.end()]);
   }
   return {

@@ -100,7 +100,7 @@ export class LiveAccounts {
       const heardBy = shares && countListeners(shares);
       for (const event of events) {
         const sockets = heardBy ? (heardBy.get(event) ?? 0) : (members?.size ?? 0);
-        trace.note(event.id, { at: now, capturedAt: event.capturedAt, room, sockets });
+        trace.note(event, { at: now, room, sockets });
       }
       if (!members) continue;
       const emitted = shares

@@ -23,6 +23,7 @@ const ALL = [
   'relay/012_published_audience',
   'relay/013_several_accounts',
   'relay/014_lz4',
+  'relay/015_traceparent',
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',

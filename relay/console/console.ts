@@ -5,6 +5,8 @@
 //                              contract.asyncapi.json and contract.d.ts
 //   GET  /console/events       the last stored events of the token's account, and the position behind them
 //   GET  /console/event        what became of one of them
+//   GET  /console/rows         rows that an event of the contract may be tried with; for operators
+//   GET  /console/preview      what the event would be for one of them, and who hears it; for operators
 //   GET  /console/operations   how it goes; for operators
 //   POST /demo/tokens          the sample accounts, who may look     ┐ only of `recado start` on the embedded database,
 //   GET  /demo/clinic          an account's list and its position    ├ and only for a browser on this machine
@@ -32,6 +34,7 @@ import { ATTENDANTS, act, isActionName, loadClinic } from './clinic.ts';
 import { findEvents, readStored, type StoredEvent, type Wanted } from './events.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';
+import { readChoices, readPreview } from './preview.ts';
 
 export interface ConsoleOptions {
   /** Of a few connections; queries that take long are ended. */
@@ -82,6 +85,22 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
       }));
       return { status: 200, body: { events: await Promise.all(events) } };
     },
+    'GET /console/rows': async (request, context) => {
+      refuseOthersThanOperators(request, context);
+      return { status: 200, body: { rows: await readChoices(pool, askedIn(request).get('event') ?? '') } };
+    },
+    'GET /console/preview': async (request, context) => {
+      refuseOthersThanOperators(request, context);
+      const asked = askedIn(request);
+      const event = asked.get('event') ?? '';
+      const row = { table: asked.get('table') ?? '', at: asked.get('at') ?? '' };
+      const previews = (await readPreview(pool, event, row)).map((preview) => ({
+        ...preview,
+        room: preview.account === null ? null : roomPrefix + preview.account,
+        sockets: preview.account === null ? 0 : context.subscribers.countHearing({ ...preview, event }),
+      }));
+      return { status: 200, body: { previews } };
+    },
     'GET /console/operations': async (request, context) => {
       refuseOthersThanOperators(request, context);
       return { status: 200, body: await operations.read(context) };
@@ -116,8 +135,12 @@ async function readCalls(pool: pg.Pool): Promise<Record<string, string[]>> {
   return rows[0]!.calls ?? {};
 }
 
-function wantedIn({ url }: IncomingMessage): Wanted {
-  const asked = new URL(url ?? '/', 'http://relay').searchParams;
+function askedIn({ url }: IncomingMessage): URLSearchParams {
+  return new URL(url ?? '/', 'http://relay').searchParams;
+}
+
+function wantedIn(request: IncomingMessage): Wanted {
+  const asked = askedIn(request);
   const id = asked.get('id');
   if (id !== null && !/^\d{1,18}$/.test(id)) {
     throw new RefusedRequest(400, 'id_invalid', 'The id of an event is expected, a number.');

@@ -18,7 +18,7 @@ import { CatchUp } from './catch-up/catch-up.ts';
 import type { Replay } from './catch-up/replay.ts';
 import { ClientWriter } from './client-writer.ts';
 import { erase, isErasure, REVOKE } from './deliveries.ts';
-import { hearingOf, hearsTheSame, unmarkPosition } from './hears.ts';
+import { hearingOf, hears, hearsTheSame, unmarkPosition } from './hears.ts';
 import { LiveAccounts, type ToCatchUp } from './live/live-accounts.ts';
 import type { Trace } from './recent-emits.ts';
 import type { Origin, Subscriber } from './subscriber.ts';
@@ -50,6 +50,13 @@ export class Subscribers implements FeedListener {
     const writer = new ClientWriter(options);
     this.#live = new LiveAccounts({ ...options, writer });
     this.#catchUp = new CatchUp({ ...options, writer, live: this.#live });
+  }
+
+  /** How many clients of this process would be sent an event. */
+  countHearing({ account, ...event }: Pick<OutboxEvent, 'account' | 'event' | 'audience'>): number {
+    return [...this.#all].filter(
+      (subscriber) => subscriber.identity.accountId === account && hears(subscriber, event),
+    ).length;
   }
 
   /** Live and catching up, for the gauge. */

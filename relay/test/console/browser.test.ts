@@ -249,6 +249,27 @@ test('the contract is shown, and downloaded in both forms', async () => {
   }
 });
 
+test('an event of the contract is tried with a row: what would be sent, to whom, and nothing is written', async () => {
+  const page = await openConsole('#contrato');
+  const card = page.locator('.contract article', { has: page.locator('#contract-doctors\\.created') });
+  const before = await database.query('select count(*)::int as n from relay.events');
+  await card.getByText('Experimentar com uma linha').click();
+  const rows = card.getByLabel('Linha');
+  const marina = rows.locator('option', { hasText: 'Dra. Marina' });
+  await marina.waitFor({ state: 'attached' });
+  await rows.selectOption((await marina.getAttribute('value'))!);
+  await card.getByText('INSERT: seria enviado').waitFor();
+  await card.locator('.outcome pre', { hasText: 'Dra. Marina' }).first().waitFor();
+  // Of the other clinic, which no page shows.
+  await card.getByText('orders.account.2, para toda a conta; agora 0 telas').first().waitFor();
+  expect(await database.query('select count(*)::int as n from relay.events')).toEqual(before);
+  expect(await violations(page)).toEqual([]);
+  // A long row does not push the list out of its card.
+  const [outer, inner] = [await card.boundingBox(), await rows.boundingBox()];
+  expect(inner!.x + inner!.width).toBeLessThan(outer!.x + outer!.width);
+  await screenshot(page, 'trial');
+});
+
 test('an operator sees that all is well, and what is not', async () => {
   const page = await openConsole('#operacao');
   await page.getByText('Tudo em ordem').waitFor();

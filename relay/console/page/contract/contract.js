@@ -1,5 +1,6 @@
 // The contract, as the database has it now.
 import { codeBlock, element, setText } from '../element.js';
+import { trialOf } from './trial.js';
 
 export class Contract {
   #session;
@@ -21,7 +22,8 @@ export class Contract {
   async #load() {
     try {
       const { events, calls } = await this.#session.ask('GET', 'console/contract');
-      this.#root.replaceChildren(...events.map((event) => card(event, calls[event.event] ?? [])));
+      const ask = (path) => this.#session.ask('GET', path);
+      this.#root.replaceChildren(...events.map((event) => card(event, calls[event.event] ?? [], ask)));
       setText(this.#problem, '');
     } catch (error) {
       setText(this.#problem, `O contrato não pôde ser lido (${error.code ?? 'sem resposta'}).`);
@@ -42,7 +44,7 @@ export class Contract {
   }
 }
 
-function card({ event, room, audience, description, payload, sample, recorded }, calls) {
+function card({ event, room, audience, description, payload, sample, recorded }, calls, ask) {
   const enabled = recorded.every((recording) => recording.enabled);
   const title = element('h3', { id: `contract-${event}` }, element('code', {}, event));
   return element(
@@ -71,6 +73,7 @@ function card({ event, room, audience, description, payload, sample, recorded },
     folded('Exemplo', JSON.stringify(sample, null, 2), true),
     folded('Formato (JSON Schema)', JSON.stringify(payload, null, 2), false),
     calls.length === 0 ? null : folded('Como foi publicado (SQL)', calls.join(';\n\n'), false),
+    calls.length > 0 && recorded.some(({ table }) => table !== null) ? trialOf(event, ask) : null,
   );
 }
 

@@ -263,7 +263,7 @@ test('the command ends with 1 when there is something to say', async () => {
     promisify(execFile)(process.execPath, [main, 'contract', '--check', '--diff', file], { env });
   await writeFile(file, await printed('json'));
   try {
-    expect((await recado()).stdout).toContain('Nothing');
+    expect((await recado()).stdout).toContain('No changes that break clients.');
     await clinic.writer.query(`select relay.unpublish('doctors.busy');
       alter table public.doctors disable trigger "!doctors.created/insert"`);
     await expect(recado()).rejects.toMatchObject({

@@ -60,6 +60,7 @@ describe('the settings of an empty environment', () => {
         paceMs: 2,
       },
       stream: { url: null, seconds: 60, bytes: 128 * 1024 ** 2 },
+      tracing: { endpoint: null },
       evolution: { worker: 'auto' },
     });
     expect(settings.relay.clientBufferBytes).toBeGreaterThan(MAX_EVENT_BYTES);
@@ -302,7 +303,7 @@ describe('the printed table', () => {
   const names = [...settingsAsMarkdown().matchAll(/^\| `([A-Z_]+)`/gm)].map((match) => match[1]!);
 
   test('has every variable in both forms, with its help', () => {
-    expect(names).toHaveLength(35);
+    expect(names).toHaveLength(36);
     for (const name of names) expect(settingsAsText()).toContain(`  ${name}  (`);
     expect(settingsAsMarkdown()).toContain('| `PORT` | `3000` | Port to listen on;');
     expect(settingsAsMarkdown().split('\n')).toHaveLength(names.length + 2);

@@ -424,6 +424,7 @@ describe('a database of version 0.1', () => {
       'relay/012_published_audience',
       'relay/013_several_accounts',
       'relay/014_lz4',
+      'relay/015_traceparent',
       'whatsapp/003_live_servers',
       'whatsapp/004_addresses',
       'whatsapp/005_instance_made_anew',

@@ -13,7 +13,8 @@ export default {
       { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' }, module: { type: 'es6' } },
     ],
   },
-  testTimeout: 30_000,
+  // Much longer than any test takes on a calm machine: a slow one fails none.
+  testTimeout: 90_000,
   // Much of a test is waiting for Postgres and for other processes.
   maxWorkers: 3,
   // Left to end by itself, Node 20 sometimes spins for ever while it cleans up the handles of connections that were

@@ -14,7 +14,7 @@ import { createDatabase } from './postgres.ts';
 export async function until<T>(
   what: string,
   condition: () => T | Promise<T>,
-  withinMs = 15_000,
+  withinMs = 30_000,
 ): Promise<NonNullable<T>> {
   const deadline = Date.now() + withinMs;
   for (;;) {

@@ -46,7 +46,7 @@ export async function withLock<T>(
       await delay(100);
     }
     const { rows } = await session.query<{ pid: number }>('select pg_backend_pid() as pid');
-    const watch = await watchBlockers(rows[0]!.pid, { databaseUrl, name: `${name} (watching)`, log });
+    const watch = await watchBlockers(rows[0]!.pid, { databaseUrl, name: `watching ${name}`, log });
     try {
       return await work(session);
     } finally {

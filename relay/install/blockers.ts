@@ -7,7 +7,7 @@ const LOOK_EVERY_MS = 250;
 
 const BLOCKERS = `
   select concat_ws(', ', 'backend ' || a.pid, 'role ' || a.usename, 'application ' || nullif(a.application_name, ''), a.state,
-           'in a transaction since ' || to_char(a.xact_start at time zone 'UTC', 'HH24:MI:SS "UTC"'), 'last: ' || left(a.query, 80)) as who
+           'in a transaction since ' || to_char(a.xact_start at time zone 'UTC', 'HH24:MI:SS "UTC"')) as who
     from pg_stat_activity as a where a.pid = any (pg_blocking_pids($1)) order by a.pid`;
 
 export interface WatchOptions {

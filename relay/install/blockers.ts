@@ -4,6 +4,8 @@ import type { Log } from '../log.ts';
 
 /** Several times while a lock is waited for (lock_timeout, 1 s). */
 const LOOK_EVERY_MS = 250;
+/** A connection that fell silent must not keep the migration lock held. */
+const QUERY_TIMEOUT_MS = 2_000;
 
 const BLOCKERS = `
   select concat_ws(', ', 'backend ' || a.pid, 'role ' || a.usename, 'application ' || nullif(a.application_name, ''), a.state,
@@ -22,7 +24,9 @@ export async function watchBlockers(
   pid: number,
   { databaseUrl, name, log }: WatchOptions,
 ): Promise<{ close(): Promise<void> }> {
-  const session = await openSession({ url: databaseUrl, name }).catch(() => null);
+  const session = await openSession({ url: databaseUrl, name, queryTimeoutMs: QUERY_TIMEOUT_MS }).catch(
+    () => null,
+  );
   let said = '';
   let looking: Promise<void> = Promise.resolve();
   const look = async () => {

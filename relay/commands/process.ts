@@ -106,7 +106,10 @@ function changeLevelOnSignal(log: AdjustableLog): void {
     log.lowest = lowest;
     // For workers that start later.
     process.env.LOG_LEVEL = lowest;
-    for (const worker of Object.values(cluster.workers ?? {})) worker?.send({ recado: 'log level', lowest });
+    for (const worker of Object.values(cluster.workers ?? {})) {
+      // One that ends at this moment need not know.
+      worker?.send({ recado: 'log level', lowest }, () => undefined);
+    }
   });
   if (!cluster.isWorker) return;
   process.on('message', (message: unknown) => {

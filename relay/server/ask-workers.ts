@@ -49,7 +49,8 @@ async function askWorkers(
     cluster.on('message', onMessage);
     timer = setTimeout(resolve, ANSWER_WITHIN_MS);
     if (workers.length === 0) resolve();
-    for (const worker of workers) worker?.send(question);
+    // One that ends at this moment does not answer.
+    for (const worker of workers) worker?.send(question, () => undefined);
   });
   clearTimeout(timer);
   cluster.off('message', onMessage);

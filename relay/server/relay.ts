@@ -10,6 +10,7 @@ import { createPool, createReaderPool } from '../db/connect.ts';
 import { Replay } from '../delivery/catch-up/replay.ts';
 import { Trace } from '../delivery/recent-emits.ts';
 import { Subscribers } from '../delivery/subscribers.ts';
+import { errorText } from '../errors.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
 import { syncRoutes } from '../evolution/route.ts';
 import { Witnesses } from '../feed/witnesses.ts';
@@ -74,7 +75,7 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes
 
 /**
  * Listens, and starts reading. Waits for a database that is down.
- * @throws RecadoError `port_in_use`, `listen_failed`, `tracing_not_installed`
+ * @throws RecadoError `port_in_use`, `listen_failed`
  */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
   const { databaseUrl, jwt, settings, demo = false, log } = options;
@@ -97,7 +98,14 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const witnesses = new Witnesses(replayPool);
   const pool = createRelayPool(databaseUrl, log);
   const { endpoint } = settings.tracing;
-  const spans = endpoint === null ? null : await startSpans({ endpoint, pool, trace, log });
+  const spans =
+    endpoint === null
+      ? null
+      : await startSpans({ endpoint, pool, trace, log }).catch((error: unknown) => {
+          // The variable may be set for every program of a machine: no reason not to serve.
+          log.say('spans_failed', { error: errorText(error) });
+          return null;
+        });
   const reading = { databaseUrl, settings: settings.relay, witnesses, log, metrics };
   const stream = await findEntries(settings.stream.url, databaseUrl, replayPool, log);
   const source = stream

@@ -32,7 +32,16 @@ export async function startSpans({
 }: SpansOptions): Promise<{ close(): Promise<void> }> {
   const { api, base, otlp, resources } = await load();
   const exporter = new otlp.OTLPTraceExporter({ url: `${endpoint.replace(/\/$/, '')}/v1/traces` });
-  const processor = new base.BatchSpanProcessor(exporter, { scheduledDelayMillis: LOOK_UP_EVERY_MS });
+  const processor = new base.BatchSpanProcessor(exporter, {
+    scheduledDelayMillis: LOOK_UP_EVERY_MS,
+    maxQueueSize: MOST_WAITING,
+  });
+  // Where the library tells that a collector is away, or refuses what it is sent.
+  const tell = (error: string) => log.say('spans_failed', { error });
+  api.diag.setLogger(
+    { error: tell, warn: tell, info: () => {}, debug: () => {}, verbose: () => {} },
+    { logLevel: api.DiagLogLevel.WARN, suppressOverrideMessage: true },
+  );
   // The operator's variables (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) win.
   const resource = resources
     .defaultResource()

@@ -61,8 +61,10 @@ async function nodesBehind(relay: string): Promise<string[]> {
   const base = url.href.replace(/\/$/, '');
   if (url.protocol === 'https:' || url.hostname === 'localhost') return [base];
   const addresses = await lookup(url.hostname.replace(/^\[|\]$/g, ''), { all: true }).catch(() => []);
-  if (addresses.length < 2) return [base];
-  return addresses.map(({ address, family }) => {
+  // Of one family: a node may have an address of each.
+  const alike = addresses.filter(({ family }) => family === addresses[0]!.family);
+  if (alike.length < 2) return [base];
+  return alike.map(({ address, family }) => {
     url.hostname = family === 6 ? `[${address}]` : address;
     return url.href.replace(/\/$/, '');
   });
@@ -76,7 +78,9 @@ async function askRelay(relay: string, id: string, operatorToken: string | null)
     const response = await fetch(`${relay}/trace?id=${id}`, { headers, signal });
     const body = (await response.json()) as Partial<EmittedBy> & { error?: { message: string } };
     if (body.error) return [`unknown; ${relay} refused to answer: ${body.error.message}`];
-    const { emitted = [], silent = 0 } = body;
+    const { silent = 0 } = body;
+    // An older relay tells of one process.
+    const emitted = [body.emitted ?? []].flat();
     const lines = emitted.map((each) => `${tell(each)} (${relay}, process ${each.pid})`);
     if (silent > 0) lines.push(`${silent} processes of ${relay} did not answer`);
     else if (lines.length === 0) {

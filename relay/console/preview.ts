@@ -1,10 +1,10 @@
 // What an event would be for a row that is there: relay.preview(), in a transaction that may only read.
 import type pg from 'pg';
 import { transaction } from '../db/connect.ts';
-import { errorText } from '../errors.ts';
+import { errorCode, errorText } from '../errors.ts';
 import { RefusedRequest } from '../http/reply.ts';
 
-/** A row that may be chosen; `at` is its place in the table (ctid). */
+/** A row that may be chosen; `at` is its place: the oid of its table or partition, and its ctid. */
 export interface Choice {
   table: string;
   at: string;
@@ -30,7 +30,7 @@ export function readChoices(pool: pg.Pool, event: string): Promise<Choice[]> {
     for (const { table, key } of await tablesOf(client, event)) {
       const order = key === null ? '' : `order by ${key}`;
       const { rows } = await client.query<Omit<Choice, 'table'>>(
-        `select t.ctid::text as at, to_jsonb(t) as row from ${table} as t ${order} limit ${MOST_ROWS}`,
+        `select t.tableoid || ' ' || t.ctid as at, to_jsonb(t) as row from ${table} as t ${order} limit ${MOST_ROWS}`,
       );
       choices.push(...rows.map((row) => ({ table, ...row })));
     }
@@ -46,14 +46,21 @@ export function readPreview(
 ): Promise<Preview[]> {
   return reading(pool, async (client) => {
     const known = (await tablesOf(client, event)).find((each) => each.table === table);
-    const found = known && (await client.query(`select from ${known.table} where ctid = $1::tid`, [at]));
+    const [tableoid, ctid] = at.split(' ');
+    const place = 'tableoid = $2::oid and ctid = $3::tid';
+    const found =
+      known &&
+      (await client.query(`select from ${known.table} where tableoid = $1::oid and ctid = $2::tid`, [
+        tableoid,
+        ctid,
+      ]));
     if (!known || found?.rowCount !== 1) {
       throw new RefusedRequest(404, 'row_gone', 'The row is gone, or it was changed: choose it again.');
     }
     const { rows } = await client.query<Preview>(
       `select operation, fires, account, payload, audience
-         from relay.preview($1, (select t from ${known.table} as t where ctid = $2::tid))`,
-      [event, at],
+         from relay.preview($1, (select t from ${known.table} as t where ${place}))`,
+      [event, tableoid, ctid],
     );
     return rows;
   });
@@ -86,6 +93,10 @@ async function reading<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promis
     });
   } catch (error) {
     if (error instanceof RefusedRequest) throw error;
-    throw new RefusedRequest(422, 'preview_failed', errorText(error));
+    const remedy =
+      errorCode(error) === '42501'
+        ? '; to try events with rows of a table, grant select on it to the role of DATABASE_URL'
+        : '';
+    throw new RefusedRequest(422, 'preview_failed', errorText(error) + remedy);
   }
 }

@@ -60,6 +60,24 @@ test('delivers, empties old slots, resumes, revokes, counts and asks for syncs w
   }
 });
 
+test('the console shows no rows of a table that the relay may not read, and says what it takes', async () => {
+  const relay = await startNode(url);
+  try {
+    await relay.ready();
+    const address = `http://127.0.0.1:${relay.port}/console/rows?event=doctors.created`;
+    const rows = await fetch(address, { headers: OPERATOR });
+    expect(rows.status).toBe(422);
+    expect(await rows.json()).toMatchObject({
+      error: {
+        code: 'preview_failed',
+        message: expect.stringMatching(/permission denied for .* doctors; .* grant select on it/),
+      },
+    });
+  } finally {
+    await relay.close();
+  }
+});
+
 test.each([
   'select "apiKey" from evolution.instances',
   'select * from public.doctors',

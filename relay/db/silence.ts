@@ -4,19 +4,24 @@ import { Socket } from 'node:net';
 const MOST_MS = 15_000;
 /** A process that was frozen finds its timer due before what came meanwhile. */
 const LOOK_AGAIN_MS = 500;
+/** A database that took long is given as much time again for so long. */
+const PATIENT_FOR_MS = 60_000;
 
 /**
  * How long a connection may say nothing. Node has no TCP_USER_TIMEOUT, and TCP itself goes on for minutes. Where a new
- * connection falls silent as well, the database may only be slow: each is given twice as long, until something is read.
+ * connection falls silent as well, the database may only be slow: each is given twice as long, for a minute.
  */
 export class Silence {
   readonly #leastMs: number;
+  readonly #patientForMs: number;
   #limitMs: number;
+  #fellSilentAt = 0;
   #socket: Socket | null = null;
 
   /** @param leastMs more than the pause between two queries */
-  constructor(leastMs: number) {
+  constructor(leastMs: number, patientForMs = PATIENT_FOR_MS) {
     this.#leastMs = leastMs;
+    this.#patientForMs = patientForMs;
     this.#limitMs = leastMs;
   }
 
@@ -29,6 +34,7 @@ export class Silence {
       const heard = socket.bytesRead;
       setTimeout(() => {
         if (socket.bytesRead > heard) return;
+        this.#fellSilentAt = Date.now();
         socket.destroy(
           new Error(`the database said nothing for ${(limitMs + LOOK_AGAIN_MS) / 1_000} seconds`),
         );
@@ -41,7 +47,7 @@ export class Silence {
 
   /** Something was read. */
   end(): void {
-    if (this.#limitMs === this.#leastMs) return;
+    if (this.#limitMs === this.#leastMs || Date.now() - this.#fellSilentAt < this.#patientForMs) return;
     this.#limitMs = this.#leastMs;
     this.#socket?.setTimeout(this.#leastMs);
   }

@@ -201,7 +201,9 @@ export class Client {
 
   async hears(count: number): Promise<unknown[]> {
     await until(`a client hears ${count} events`, () => this.payloads.length >= count).catch((error) => {
-      throw new Error(`${error.message}; it heard ${this.payloads.length}: ${JSON.stringify(this.heard)}`);
+      throw new Error(
+        `${error.message}; it heard ${this.payloads.length}, the last ones ${JSON.stringify(this.heard.slice(-5))}`,
+      );
     });
     return this.payloads;
   }

@@ -269,7 +269,7 @@ test('while it waits for a table it says for whom', async () => {
   });
   await run(database, { log });
   expect(said[0]).toMatch(
-    /backend \d+, role \w+, application nightly job, idle in transaction, .*lock table/,
+    /backend \d+, role \w+, application nightly job, idle in transaction, in a transaction since [\d:]+ UTC"/,
   );
 });
 

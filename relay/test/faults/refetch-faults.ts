@@ -15,8 +15,12 @@ async function goBack(world: World, chance: Chance, promotions: readonly [boolea
       // Mostly the relays hand on what will be undone.
       if (chance.happens(0.8)) await Promise.allSettled(nodes.map((node) => node.ready(15_000)));
       await sleep(chance.between(500, 3_000));
-      await server.goBack(promotions[1]);
-      undone.push({ after, before: ledger.now, toldAt: Date.now() + RECONNECT_MS });
+      try {
+        await server.goBack(promotions[1]);
+      } finally {
+        // Also where another fault lets it fail: the database may have gone back by then.
+        undone.push({ after, before: ledger.now, toldAt: Date.now() + RECONNECT_MS });
+      }
     }),
   );
 }

@@ -7,10 +7,10 @@ import { waitForDatabase } from '../db/connect.ts';
 import { errorText } from '../errors.ts';
 import { createLog } from '../log.ts';
 import { commandLine } from '../package.ts';
-import { findDefaults } from './defaults.ts';
 import { findDatabase, findSecret } from './demo.ts';
-import { broken, type Finding, ok, warning } from './finding.ts';
-import { findStream } from './stream.ts';
+import { findDefaults } from './doctor/defaults.ts';
+import { broken, type Finding, ok, warning } from './doctor/finding.ts';
+import { findStream } from './doctor/stream.ts';
 
 type Check = (context: Examined) => Promise<Finding[]>;
 

@@ -1,5 +1,5 @@
 // A hub on a real Postgres and a real Redis: what it appends, when it stands by, and what it does without either.
-import { findStream } from '../../commands/stream.ts';
+import { findStream } from '../../commands/doctor/stream.ts';
 import { readSettings } from '../../config/settings.ts';
 import { createLog } from '../../log.ts';
 import { covers } from '../../outbox/position.ts';

@@ -1,9 +1,9 @@
 // What recado doctor says of the stream that STREAM_URL names.
-import { errorText } from '../errors.ts';
-import { createLog } from '../log.ts';
-import type { Session } from '../outbox/events.ts';
-import { readInstallation, readServer } from '../outbox/start.ts';
-import { RedisReader } from '../stream/redis-reader.ts';
+import { errorText } from '../../errors.ts';
+import { createLog } from '../../log.ts';
+import type { Session } from '../../outbox/events.ts';
+import { readInstallation, readServer } from '../../outbox/start.ts';
+import { RedisReader } from '../../stream/redis-reader.ts';
 import { broken, type Finding, ok, warning } from './finding.ts';
 
 /** A hub appends each half second. */

@@ -1,5 +1,5 @@
 // Defaults of roles and of the database under which an application's writes fail, or its commits are not safe.
-import type { Session } from '../outbox/events.ts';
+import type { Session } from '../../outbox/events.ts';
 import { type Finding, ok, warning } from './finding.ts';
 
 interface Harmful {

@@ -9,7 +9,7 @@ import { Revocations } from '../auth/revocations.ts';
 import type { Identity, Verifier } from '../auth/token.ts';
 import { TokenError } from '../auth/token-error.ts';
 import type { Backlog, Batch, Feed, FeedListener } from '../feed/feed.ts';
-import type { Witnesses } from '../feed/witnesses.ts';
+import type { Witnesses } from '../feed/recent/witnesses.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { OutboxEvent, Session } from '../outbox/events.ts';

@@ -7,7 +7,7 @@ import { errorText } from '../errors.ts';
 import { type Feed, type FeedListener, notReady } from '../feed/feed.ts';
 import { OutboxReader, type OutboxReaderOptions } from '../feed/outbox-reader.ts';
 import { backOffMs } from '../feed/poll-loop.ts';
-import type { RecentEvents } from '../feed/recent-events.ts';
+import type { RecentEvents } from '../feed/recent/recent-events.ts';
 import { withResolvers } from '../feed/with-resolvers.ts';
 import type { Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';

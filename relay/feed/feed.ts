@@ -2,7 +2,7 @@
 import { RecadoError } from '../errors.ts';
 import type { OutboxEvent, Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
-import type { RecentEvents } from './recent-events.ts';
+import type { RecentEvents } from './recent/recent-events.ts';
 
 /** Events that became visible together. */
 export interface Batch {

@@ -4,7 +4,7 @@ import type { Snapshot } from '../outbox/position.ts';
 import type { Feed, FeedListener } from './feed.ts';
 import { OutboxReader, type OutboxReaderOptions } from './outbox-reader.ts';
 import { PollLoop } from './poll-loop.ts';
-import type { RecentEvents } from './recent-events.ts';
+import type { RecentEvents } from './recent/recent-events.ts';
 
 export interface OutboxFeedOptions extends OutboxReaderOptions {
   /** Opens a session for reading (openReader). */

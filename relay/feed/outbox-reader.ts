@@ -9,9 +9,9 @@ import { findForeign, type Largest, readLargest, readStart, startNewEpoch } from
 import type { Step } from '../stream/rule.ts';
 import { type FeedListener, notReady } from './feed.ts';
 import { LockedSlots } from './locked-slots.ts';
-import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
-import { warmUp } from './warm-up.ts';
-import type { Witnesses } from './witnesses.ts';
+import { RecentEvents, type RecentEventsLimits } from './recent/recent-events.ts';
+import { warmUp } from './recent/warm-up.ts';
+import type { Witnesses } from './recent/witnesses.ts';
 
 export interface OutboxReaderOptions {
   recent: RecentEventsLimits;

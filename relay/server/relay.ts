@@ -13,7 +13,7 @@ import { Subscribers } from '../delivery/subscribers.ts';
 import { errorText } from '../errors.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
 import { syncRoutes } from '../evolution/route.ts';
-import { Witnesses } from '../feed/witnesses.ts';
+import { Witnesses } from '../feed/recent/witnesses.ts';
 import { serveBelow } from '../http/base-path.ts';
 import { listen } from '../http/listen.ts';
 import { gaugeProcess } from '../http/probes.ts';

@@ -10,7 +10,7 @@ import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import { environment, findBinaries } from '../../db/embedded-binaries.ts';
 import type { Backlog, Batch, FeedListener } from '../../feed/feed.ts';
 import { OutboxFeed } from '../../feed/outbox-feed.ts';
-import { RecentEvents, type RecentEventsLimits } from '../../feed/recent-events.ts';
+import { RecentEvents, type RecentEventsLimits } from '../../feed/recent/recent-events.ts';
 import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';

@@ -2,9 +2,9 @@
 // seen is compared with this, and with the table where it is not known here. Questions asked at once are one query: a
 // storm of clients that come back must not be a storm of queries.
 
-import type { OutboxEvent, Session } from '../outbox/events.ts';
-import { type Position, type Snapshot, witnessOf } from '../outbox/position.ts';
-import { findForeign } from '../outbox/start.ts';
+import type { OutboxEvent, Session } from '../../outbox/events.ts';
+import { type Position, type Snapshot, witnessOf } from '../../outbox/position.ts';
+import { findForeign } from '../../outbox/start.ts';
 
 /** About 2 MB. What is older is asked of the table. */
 const MOST_KNOWN = 20_000;

@@ -1,9 +1,9 @@
 // Recent events at the start: filled with what was visible before the process began, so that a restart is not one query
 // per client.
-import type { OutboxEvent, PageLimits, Session } from '../outbox/events.ts';
-import { readPage } from '../outbox/pages.ts';
-import { cut, isTooOld, type Snapshot } from '../outbox/position.ts';
-import { findRecent } from '../outbox/start.ts';
+import type { OutboxEvent, PageLimits, Session } from '../../outbox/events.ts';
+import { readPage } from '../../outbox/pages.ts';
+import { cut, isTooOld, type Snapshot } from '../../outbox/position.ts';
+import { findRecent } from '../../outbox/start.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
 import type { Witnesses } from './witnesses.ts';
 

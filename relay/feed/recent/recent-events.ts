@@ -1,7 +1,7 @@
 // Recent events in memory: most reconnects cost no query. Reconnect storms are the rule: when a node ends, all its
 // clients reconnect to the others at once.
-import type { OutboxEvent } from '../outbox/events.ts';
-import { covers, hasSeen, type Position, type Snapshot } from '../outbox/position.ts';
+import type { OutboxEvent } from '../../outbox/events.ts';
+import { covers, hasSeen, type Position, type Snapshot } from '../../outbox/position.ts';
 
 interface StoredBatch {
   readonly number: number;

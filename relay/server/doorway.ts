@@ -3,9 +3,9 @@
 // count and time limits stand in for what a worker's server would refuse.
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Settings } from '../config/settings.ts';
-import { networkOf } from '../transport/admission.ts';
-import { HEADERS_WITHIN_MS } from '../transport/arrivals.ts';
-import type { Refusals } from '../transport/refusals.ts';
+import { networkOf } from '../transport/limits/admission.ts';
+import { HEADERS_WITHIN_MS } from '../transport/limits/arrivals.ts';
+import type { Refusals } from '../transport/limits/refusals.ts';
 import { MAX_FRAME_BYTES } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES } from '../transport/sse.ts';
 

@@ -14,7 +14,7 @@ import { type Listening, listen } from '../http/listen.ts';
 import type { AllProcesses, WorkerState } from '../http/reply.ts';
 import type { Log } from '../log.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
-import { Refusals } from '../transport/refusals.ts';
+import { Refusals } from '../transport/limits/refusals.ts';
 import { TicketBox, type Tickets } from '../transport/tickets.ts';
 import { answerFirstProcess, askWhoEmitted, askWhoIsSlow } from './ask-workers.ts';
 import { createDoorway, watchDoorway } from './doorway.ts';

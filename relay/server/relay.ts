@@ -30,10 +30,10 @@ import {
 import type { PageLimits } from '../outbox/events.ts';
 import type { EntryReader } from '../stream/reader.ts';
 import { RedisReader } from '../stream/redis-reader.ts';
-import { Admission } from '../transport/admission.ts';
-import { TIMEOUTS, watchArrivals } from '../transport/arrivals.ts';
 import { sendAway } from '../transport/drain.ts';
-import { Refusals } from '../transport/refusals.ts';
+import { Admission } from '../transport/limits/admission.ts';
+import { TIMEOUTS, watchArrivals } from '../transport/limits/arrivals.ts';
+import { Refusals } from '../transport/limits/refusals.ts';
 import { Sockets } from '../transport/socketio.ts';
 import { MAX_HEADER_BYTES, Streams } from '../transport/sse.ts';
 import { TicketBox } from '../transport/tickets.ts';

@@ -3,9 +3,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server } from 'socket.io';
 import { newSessionId } from './adapter.ts';
-import type { Admission } from './admission.ts';
-import { costOf } from './budget.ts';
-import type { Refusals } from './refusals.ts';
+import type { Admission } from './limits/admission.ts';
+import { costOf } from './limits/budget.ts';
+import type { Refusals } from './limits/refusals.ts';
 import type { EngineConnection } from './socket-writer.ts';
 import { budgetOf, keepBudget } from './websockets.ts';
 

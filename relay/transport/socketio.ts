@@ -13,12 +13,12 @@ import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { beginSession, hearingIn, RelayAdapter } from './adapter.ts';
-import type { Admission, Place } from './admission.ts';
-import type { Arrivals } from './arrivals.ts';
-import { REFRESH_COST } from './budget.ts';
 import type { Leaving } from './drain.ts';
+import type { Admission, Place } from './limits/admission.ts';
+import type { Arrivals } from './limits/arrivals.ts';
+import { REFRESH_COST } from './limits/budget.ts';
+import type { Refusals } from './limits/refusals.ts';
 import { announceSessions, clientsOf, guardPolling } from './polling.ts';
-import type { Refusals } from './refusals.ts';
 import { type EngineConnection, type SocketWriter, writerOf } from './socket-writer.ts';
 import { budgetOf, MeteredWebSockets, meterOf } from './websockets.ts';
 

@@ -12,9 +12,9 @@ import type { Subscribers } from '../delivery/subscribers.ts';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Admission, Place, Refusal } from './admission.ts';
 import type { Leaving } from './drain.ts';
-import type { Refusals } from './refusals.ts';
+import type { Admission, Place, Refusal } from './limits/admission.ts';
+import type { Refusals } from './limits/refusals.ts';
 import { TICKET_SECONDS, type Tickets } from './tickets.ts';
 
 export interface StreamsOptions {

@@ -1,7 +1,7 @@
 // Websockets that are read only as fast as their budget allows. This sits below Socket.IO, so it covers everything that
 // a client can send: packets, websocket pings, and what arrives before a polling session is upgraded.
 import { type WebSocket, WebSocketServer } from 'ws';
-import { Budget, CONNECTION_BUDGET, costOf } from './budget.ts';
+import { Budget, CONNECTION_BUDGET, costOf } from './limits/budget.ts';
 import type { EngineConnection } from './socket-writer.ts';
 
 /** Stock clients send a message in one fragment. */

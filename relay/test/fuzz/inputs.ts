@@ -5,7 +5,7 @@ import { readSettings } from '../../config/settings.ts';
 import { RecadoError } from '../../errors.ts';
 import { openEnvelope, readEnvelope } from '../../evolution/payloads/payloads.ts';
 import { formatPosition, parsePosition, parseSnapshot } from '../../outbox/position.ts';
-import { Admission, networkOf } from '../../transport/admission.ts';
+import { Admission, networkOf } from '../../transport/limits/admission.ts';
 import { hasMoreThan } from '../../transport/polling.ts';
 import { captured } from '../evolution/world.ts';
 import { Chance } from '../faults/chance.ts';

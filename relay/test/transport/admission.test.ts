@@ -1,6 +1,6 @@
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
-import { Admission, type AdmissionSettings, networkOf } from '../../transport/admission.ts';
+import { Admission, type AdmissionSettings, networkOf } from '../../transport/limits/admission.ts';
 
 const settings: AdmissionSettings = {
   corsOrigin: [],

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import fc from 'fast-check';
 import type { Relay } from '../../server/relay.ts';
-import { Budget, costOf } from '../../transport/budget.ts';
+import { Budget, costOf } from '../../transport/limits/budget.ts';
 import { hasMoreThan } from '../../transport/polling.ts';
 import { Client, type Database, freshDatabase, metric, startNode, token, until } from '../world.ts';
 import { frame, openPolling, PING, RawSocket } from './hostile.ts';
@@ -261,7 +261,7 @@ test('connections that send nothing are bounded for an address', async () => {
 });
 
 test('refusals are counted each, and said once with the address and the remedy', async () => {
-  const { Refusals } = await import('../../transport/refusals.ts');
+  const { Refusals } = await import('../../transport/limits/refusals.ts');
   const { createMetrics } = await import('../../metrics.ts');
   const { hearing } = await import('../hearing.ts');
   const said: string[] = [];

@@ -1,7 +1,7 @@
 // Counts every refusal, and logs each kind at most once a minute: a line for every refusal would let anybody fill the
 // disk.
-import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
+import type { Log } from '../../log.ts';
+import type { Metrics } from '../../metrics.ts';
 
 /** What an operator can do when the refused client is legitimate. */
 const REMEDIES: Readonly<Record<string, string>> = {

@@ -41,8 +41,11 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
     // Neither reads the body nor answers until the budget has refilled.
     const wait = budgetOf(connection).spend(1);
     if (wait === 0) next();
-    else if (wait < Number.POSITIVE_INFINITY) setTimeout(next, wait).unref();
-    else {
+    else if (wait < Number.POSITIVE_INFINITY) {
+      const timer = setTimeout(next, wait).unref();
+      // The timer would keep a request whose client has left.
+      response.once('close', () => clearTimeout(timer));
+    } else {
       connection.close(true);
       response.destroy();
     }

@@ -74,11 +74,15 @@ function pay(webSocket: WebSocket, cost: number): void {
 
 /** Resumes once the budget has refilled. Whatever arrived meanwhile prolongs the wait. */
 function waitToRead(webSocket: WebSocket, ms: number): void {
-  setTimeout(() => {
+  const timer = setTimeout(() => {
+    webSocket.off('close', forget);
     const rest = budgetOf(webSocket).spend(0);
     if (rest > 0 && rest < Number.POSITIVE_INFINITY) waitToRead(webSocket, rest);
     else webSocket.resume();
   }, ms).unref();
+  // The timer would keep the connection and the last chunk it read, 64 KiB, for up to fifty seconds.
+  const forget = () => clearTimeout(timer);
+  webSocket.once('close', forget);
 }
 
 /** Ends the connection at network level, without handling the rest of the chunk that was read. */

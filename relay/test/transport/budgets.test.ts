@@ -3,7 +3,9 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
+import { queryObjects } from 'node:v8';
 import fc from 'fast-check';
+import { WebSocket } from 'ws';
 import type { Relay } from '../../server/relay.ts';
 import { Budget, costOf } from '../../transport/limits/budget.ts';
 import { hasMoreThan } from '../../transport/polling.ts';
@@ -168,6 +170,16 @@ describe('one connection', () => {
     }
     raw.network.resume();
     await until('it is ended', () => raw.closed);
+  });
+
+  test('is forgotten when it ends, whatever it still owed', async () => {
+    const raw = await RawSocket.open(relay.port);
+    await until('the session is open', () => raw.texts.length > 0);
+    const before = queryObjects(WebSocket, { format: 'count' });
+    // The first forty are free, the rest a debt of more than 500.
+    raw.network.write(Buffer.concat(Array(600).fill(frame(PING, Buffer.alloc(0)))));
+    await until('it is ended', () => raw.closed);
+    await until('nothing holds it', () => queryObjects(WebSocket, { format: 'count' }) < before);
   });
 
   test('that does not read its refusals is ended by the bytes that wait', async () => {

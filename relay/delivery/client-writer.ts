@@ -2,7 +2,7 @@
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Delivery, ResyncReason } from './deliveries.ts';
+import { type Delivery, RESYNC_REASONS, type ResyncReason } from './deliveries.ts';
 import type { Encoded } from './encode.ts';
 import type { Subscriber } from './subscriber.ts';
 
@@ -18,6 +18,8 @@ export class ClientWriter {
 
   constructor(options: ClientWriterOptions) {
     this.#options = options;
+    // Prometheus sees no increase in a series that begins with its first count.
+    for (const reason of RESYNC_REASONS) options.metrics.resyncs.inc({ reason }, 0);
   }
 
   /** Writes, and disconnects a client that is over its byte budget. */

@@ -12,29 +12,31 @@ export interface Delivery {
 }
 
 /** Why a client is told to refetch. */
-export type ResyncReason =
+export const RESYNC_REASONS = [
   /** The account or payload of an event could not be computed; see relay.failures. */
-  | 'capture_failed'
+  'capture_failed',
   /** A watched table was truncated. */
-  | 'truncated'
+  'truncated',
   /** A watched table was dropped and recreated, or another table now has its name. */
-  | 'table_replaced'
+  'table_replaced',
   /** One of the application's triggers changed the row again before the event was recorded. */
-  | 'overtaken'
+  'overtaken',
   /** The account's recorded events were erased. */
-  | 'forgotten'
+  'forgotten',
   /** An event exceeds the size limit. */
-  | 'event_too_large'
+  'event_too_large',
   /** The client's topics or its choice of events have changed. */
-  | 'topics'
+  'topics',
   /** The position is older than the events that are kept. */
-  | 'retention'
+  'retention',
   /** The position is from another database: this one was restored, copied or failed over. */
-  | 'epoch'
+  'epoch',
   /** The position is ahead of the database. */
-  | 'future'
+  'future',
   /** The position could not be read. */
-  | 'unreadable';
+  'unreadable',
+] as const;
+export type ResyncReason = (typeof RESYNC_REASONS)[number];
 
 /** A page or batch of events and the positions around it. */
 export interface Run {

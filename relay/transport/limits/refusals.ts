@@ -17,6 +17,9 @@ const REMEDIES: Readonly<Record<string, string>> = {
 };
 const NO_REMEDY = 'the operator need not do anything; the client was told why';
 
+/** Faults of this side, which raise an alert. They count from 0: Prometheus sees no increase in a series that begins later. */
+const OURS = ['jwks_unavailable', 'feed_not_ready', 'internal_error'];
+
 const LOG_EVERY_MS = 60_000;
 
 export class Refusals {
@@ -27,6 +30,7 @@ export class Refusals {
   constructor(log: Log, metrics: Metrics) {
     this.#log = log;
     this.#metrics = metrics;
+    for (const code of OURS) metrics.refused.inc({ code }, 0);
   }
 
   /**

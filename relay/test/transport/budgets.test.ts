@@ -287,5 +287,6 @@ test('refusals are counted each, and said once with the address and the remedy',
   expect(said).toHaveLength(2);
   expect(said[0]).toContain('10.0.0.1');
   expect(said[0]).toContain('CORS_ORIGIN');
-  expect((await metrics.refused.get()).values.map(({ value }) => value)).toEqual([1_000, 1]);
+  const counted = (await metrics.refused.get()).values.filter(({ value }) => value > 0);
+  expect(counted.map(({ value }) => value)).toEqual([1_000, 1]);
 });

@@ -1,5 +1,5 @@
-// Everything that the processes can log, in one list (the lines of the WhatsApp worker are in a file of their own). Each line is an observation with a name: grep a name from the
-// logs and find it here. No line contains secrets: no tokens, keys or payloads.
+// Everything that the processes can log: grep a name from the logs and find it here. The WhatsApp worker's lines are in
+// observations-of-whatsapp.ts. No line contains secrets: no tokens, keys or payloads.
 import type { Level } from 'pino';
 import { whatsappObservations } from './observations-of-whatsapp.ts';
 
@@ -16,16 +16,10 @@ export const observations = {
   },
   process_stopping: { level: 'info', text: (o: { signal: string }) => `${o.signal} received, closing` },
   process_stopped: { level: 'info', text: () => 'closed' },
-  log_level: {
-    level: 'info',
-    text: (o: { lowest: string }) => `the log shows ${o.lowest} and above`,
-  },
+  log_level: { level: 'info', text: (o: { lowest: string }) => `the log shows ${o.lowest} and above` },
   process_failed: { level: 'fatal', text: (o: { error: string }) => `cannot continue: ${o.error}` },
-
   relay_listening: { level: 'info', text: (o: { url: string }) => `clients connect to ${o.url}` },
-
   hub_listening: { level: 'info', text: (o: { url: string }) => `probes and metrics are at ${o.url}` },
-
   worker_ended: {
     level: 'error',
     text: (o: { pid: number; how: string }) =>
@@ -125,10 +119,7 @@ export const observations = {
     level: 'info',
     text: (o: { name: string }) => `the connection "${o.name}" to Redis is back`,
   },
-  stream_entry_unreadable: {
-    level: 'error',
-    text: (o: { error: string }) => o.error,
-  },
+  stream_entry_unreadable: { level: 'error', text: (o: { error: string }) => o.error },
   hub_dropped: {
     level: 'warn',
     text: (o: { entries: number; error: string }) =>
@@ -206,7 +197,9 @@ export const observations = {
     level: 'warn',
     text: (o: { socket: string; error: string }) => `disconnected a client whose replay failed: ${o.error}`,
   },
+  jwks_failed: { level: 'warn', text: (o: { error: string }) => o.error },
 
+  // spans
   spans_failed: {
     level: 'warn',
     text: (o: { error: string }) => `spans could not be sent, or not be given their parents: ${o.error}`,
@@ -216,8 +209,6 @@ export const observations = {
     text: (o: { count: number }) =>
       `${o.count} events got no span: more were emitted in a second than are kept`,
   },
-
-  jwks_failed: { level: 'warn', text: (o: { error: string }) => o.error },
 
   // http
   http_failed: {

@@ -1,4 +1,5 @@
-// What delivers events to this process, whatever it reads them from: each event once, in batches between two positions.
+// The source of a process's events, read from the database or from a stream: each event once, in batches between two
+// positions.
 import { RecadoError } from '../errors.ts';
 import type { OutboxEvent, Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
@@ -13,7 +14,7 @@ export interface Batch {
   readonly bound: Snapshot;
   /** In the order of their ids. */
   readonly events: readonly OutboxEvent[];
-  /** Accounts whose events are not among them, and are to be read from the table. Absent: none. */
+  /** Accounts whose events are not in the batch and must be read from the table. Absent: none. */
   readonly elsewhere?: readonly string[] | 'all';
 }
 
@@ -27,17 +28,17 @@ export interface Backlog {
 }
 
 export interface FeedListener {
-  /** Called synchronously: whoever joins a room between two batches misses none and gets none twice. */
+  /** Called synchronously: whoever joins between two batches misses no event and gets none twice. */
   onBatch(batch: Batch): void;
-  /** Called synchronously, instead of onBatch(): its events are not handed on, and are to be read from the table. */
+  /** Called synchronously, instead of onBatch(): its events must be read from the table. */
   onBacklog(backlog: Backlog): void;
-  /** Accounts that a backlog is to be looked through for. */
+  /** Accounts to search a backlog for. */
   accounts(): string[];
-  /** Events were lost to this node, or are another database's: everybody must refetch. */
+  /** This node missed events, or the database has another history: everybody must refetch. */
   onLost(reason: 'epoch' | 'retention'): void;
   /**
-   * Resolves before these events are handed on. null: some may have been missed, by a new session or by retention.
-   * What it reads with the session is at least as new as the events.
+   * Awaited before these events are handed on. null: the events are not known, because the session is new, retention
+   * removed them, or they are read elsewhere. What it reads with the session is at least as new as the events.
    */
   beforeBatch?(session: Session, events: readonly OutboxEvent[] | null): Promise<void>;
 }
@@ -58,7 +59,7 @@ export interface Feed {
   start(listener: FeedListener): void;
   /**
    * Resolves when everything that was visible at the call has been handed on.
-   * @param wanted enough, where the caller knows what it waits for
+   * @param wanted resolves as soon as this has been handed on
    * @throws RecadoError `feed_not_ready` if that cannot be done now
    */
   read(wanted?: Snapshot): Promise<void>;

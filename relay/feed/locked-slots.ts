@@ -1,21 +1,21 @@
-// A lock on an old slot of relay.events (VACUUM FULL, a migration, LOCK TABLE) must not hold up events in the others.
+// A lock on an old slot of relay.events (VACUUM FULL, a migration, LOCK TABLE) must not delay events in other slots.
 //
-// Such a slot is left out of the reads until it is free. Nobody writes to a slot while the lock is held, so at most what
-// was committed just before the lock, or by its holder, is passed by. Whether there is any is looked at when the slot is
-// free; if so, positions given out meanwhile are wrong and every client must refetch. The slot that writers are in is
-// never left out: they wait for the same lock.
+// Reads skip a locked slot until it is free. Nobody else can write to it meanwhile, so it can only hide events that
+// were committed just before the lock, or by its holder. Once the slot is free, it is searched for such events. If there
+// are any, the positions given out meanwhile are wrong and every client must refetch. The slot that writers use now is
+// never skipped: they wait for the same lock.
 import type { Log } from '../log.ts';
 import type { Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
 import { findLockedSlots, hasUnseen } from '../outbox/slots.ts';
 
-/** Reading pg_locks stops every session for a moment that takes a lock. */
+/** Reading pg_locks blocks, for a moment, every session that takes a lock. */
 const LOOK_EVERY_MS = 500;
 
 export class LockedSlots {
   readonly #log: Log;
   #leftOut: readonly number[] = [];
-  /** What was seen when the first of them was left out. */
+  /** What was seen when the first of them was skipped. */
   #seen: Snapshot | null = null;
   #lookedAt = 0;
 
@@ -35,13 +35,13 @@ export class LockedSlots {
   }
 
   /**
-   * After a read that failed: leaves out what is locked, if that is why.
+   * After a failed read: skips locked slots, if they are the reason.
    * @returns whether it makes sense to read again
    */
   async leaveOut(session: Session, seen: Snapshot, error: unknown): Promise<boolean> {
     if (!isLocked(error)) return false;
     const { slots, current } = await findLockedSlots(session);
-    // Free again, while it was looked for.
+    // The lock ended after the read failed.
     if (slots.length === 0) return true;
     const more = slots.filter((slot) => slot !== current && !this.#leftOut.includes(slot));
     if (more.length === 0 || slots.includes(current)) return false;
@@ -53,8 +53,8 @@ export class LockedSlots {
   }
 
   /**
-   * Before a read: takes back what is free again.
-   * @returns false: it holds events that nobody was told of
+   * Before a read: reads slots again that are free.
+   * @returns false if they have events that were skipped
    */
   async takeBack(session: Session): Promise<boolean> {
     if (this.#seen === null || Date.now() - this.#lookedAt < LOOK_EVERY_MS) return true;
@@ -66,7 +66,7 @@ export class LockedSlots {
       if (isLocked(error)) return null;
       throw error;
     });
-    // Locked again meanwhile. Were this an error, the feed would connect anew, and that reads every slot.
+    // Locked again. Throwing would make the feed reconnect, and a new session reads every slot first.
     if (unseen === null) return true;
     this.#leftOut = this.#leftOut.filter((slot) => !free.includes(slot));
     if (this.#leftOut.length === 0) this.#seen = null;

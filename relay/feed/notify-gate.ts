@@ -2,18 +2,19 @@
 //
 // Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit, fsync included, so commits
 // that notify are serial. A writer therefore notifies only if it gets the gate's advisory lock shared, without waiting
-// (relay.ringing_xid(), sql/relay/01_events.sql). A relay closes the gate by asking for that lock exclusively, and reads on
-// a pace of its own instead:
+// (relay.ringing_xid(), sql/relay/01_events.sql). A relay closes the gate by requesting that lock exclusively, and
+// reads every few milliseconds instead:
 //
 //   open ──close()──> closed ──open()──> open
 //
-// - Asking is enough. While the request waits (a writer that notified may keep its transaction open for an hour),
-//   Postgres already refuses new shared ones. So `closed` begins when the request is sent, and may end by
-//   cancelling it.
+// - The request is enough. While it waits (a writer that notified may keep its transaction open for an hour), Postgres
+//   already refuses the lock to new writers. So the gate is closed once the request is sent, and may be opened by
+//   cancelling the request.
 // - One node holds the gate: the one that has the holder's lock. It notifies the others, once per batch.
-// - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So the pace is
-//   kept for some seconds, and who reads at a pace notifies the others. The safety read finds what takes longer.
-// - Correctness needs nothing of this: a missing notification costs one safety interval.
+// - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So the holder
+//   keeps its pace for SILENT_AFTER_MS and notifies the other nodes. The safety read finds the events of writers that
+//   take longer.
+// - Correctness does not depend on the gate: a missing notification costs one safety interval.
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -22,7 +23,7 @@ import type { Metrics } from '../metrics.ts';
 export type GateState = 'open' | 'closed';
 
 export interface GateOptions {
-  /** Opens the session that keeps the locks; its settings are made here. */
+  /** Opens the session that holds the locks. */
   connect: () => Promise<pg.Client>;
   /** For what that session cannot do while it waits for the lock. */
   pool: pg.Pool;
@@ -30,13 +31,14 @@ export interface GateOptions {
   metrics: Metrics;
 }
 
-/** So long after it was opened, writers that saw it closed are expected to commit. */
+/** How long after opening commits are expected of writers that saw the gate closed. */
 const SILENT_AFTER_MS = 5_000;
 
-/** While another node holds the gate it notifies us, and we ask for the lock no more often than this. */
+/** While another node holds the gate, it notifies this one. This one tries to get the gate at most this often. */
 const ASK_AGAIN_MS = 1_000;
 
-// No timeout may end a wait that is meant to last. A vanished peer must not keep the gate closed.
+// The request may wait for long, so no timeout may end it. With the keepalives Postgres soon notices that a relay is
+// gone: its session would keep the gate closed.
 const SESSION_SETTINGS = `
   set lock_timeout = 0; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0;
   set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3`;
@@ -77,7 +79,7 @@ export class Gate {
     return this.#state;
   }
 
-  /** Whether commits are expected that do not notify: of writers that see it closed, or saw it. */
+  /** Whether commits without a notification are expected: their writers see the gate closed, or saw it closed. */
   get silences(): boolean {
     return this.#state === 'closed' || Date.now() < this.#silentUntil;
   }
@@ -132,10 +134,10 @@ export class Gate {
     if (this.#notifying) return;
     this.#notifying = true;
     try {
-      // A notification that is under way may arrive before this batch is visible.
+      // A notification that is already under way may arrive before the newest batch is visible.
       while (this.#notifyAgain) {
         this.#notifyAgain = false;
-        // Its own commit holds NOTIFY's lock for a moment only: it writes nothing to disk.
+        // This commit holds NOTIFY's lock only for a moment: it writes nothing to disk.
         await this.#options.pool.query("select pg_notify('relay', '')");
       }
     } catch (error) {
@@ -161,7 +163,7 @@ export class Gate {
   /** How many commits wait for NOTIFY's lock at this moment. */
   async countWaiting(): Promise<number> {
     try {
-      // async.c locks "database 0" for it.
+      // NOTIFY locks "database 0" (async.c).
       const { rows } = await this.#options.pool.query<{ waiting: number }>(
         `select count(*)::int as waiting from pg_locks
           where not granted and locktype = 'object' and database = 0
@@ -174,7 +176,7 @@ export class Gate {
     }
   }
 
-  /** Ends the session of another node that holds the gate and does not notify. A role may end its own sessions. */
+  /** Ends the session of another node that holds the gate and does not notify: a role may terminate its sessions. */
   async endOtherHolder(): Promise<void> {
     if (this.#state === 'closed') return;
     try {
@@ -211,7 +213,7 @@ export class Gate {
   async #open(): Promise<pg.Client> {
     const session = await this.#options.connect();
     if (this.#ended) {
-      // Nothing else would end this session, and its lock would keep the gate closed.
+      // Nothing else would end this session.
       await session.end();
       throw new Error('the gate ended meanwhile');
     }
@@ -222,7 +224,7 @@ export class Gate {
     return session;
   }
 
-  /** Another node took us for frozen and ended the session, or the database did. The lock is gone: the gate is open. */
+  /** Another node took this one for frozen, or the database ended the session. The lock is gone: the gate is open. */
   #lost(session: pg.Client): void {
     if (this.#session !== session) return;
     this.#session = null;
@@ -232,7 +234,7 @@ export class Gate {
     this.#becomeOpen();
   }
 
-  /** Gives up the locks, and resolves when they are gone. Merely ending the session would release them at some later moment. */
+  /** Resolves when the locks are released. Ending the session alone would release them at some later moment. */
   async #release(): Promise<void> {
     const session = this.#session;
     const request = this.#request;

@@ -54,7 +54,7 @@ export class OutboxFeed implements Feed {
     this.#loop.start();
   }
 
-  /** Poll soon. */
+  /** Polls soon. */
   wake(): void {
     this.#loop.wake();
   }

@@ -1,5 +1,4 @@
-// What this process has handed on, and how it goes on from there: each poll reads what became visible since, of every
-// account.
+// Reads relay.events for every account: each poll hands on what became visible since the last one.
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
@@ -24,14 +23,13 @@ export interface OutboxReaderOptions {
   metrics: Metrics;
 }
 
-/** So many events of the last batch are looked for again after a new connection. */
+/** A new session looks up this many events of the last batch, to know whether it is the same database. */
 const MOST_REMEMBERED = 1_000;
 
 const NOBODY: FeedListener = { onBatch() {}, onBacklog() {}, accounts: () => [], onLost() {} };
 
 export class OutboxReader {
   readonly #options: OutboxReaderOptions;
-  /** Who is told. */
   listener: FeedListener = NOBODY;
   #epoch: string | null = null;
   #seen: Snapshot = NOTHING;
@@ -60,7 +58,7 @@ export class OutboxReader {
     return this.#seen;
   }
 
-  /** How long events are kept, as it was when begin() was called. */
+  /** How long events are kept, as of the last begin(). */
   get retentionMs(): number {
     return this.#retentionMs;
   }
@@ -69,7 +67,7 @@ export class OutboxReader {
     return this.#recent;
   }
 
-  /** The first connection begins at what is visible; later ones go on where the last ended, in the same epoch. */
+  /** The first session begins at what is visible now. Later ones continue, while the epoch is the same. */
   async begin(session: Session): Promise<void> {
     let start = await readStart(session);
     this.#retentionMs = start.retentionMs;
@@ -79,18 +77,18 @@ export class OutboxReader {
       await startNewEpoch(session, start.epoch);
       start = await readStart(session);
     }
-    // After the start: whatever is written from there on comes by as an event.
+    // After readStart(): what is written later arrives as an event.
     await this.listener.beforeBatch?.(session, null);
     if (start.epoch === this.#epoch) return;
     const lost = this.#epoch !== null;
     this.#epoch = start.epoch;
     this.#startOver(start.now, start.largest);
-    // Before anything that may fail: whoever does not hear of it has a gap.
+    // Before anything that can fail: a listener that is not told has a gap.
     if (lost) this.#lose('epoch');
     await this.#warmUp(session, start.now);
   }
 
-  /** Whether something that was handed on is not in the database: the last batch, and the largest transaction. */
+  /** Whether the last batch, or the largest transaction that was handed on, is missing in the database. */
   async #isOtherHistory(session: Session): Promise<boolean> {
     const claimed = new Map(this.#lastBatch);
     const { xmax, witness } = this.#seen;
@@ -120,7 +118,7 @@ export class OutboxReader {
     if (!(await this.#lockedSlots.takeBack(session))) await startNewEpoch(session, this.epoch);
     let page = await this.#readAround(session);
     if (page.epoch !== this.#epoch) {
-      // relay.new_epoch(), called beneath us.
+      // Somebody called relay.new_epoch().
       await this.begin(session);
       page = { ...page, events: [] };
     } else if (isTooOld(this.#seen, page.emptied)) {
@@ -144,7 +142,7 @@ export class OutboxReader {
     this.#options.onRead?.({ transactions });
   }
 
-  /** What became visible, without the slots that are locked. */
+  /** Reads what became visible, without the slots that are locked. */
   async #readAround(session: Session): Promise<Page> {
     try {
       return await this.#readBatch(session);
@@ -157,7 +155,7 @@ export class OutboxReader {
   async #readBatch(session: Session): Promise<Page> {
     const { page: limits } = this.#options;
     const { leftOut } = this.#lockedSlots;
-    // Where the last batch was small, this one probably is.
+    // After a small batch, the next one is probably small.
     const small = this.#small ? await readSmallBatch(session, this.#seen, limits, leftOut) : null;
     const page = small ?? (await readBatch(session, this.#seen, limits, leftOut));
     this.#small = !page.more && isSmallBatch(page.events);
@@ -166,16 +164,16 @@ export class OutboxReader {
 
   /**
    * Takes a step that another process has read.
-   * @param session for what is read before it is handed on
+   * @param session for beforeBatch()
    */
   async take(session: Session, { bound, events, elsewhere }: Step): Promise<void> {
-    // What is elsewhere was not looked through, and some of it may be revocations.
+    // Events that are elsewhere were not read, and some of them may be revocations.
     await this.listener.beforeBatch?.(session, elsewhere === 'all' ? null : events);
     this.#options.metrics.eventsRead.inc(events.length);
     this.#handOn(bound, events, elsewhere);
   }
 
-  /** Nothing new: its listener refreshes those that were quiet for long. */
+  /** Nothing new. The listener gives accounts that were quiet for long a fresh position. */
   rest(): void {
     this.listener.onBatch({ epoch: this.epoch, seen: this.#seen, bound: this.#seen, events: [] });
   }
@@ -190,15 +188,15 @@ export class OutboxReader {
       this.listener.onBatch(batch);
       return;
     }
-    // Memory would have a hole, and a transaction's last event, which is its witness, may be elsewhere.
+    // Memory would have a gap. And the last event of a transaction, which is its witness, may be elsewhere.
     this.#lastBatch.clear();
     this.#recent.clear(bound);
     this.listener.onBatch({ ...batch, elsewhere });
   }
 
   /**
-   * More than a page. It is not read here: accounts that have events in it read them at their own pace, and for all
-   * others it is simply seen, so that a million events of one account hold nobody else up.
+   * For more than a page, which is not read here. Clients of accounts with events in it read them at their own pace;
+   * the position of all others moves past it. So a million events of one account delay nobody else.
    */
   async #passOver(session: Session, now: Snapshot): Promise<void> {
     const { log, metrics } = this.#options;
@@ -219,12 +217,12 @@ export class OutboxReader {
       epoch: this.epoch,
       seen,
       bound,
-      // Who came meanwhile was not looked for.
+      // Accounts that came meanwhile were not searched for.
       touches: (account) => touched === null || touched.has(account) || !asked.has(account),
     });
   }
 
-  /** What is seen after a batch. */
+  /** The position after a batch. */
   #boundOf(now: Snapshot, events: readonly OutboxEvent[]): Snapshot {
     let largest = this.#seen.xmax - 1n;
     let { witness } = this.#seen;
@@ -233,7 +231,7 @@ export class OutboxReader {
       largest = event.xid;
       witness = witnessOf(event);
     }
-    // An edge has its place from others, of whom one may have read later.
+    // An edge's position comes from other processes, and one of them may have read later.
     return union(this.#seen, cut(now, largest, witness));
   }
 

@@ -1,4 +1,4 @@
-// Polls on one session: when it is woken, and whenever somebody waits for a read. A session that fails is replaced.
+// Polls on one session, when it is woken or read() is called. A session that fails is replaced.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
@@ -47,7 +47,7 @@ export class PollLoop {
     this.#running = this.#run();
   }
 
-  /** Poll soon. Any number of calls before the poll begins are one. */
+  /** Polls soon. All calls before the poll begins count as one. */
   wake(): void {
     this.#wakeRequested = true;
     this.#onWake();
@@ -93,7 +93,7 @@ export class PollLoop {
     const session = await this.#connect();
     this.#session = session;
     let broken: Error | null = null;
-    // Without a listener the process would die of it. The next query fails too, and says so.
+    // Without a listener for it, an error would end the process.
     session.on('error', (error) => {
       broken = error;
       this.wake();
@@ -115,7 +115,7 @@ export class PollLoop {
 
   async #poll(session: pg.Client): Promise<void> {
     this.#wakeRequested = false;
-    // Who asks during the poll waits for the next one.
+    // A read() during this poll waits for the next one.
     const readers = this.#readers;
     this.#readers = [];
     try {
@@ -168,7 +168,7 @@ export class PollLoop {
   }
 }
 
-/** Half a second, doubling to ten, with jitter: many nodes come back to one database. */
+/** At most half a second, doubling up to ten seconds; with jitter, since many nodes reconnect to one database. */
 export function backOffMs(failures: number): number {
   return Math.min(10_000, 250 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
 }

@@ -1,4 +1,4 @@
-// Emptying the ring of relay.events: every node asks the database from time to time, which decides.
+// Empties old slots of relay.events: every node asks from time to time, and the database decides.
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -13,7 +13,7 @@ export interface RetentionOptions {
   metrics: Metrics;
 }
 
-/** A slot is a sixth of the retention; so often within one it is looked at. */
+/** Writers use a slot for a sixth of the retention. A node asks this often meanwhile. */
 const LOOKS_PER_SLOT = 10;
 const MOST_OFTEN_MS = 1_000;
 const LEAST_OFTEN_MS = 5 * 60_000;
@@ -28,7 +28,7 @@ export function startRetention(options: RetentionOptions): { close(): Promise<vo
   async function look(): Promise<void> {
     let pause = LEAST_OFTEN_MS;
     try {
-      // A node that is not ready yet, or not at the moment, has not looked at all.
+      // A node that is not ready has not asked: it tries again soon.
       pause = feed.ready ? await readPause(pool) : MOST_OFTEN_MS;
       while (!closed && feed.ready && (await rotate(pool, feed))) metrics.slotsEmptied.inc();
     } catch (error) {

@@ -1,5 +1,5 @@
-// A watched table may be swapped for another, or be made again under its name: by a migration, or by a restore. Its
-// triggers are gone then, and only its owner can make new ones; but every account can be told to refetch.
+// A migration or a restore may put another table in the place of a captured one. The triggers are gone then, and only
+// the table's owner can create them again. Until then every account is told to refetch.
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -20,7 +20,7 @@ export function watchTableSwaps({ pool, log }: { pool: pg.Pool; log: Log }): { c
       for (const { table_name: table } of rows) log.say('table_replaced', { table });
       failed = false;
     } catch (error) {
-      // Once for a database that is away, not once a second.
+      // Once while a database is away, not once a second.
       if (!closed && !failed) log.say('table_watch_failed', { error: errorText(error) });
       failed = true;
     }

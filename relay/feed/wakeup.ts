@@ -1,5 +1,5 @@
-// When to read: on a notification, on the safety timer, and at a pace while the gate is closed. The table holds the
-// events: a lost notification costs at most one safety interval.
+// When to read: on a notification, on the safety timer, and every few milliseconds (at a pace) while the gate is
+// closed. The table holds the events, so a lost notification costs at most one safety interval.
 import type pg from 'pg';
 import { startListener } from '../db/listen.ts';
 import type { Log } from '../log.ts';
@@ -9,45 +9,46 @@ import { Gate, type GateState } from './notify-gate.ts';
 /** The channel on which commits notify. */
 const CHANNEL = 'relay';
 
-/** The gate closes when this many commits notify in a slice: 1,000 a second. Below, a quick disk loses nothing by them. */
+/** The gate closes when this many commits notify in a slice: 1,000 a second. On a fast disk, fewer cost nothing. */
 const SLICE_MS = 100;
 const NOTIFICATIONS_TO_CLOSE = 100;
 /**
- * On a slow disk, commits that notify wait for each other at a much lower rate. So from this many on we look how many
- * wait for NOTIFY's lock, and close the gate where it is this many on average: two at once, or one now and then.
+ * On a slow disk, commits that notify wait for each other at a much lower rate. From this many notifications in a slice
+ * on, a sample counts how many commits wait for NOTIFY's lock. The gate closes when WAITING_TO_CLOSE wait on average:
+ * one in every fifth sample, or two in one.
  */
 const NOTIFICATIONS_TO_LOOK = 3;
 const LOOK_EVERY_MS = 100;
 const WAITING_TO_CLOSE = 0.2;
-/** Weight of a look in the average, and when earlier ones count no more. */
+/** The weight of a sample in the average, and when earlier samples no longer count. */
 const LOOK_WEIGHT = 1 / 8;
 const FORGET_LOOKS_AFTER_MS = 1_000;
 /**
- * The gate opens when in each of two seconds fewer transactions wrote events than this part of the rate at which it was
- * closed: on a slow disk that rate is low.
+ * The gate opens after two seconds with fewer transactions than this part of the rate at which it closed, which is low
+ * on a slow disk.
  */
 const PART_TO_OPEN = 1 / 4;
 const CALM_SECONDS_TO_OPEN = 2;
-/** Bounds for that, a second. */
+/** Bounds of the rate to open, in transactions a second. */
 const OPEN_BELOW = { least: 10, most: 250 };
 /**
- * A listener that does not read, of whatever program, fills the notification queue, and then every commit that notifies
- * fails. Above this share the gate is closed, and stays closed until the queue is shorter.
+ * A listener that does not read, of any program, fills the notification queue. Once it is full, every commit that
+ * notifies fails. Above this share the gate closes, and stays closed until the queue is shorter.
  */
 const QUEUE_TO_CLOSE = 0.25;
 /** After this many safety reads in a row that found events without a notification, a frozen holder is suspected. */
 const UNNOTIFIED_TO_SUSPECT = 3;
 /** How long a node reads at a pace after such a read. */
 const PACE_UNNOTIFIED_MS = 5_000;
-/** The pause between two paced reads is as long as the last read took, up to this: slow reads mean a busy machine. */
+/** A paced read waits as long as the last one took, up to this: slow reads mean a busy machine. */
 const LONGEST_REST_MS = 5;
 
 export interface WakeupOptions {
   /** A direct connection: behind a transaction pooler no notification arrives. */
   databaseUrl: string;
-  /** Opens the session that keeps the gate's locks. */
+  /** Opens the session that holds the gate's locks. */
   connect: () => Promise<pg.Client>;
-  /** For what the gate does beside it. */
+  /** For the gate's other queries. */
   pool: pg.Pool;
   /** Whether this process may close the gate: a relay may, `recado tail` may not. */
   mayCloseGate: boolean;
@@ -75,7 +76,7 @@ export interface Wakeup {
   close(): Promise<void>;
 }
 
-/** Listens from when the database answers. */
+/** Listening begins when the database answers. */
 export function startWakeup(options: WakeupOptions): Wakeup {
   const { wake, log, metrics } = options;
   const listener = startListener({
@@ -121,7 +122,7 @@ class Pacer {
   #looks = { at: 0, waiting: 0 };
   #openBelow = OPEN_BELOW.most;
   #second = { began: 0, transactions: 0, calm: 0 };
-  /** A notification came since the last read that found something. */
+  /** Whether a notification came since the last read that found something. */
   #notified = true;
   #bySafetyTimer = false;
   #unnotified = 0;
@@ -139,7 +140,7 @@ class Pacer {
   onNotify(): void {
     this.#notified = true;
     this.#unnotified = 0;
-    // While we hold the gate, notifications are our own or of writers that began before it closed.
+    // This node holds the gate: notifications are its own, or of writers that began before the gate closed.
     if (this.#gate.state === 'closed') return;
     this.#options.wake();
     const now = Date.now();
@@ -169,7 +170,7 @@ class Pacer {
     else if (transactions > 0) {
       if (this.#bySafetyTimer && !this.#notified) this.#onUnnotified();
       this.#notified = false;
-      // After the read, and not when it is notified: the event comes first.
+      // After the read and not at the notification: the event comes first.
       if (this.#slice.notifications >= NOTIFICATIONS_TO_LOOK) void this.#lookAtWaiting();
     }
     this.#bySafetyTimer = false;
@@ -223,7 +224,7 @@ class Pacer {
     this.#paceUntil = Date.now() + PACE_UNNOTIFIED_MS;
     if (this.#unnotified < UNNOTIFIED_TO_SUSPECT) return;
     this.#unnotified = 0;
-    // The holder keeps silent because of it.
+    // While the queue fills up, the holder does not notify.
     if (this.#queueIsFilling) return;
     void this.#gate.endOtherHolder();
   }

@@ -1,5 +1,5 @@
-// Recent events in memory: most reconnects cost no query. Reconnect storms are the rule: when a node ends, all its
-// clients reconnect to the others at once.
+// Recent events in memory, so that most reconnects cost no query. When a node ends, all its clients reconnect to the
+// other nodes at once.
 import type { OutboxEvent } from '../../outbox/events.ts';
 import { covers, hasSeen, type Position, type Snapshot } from '../../outbox/position.ts';
 
@@ -9,7 +9,7 @@ interface StoredBatch {
   readonly bound: Snapshot;
   readonly bytes: number;
   readonly events: number;
-  /** How many events of each account; null: of every account. */
+  /** How many events each account has; null: how many are for every account. */
   readonly counts: Map<string | null, number>;
 }
 
@@ -19,8 +19,8 @@ export interface RecentEventsLimits {
 }
 
 /**
- * A queue with an index of its first item. Array.shift() moves all other items: at 50,000 events of one account, that
- * costs more than everything else that is done with an event.
+ * A queue with an index of its first item. Array.shift() moves all other items: with 50,000 events of one account, that
+ * costs more than all other work on an event.
  */
 class Queue<T> {
   #items: (T | undefined)[] = [];
@@ -58,7 +58,7 @@ class Queue<T> {
   }
 }
 
-/** Bytes of an event beside its text: object, two bigints, array slots. A rough measure, for the limit only. */
+/** Bytes of an event besides its text: object, two bigints, array slots. A rough estimate, for the limit only. */
 const OVERHEAD = 300;
 
 export class RecentEvents {
@@ -84,8 +84,8 @@ export class RecentEvents {
   }
 
   /**
-   * Number of a batch. An account that received its last position before this batch is due for a fresh one, since its
-   * position will soon be out of reach. Or it is already: a large batch drops all the others at once.
+   * The number of a batch. An account whose last position is older than this batch needs a fresh one: memory will soon
+   * not reach the old one, or does not already, since a large batch drops all others at once.
    */
   get aging(): number {
     const full = Math.max(this.#bytes / this.#limits.bytes, this.#events / this.#limits.events);
@@ -97,9 +97,9 @@ export class RecentEvents {
     return { bytes: this.#bytes, events: this.#events };
   }
 
-  /** Appends a whole batch. One over the limits empties it. */
+  /** Appends a whole batch. A batch over the limits is dropped with all others. */
   add(events: readonly OutboxEvent[], bound: Snapshot): void {
-    // The start stays: what came between is nothing, and older positions still reach it.
+    // Memory reaches as far back as before.
     if (events.length === 0) return;
     this.#number += 1;
     const counts = new Map<string | null, number>();
@@ -120,7 +120,7 @@ export class RecentEvents {
     while (this.#bytes > this.#limits.bytes || this.#events > this.#limits.events) this.#forgetOldest();
   }
 
-  /** For a batch over the limits: drops everything. A reader that has seen `bound` needs nothing older. */
+  /** Drops everything, for a batch that is not kept here. A reader that has seen `bound` needs nothing older. */
   clear(bound: Snapshot): void {
     this.#number += 1;
     this.#forgotten = this.#number;
@@ -132,8 +132,7 @@ export class RecentEvents {
   }
 
   /**
-   * Replaces each of the account's events up to `through` by what `blank` makes of it. Counts and sizes stay as they
-   * were.
+   * Replaces the account's events up to the id `through` by what `blank` makes of them. Counts and sizes stay the same.
    */
   forget(account: string, through: bigint, blank: (event: OutboxEvent) => OutboxEvent): void {
     this.#byAccount.get(account)?.replace((event) => (event.id > through ? event : blank(event)));

@@ -1,5 +1,5 @@
-// Recent events at the start: filled with what was visible before the process began, so that a restart is not one query
-// per client.
+// Fills the recent events at the start with what was visible before, so that a restart does not cost a query for each
+// client.
 import type { OutboxEvent, PageLimits, Session } from '../../outbox/events.ts';
 import { readPage } from '../../outbox/pages.ts';
 import { cut, isTooOld, type Snapshot } from '../../outbox/position.ts';
@@ -7,11 +7,11 @@ import { findRecent } from '../../outbox/start.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
 import type { Witnesses } from './witnesses.ts';
 
-/** In so many parts the events are forgotten again. */
+/** The events are added in this many batches. */
 const PARTS = 64;
 
 export interface WarmUp {
-  /** Of the statement that said where to begin; not cut. */
+  /** The snapshot with which readStart() found where to begin; not cut. */
   now: Snapshot;
   /** The same, cut. */
   seen: Snapshot;
@@ -21,7 +21,7 @@ export interface WarmUp {
   witnesses?: Witnesses | undefined;
 }
 
-/** The newest events that fit, and none where retention took some of them meanwhile. */
+/** The newest events that fit. None, if retention removed some of them meanwhile. */
 export async function warmUp(
   session: Session,
   { now, seen, recent, page: limits, witnesses }: WarmUp,
@@ -36,7 +36,7 @@ export async function warmUp(
     events.push(...page.events);
     more = page.more;
   }
-  // In parts by transaction, or the first new event would push out all of it at once.
+  // As one batch, the first new event would drop all of it. A transaction is never split.
   events.sort((a, b) => (a.xid === b.xid ? Number(a.id - b.id) : a.xid < b.xid ? -1 : 1));
   const warm = new RecentEvents(from, recent);
   const size = Math.ceil(events.length / PARTS);
@@ -50,7 +50,7 @@ export async function warmUp(
   return warm;
 }
 
-/** What a snapshot sees below a transaction. */
+/** The part of a snapshot that is below a transaction. */
 function before(xid: bigint, snapshot: Snapshot): Snapshot {
   return cut(snapshot, xid - 1n);
 }

@@ -1,12 +1,12 @@
-// Which transactions this process has seen with their own eyes, with the witness of each: what a client claims to have
-// seen is compared with this, and with the table where it is not known here. Questions asked at once are one query: a
-// storm of clients that come back must not be a storm of queries.
+// The transactions that this process has seen, with their witnesses. A client's position names a transaction and its
+// witness; these are compared with what is known here, or else with the table. Lookups that begin together are one
+// query, so that a storm of reconnects is not a storm of queries.
 
 import type { OutboxEvent, Session } from '../../outbox/events.ts';
 import { type Position, type Snapshot, witnessOf } from '../../outbox/position.ts';
 import { findForeign } from '../../outbox/start.ts';
 
-/** About 2 MB. What is older is asked of the table. */
+/** About 2 MB. Older transactions are looked up in the table. */
 const MOST_KNOWN = 20_000;
 
 interface Asking {
@@ -40,7 +40,7 @@ export class Witnesses {
     this.#known.clear();
   }
 
-  /** Whether what a position says it has seen is in this database's history. */
+  /** Whether this database's history has what a position says it has seen. */
   async attest({ seen, batch }: Position): Promise<boolean> {
     for (const snapshot of batch ? [seen, batch.bound] : [seen]) {
       if (!(await this.#attestOne(snapshot))) return false;

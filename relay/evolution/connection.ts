@@ -1,4 +1,4 @@
-// One instance: subscribe, connect, catch up, listen; and again, for as long as the worker holds it.
+// One instance: subscribe, connect, catch up, listen. After a failure it starts over, until the worker closes it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText } from '../errors.ts';
 import type { Log } from '../log.ts';
@@ -15,11 +15,11 @@ import { PACE, type Pace } from './pace.ts';
 import { createReader } from './reader.ts';
 
 export interface InstanceConnection {
-  /** As it was when the connection was made. */
+  /** The row from which the connection was made. */
   readonly instance: Instance;
   /** Reads everything over REST and writes the outcome to the request. */
   sync(request: string): void;
-  /** Sends what waits, and marks read what was read. */
+  /** Sends the messages that wait, and tells WhatsApp which chats the team has read. */
   send(may: Pick<Instance, 'maySend' | 'mayMarkRead' | 'sendsPerMinute'>): void;
   close(): Promise<void>;
 }
@@ -36,7 +36,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   const { instance: row, store, outgoing, log, pace: given } = options;
   const pace = { ...PACE, ...given };
   const instance = { ...row };
-  // Two ways to end: hang up (hear no more), then abort (write no more).
+  // Closing has two steps: hang up (receive no more), then abort (write no more).
   const hangUp = new AbortController();
   const abort = new AbortController();
   const { signal } = abort;
@@ -72,7 +72,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
   const queue = createWriteQueue({ instance, store, log, signal, overflowed: () => void readGap() });
   const reader = createReader({ instance, api, store, queue, log, pace, signal });
 
-  /** Writes the status to the log and to the row, one after another, so that an older one is never the last. */
+  /** Writes the status to the log and to the row. Writes run in their order, so the newest status stays. */
   function say(next: ConnectionStatus, reason: string | null = null): Promise<void> {
     if (hangUp.signal.aborted) return said;
     if (next !== status)
@@ -104,7 +104,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
     await delay(ms, undefined, { signal: hangUp.signal }).catch(() => undefined);
   }
 
-  /** Listens until the connection is lost, for the reason it resolves with. */
+  /** Listens until the connection is lost; resolves with the reason. */
   async function listen(subscription: string): Promise<string> {
     const socket = openSocket({
       host: instance.host,
@@ -141,7 +141,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
     try {
       if ((await api.subscription()) === subscription) return;
       log.say('evolution_subscribed_again', { instance: instance.name });
-      // What was not emitted meanwhile is read before events are written.
+      // Events that the server did not emit are read before new ones are written.
       const gap = api.subscribe().then(readGap);
       queue.waitFor(gap);
       await gap;
@@ -210,7 +210,7 @@ export function connectInstance(options: ConnectInstanceOptions): InstanceConnec
     send: (may) => sender.wake(may),
     async close() {
       hangUp.abort();
-      // What was heard is written first. What takes longer is read again at the next catch-up.
+      // Time to write what was received. The rest is read again at the next catch-up.
       const done = Promise.all([queue.drained(), sender.idle()]);
       await Promise.race([done, delay(3_000, undefined, { signal })]);
       abort.abort();

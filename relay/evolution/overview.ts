@@ -1,5 +1,5 @@
-// How the WhatsApp instances do, for the metrics and the console of a relay. The worker may run elsewhere: the database
-// knows. The pack may not be installed: then there are none.
+// The state of the WhatsApp instances, for the metrics and the console of a relay. It comes from the database, since the
+// worker may run elsewhere. Without the WhatsApp tables there are no instances.
 import type pg from 'pg';
 import type { Metrics } from '../metrics.ts';
 
@@ -22,7 +22,7 @@ export async function isWhatsAppInstalled(pool: pg.Pool): Promise<boolean> {
   return rows[0]!.installed;
 }
 
-/** By name. */
+/** Sorted by name. */
 export async function readInstances(pool: pg.Pool): Promise<InstanceOverview[]> {
   if (!(await isWhatsAppInstalled(pool))) return [];
   const { rows } = await pool.query<InstanceOverview>(
@@ -33,7 +33,7 @@ export async function readInstances(pool: pg.Pool): Promise<InstanceOverview[]> 
   return rows;
 }
 
-/** Sets the gauges of every instance; one that is gone disappears. */
+/** Sets the gauges of every instance, and removes those of instances that are gone. */
 export async function gaugeInstances(pool: pg.Pool, metrics: Metrics): Promise<void> {
   const instances = await readInstances(pool);
   const { evolutionConnected, evolutionParked, evolutionRejected } = metrics;

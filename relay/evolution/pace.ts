@@ -1,23 +1,23 @@
-// How often, how long, how much: what a connection to an instance goes by. Tests set other values.
+// Intervals, time limits and sizes of a connection to an instance. Tests set other values.
 
 export interface Pace {
-  /** First wait after a lost connection; doubles up to `slowest`. */
+  /** First wait after a lost connection; doubles up to `slowestMs`. */
   retryMs: number;
   slowestMs: number;
   /** Between attempts with a key or a name that the server refused. */
   refusedMs: number;
   /** Between attempts at a namespace that does not exist yet; it appears with the server's first event. */
   namespaceMs: number;
-  /** Catch-up while connected, since some versions drop events. */
+  /** Between catch-ups while connected, since some versions drop events. */
   safetyMs: number;
-  /** Between looks whether the server still emits to us: an instance made anew, or its manager, changes that. */
+  /** Between checks that the server still emits events: a new instance of the same name may not. */
   lookMs: number;
-  /** Catch-up where the server has no websocket. */
+  /** Between catch-ups where the server has no websocket. */
   pollMs: number;
   overlapMs: number;
   pageSize: number;
   requestMs: number;
-  /** After this the server's history decides whether a message was sent whose request broke off. */
+  /** How long after a broken request to send the server's history tells whether the message was sent. */
   unsureMs: number;
 }
 

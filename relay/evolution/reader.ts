@@ -12,7 +12,7 @@ import { readAddress } from './payloads/jid.ts';
 const MAY_BE_REVOKED_MS = 60 * 3_600_000;
 
 export interface ReaderOptions {
-  /** Changed as readings tell more of it. */
+  /** Updated with what readings find. */
   instance: Instance;
   api: Api;
   store: Store;
@@ -23,7 +23,7 @@ export interface ReaderOptions {
 }
 
 export interface Reader {
-  /** Reads what changed. It begins after the call: a reading under way may have passed what is missing. */
+  /** Reads what changed. It begins after the call: a reading under way may be past what is missing. */
   readNext(): Promise<void>;
   /** Reads everything; the result includes that of a reading it waited for. */
   readAll(): Promise<Pick<CatchUp, 'created' | 'updated'>>;
@@ -51,7 +51,7 @@ export function createReader({ instance, api, store, queue, log, pace, signal }:
 
   async function readOnce(allChats: boolean): Promise<CatchUp> {
     const serverId = await readSession();
-    // Since 2.3 a message that is taken back moves to the time of it; before, it stays where it was.
+    // Since 2.3 a revoked message has the time of the revoke; in older versions it keeps its own time.
     const deletedIsRevoked = /^2\.[0-2]\./.test((await api.version()) ?? '');
     const done = await catchUp({
       api,
@@ -79,7 +79,7 @@ export function createReader({ instance, api, store, queue, log, pace, signal }:
     return done;
   }
 
-  /** Begins after any reading under way; `waitedFor` is the last of these that ended well. */
+  /** Begins after any reading under way; `waitedFor` is the last of these that succeeded. */
   async function read(allChats: boolean): Promise<{ waitedFor: CatchUp | null; done: CatchUp }> {
     let waitedFor: CatchUp | null = null;
     while (reading !== null) waitedFor = await reading.catch(() => null);

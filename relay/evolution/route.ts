@@ -30,7 +30,7 @@ export function syncRoutes(pool: pg.Pool): Routes {
 function decodeName(text: string): string {
   try {
     const name = decodeURIComponent(text);
-    // Postgres has no text with it.
+    // Postgres cannot store a NUL in text.
     if (!name.includes('\0')) return name;
     throw new RefusedRequest(400, 'path_invalid', 'The name of the instance holds a NUL, which no name can.');
   } catch (error) {

@@ -1,5 +1,5 @@
-// The relay's half of POST /api/chats/sync/:instanceName: it asks through the database and waits there for what
-// the worker writes. The relay itself never speaks to Evolution.
+// The relay's half of POST /api/chats/sync/:instanceName: it writes a request to the database and waits until the
+// worker has written the result. The relay itself never calls Evolution.
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { RecadoError } from '../errors.ts';

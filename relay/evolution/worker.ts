@@ -1,5 +1,5 @@
-// The rows of evolution.instances decide: the worker asks the database which instances are its own, and opens, reopens
-// or closes connections accordingly. It polls about once a second, and at once after a NOTIFY.
+// The worker claims rows of evolution.instances, and opens, reopens or closes their connections. It polls about once a
+// second, and at once after a NOTIFY.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type pg from 'pg';
@@ -21,7 +21,7 @@ export interface EvolutionWorkerOptions {
 }
 
 export interface EvolutionWorker {
-  /** Writes what was heard, then gives up its instances; safe at any moment. */
+  /** Writes what was received, then releases its instances. Safe at any moment. */
   close(): Promise<void>;
 }
 
@@ -62,7 +62,7 @@ export async function startEvolutionWorker({
       if (now !== undefined && isSame(now, connection.instance)) continue;
       connections.delete(id);
       log.say('evolution_released', { instance: connection.instance.name });
-      // Not waited for: another instance must not wait for this one to end.
+      // Not awaited: other instances must not wait until this one is closed.
       void connection.close().catch(() => undefined);
     }
     for (const [id, instance] of claimed) {
@@ -90,7 +90,7 @@ export async function startEvolutionWorker({
         }
         failures = 0;
       } catch (error) {
-        // Connections stay: what they hear waits for the database to come back.
+        // Connections stay open: what they receive is written when the database is back.
         failures++;
         if (!closed && (failures === 1 || failures % 60 === 0))
           log.say('evolution_turn_failed', { error: errorText(error), failures });
@@ -126,7 +126,7 @@ export async function startEvolutionWorker({
   };
 }
 
-// The columns that a connection is made from. It writes the others.
+// The connection itself writes the other columns.
 function isSame(a: Instance, b: Instance): boolean {
   return (
     a.name === b.name &&

@@ -29,7 +29,7 @@ export interface OutgoingMedia {
 }
 
 export interface Api {
-  /** Has the server emit every event of the instance. False: websockets are switched off there. */
+  /** Makes the server emit every event of the instance. False: websockets are switched off there. */
   subscribe(): Promise<boolean>;
   /** What the server emits of the instance, as text to be compared; constant where the server does not say. */
   subscription(): Promise<string>;
@@ -43,13 +43,13 @@ export interface Api {
   countUntil(until: Date): Promise<number | null>;
   /** Every contact the server knows; empty where it does not say. */
   contacts(): Promise<unknown[]>;
-  /** Every group with its subject; empty where the server does not say. It asks WhatsApp: not to be called often. */
+  /** Every group with its subject; empty where the server does not say. The server asks WhatsApp: call it rarely. */
   groups(): Promise<unknown[]>;
   /** The phone's connection and whose it is, as far as the server says. */
   session(): Promise<Session>;
-  /** Of the server; null where it does not say. */
+  /** The server's version; null where it does not say. */
   version(): Promise<string | null>;
-  /** The code to be scanned now; null: none. Only while the state is `connecting`: else the server would connect. */
+  /** The code to scan now, or null. Only for the state `connecting`: in another, asking makes the server connect. */
   qrCode(): Promise<{ code: string; pairingCode: string | null } | null>;
 }
 
@@ -91,7 +91,7 @@ export interface ApiOptions extends RequestOptions {
 export function createApi({ instance, ...options }: ApiOptions): Api {
   const { once, request } = createRequests(options);
   const name = encodeURIComponent(instance);
-  // 1.x has findChats as GET; found out once.
+  // 1.x has findChats as GET. Remembered after the first answer.
   let chatsMethod: 'POST' | 'GET' = 'POST';
 
   return {
@@ -166,7 +166,7 @@ export function createApi({ instance, ...options }: ApiOptions): Api {
       try {
         return await once('POST', `/message/sendText/${name}`, { number, text, ...quoted });
       } catch (error) {
-        // 1.x wants the text wrapped. What was refused was not sent.
+        // 1.x wants the text wrapped. A refused message was not sent, so this sends it once.
         if (!(error instanceof EvolutionError) || error.status !== 400) throw error;
         return await once('POST', `/message/sendText/${name}`, { number, textMessage: { text } }).catch(
           () => {

@@ -1,4 +1,4 @@
-// A request to an Evolution server: its key, its limits in time, and what a refusal is called.
+// Requests to an Evolution server: the key, the time limits, and the codes of refusals.
 import { setTimeout as delay } from 'node:timers/promises';
 import { readBounded } from '../../bounded.ts';
 import { RecadoError } from '../../errors.ts';
@@ -11,7 +11,7 @@ export type EvolutionErrorCode =
   | 'evolution_not_found'
   /** The server understood and refused (a missing licence, a bad request). */
   | 'evolution_refused'
-  /** Nobody answers, or the server is in trouble: worth trying again soon. */
+  /** No answer, or a fault of the server: worth trying again soon. */
   | 'evolution_unreachable';
 
 export class EvolutionError extends RecadoError {
@@ -46,17 +46,17 @@ export interface RequestOptions {
   signal: AbortSignal;
   /** For one request; Evolution has no timeouts of its own. */
   timeoutMs?: number;
-  /** Attempts at a request that met a server in trouble: it answers 500 for seconds after its start. */
+  /** Attempts while the server answers with a fault: it answers 500 for some seconds after its start. */
   attempts?: number;
 }
 
-/** Of an answer, decompressed. Where the server does not page, one answer holds all chats. */
+/** The largest answer, decompressed. Where the server does not page, one answer holds all chats. */
 const MOST_BYTES = 32 * 1024 * 1024;
 
 export interface Requests {
   /** Sent once: a request that broke off may have been carried out. */
   once(method: string, path: string, body?: unknown): Promise<unknown>;
-  /** Repeated while the server is in trouble. */
+  /** Repeated while the server answers with a fault. */
   request(method: string, path: string, body?: unknown): Promise<unknown>;
 }
 

@@ -1,8 +1,8 @@
-// The socket side of an Evolution server: one connection, heard until it is lost. Whoever opens it opens the next.
+// One socket connection to an Evolution server, until it is lost. The caller opens the next.
 import { Manager, type Socket } from 'socket.io-client';
 import { errorText } from '../../errors.ts';
 
-/** Of the instance, or of the server: with global events every instance is heard at the root. */
+/** The instance's own namespace, or the root: with global events the root carries every instance. */
 export type Namespace = 'own' | 'root';
 
 export interface SocketOptions {
@@ -21,21 +21,21 @@ export interface SocketOptions {
 }
 
 export interface EvolutionSocket {
-  /** Resolves with the reason when the connection is lost, or let go. */
+  /** Resolves with the reason when the connection is lost, or letGo() ends it. */
   readonly lost: Promise<string>;
   letGo(reason: string): void;
 }
 
 const SLOWEST_NAMESPACE_MS = 5_000;
-/** Of a frame, unpacked; the library's types do not know that it hands this on to its websocket. */
+/** The largest frame, unpacked. The library hands this on to its websocket, which its types do not say. */
 const MOST = { maxPayload: 16 * 1024 * 1024 };
 
 export function openSocket(options: SocketOptions): EvolutionSocket {
   const { instance, mode, namespaceMs, signal } = options;
   const url = new URL(options.host);
   const manager = new Manager(url.origin, {
-    // The instance's key must be in its own handshake, so no manager is shared; we retry, since the library
-    // never does after "Invalid namespace".
+    // Each instance has its own key in the handshake, so no manager is shared. The caller reconnects, since the
+    // library does not after "Invalid namespace".
     reconnection: false,
     autoConnect: false,
     path: `${url.pathname.replace(/\/+$/, '')}/socket.io/`,

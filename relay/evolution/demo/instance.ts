@@ -19,7 +19,7 @@ export interface StoredMessage extends Fields {
 
 export interface FakeInstance {
   readonly name: string;
-  /** Another one when it is made anew. */
+  /** Another id after the instance is created again. */
   readonly id: string;
   readonly token: string;
   /** Emits an envelope, as the server does when WhatsApp tells it something. */

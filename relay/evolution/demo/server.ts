@@ -1,4 +1,4 @@
-// An Evolution server for development: the real protocol with no WhatsApp behind it. It keeps the traps of the
+// An Evolution server for development: the real protocol with no WhatsApp behind it. It has the pitfalls of the
 // real one: a namespace exists only after the first emit to it since the start, and that event is lost; without a
 // subscription nothing is emitted; a restart forgets namespaces and not data; `offset` is the size of a page.
 import { randomBytes } from 'node:crypto';
@@ -82,7 +82,7 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     if (globalEvents) io.emit(event, envelope);
     if (instance.events.length > 0 && !instance.events.includes(event.toUpperCase().replaceAll('.', '_')))
       return;
-    // The namespace is made by the first emit; a client cannot have been in it.
+    // The first emit creates the namespace, so no client is in it yet.
     if (instance.subscribed && !(globalEvents && version === '1')) {
       io.of(`/${instance.name}`).emit(event, envelope);
     }

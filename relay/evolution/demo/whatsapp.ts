@@ -1,4 +1,4 @@
-// WhatsApp at play: an Evolution server in this process, an instance for the sample clinic, and people who write.
+// WhatsApp for the demo: an Evolution server in this process, an instance for the sample clinic, and people who write.
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { FakeInstance } from './instance.ts';
@@ -78,7 +78,7 @@ export async function startWhatsAppDemo(
   };
 }
 
-/** Somebody writes, is answered, reacts, corrects, takes back: everything the screens should show. */
+/** Somebody writes, is answered, reacts, edits and revokes: everything that the screens show. */
 function converse(instance: FakeInstance, everyMs: number): () => void {
   let turn = 0;
   const say = () => {
@@ -137,7 +137,7 @@ function converse(instance: FakeInstance, everyMs: number): () => void {
       }
     }
   };
-  // The first event of a server only makes its namespace; nobody can have heard it.
+  // The first event of a server only creates its namespace, so nobody receives it.
   instance.emit('connection.update', { instance: INSTANCE, state: 'open', statusReason: 200 });
   const timer = setInterval(say, everyMs);
   const greeting = setInterval(() => {

@@ -29,7 +29,7 @@ export interface CatchUpOptions {
 export interface Progress {
   chats: number;
   messages: number;
-  /** Messages there are to read; null: not known yet. */
+  /** How many messages there are to read; null: not known yet. */
   of: number | null;
 }
 
@@ -37,7 +37,7 @@ export interface CatchUp {
   created: Set<number>;
   updated: Set<number>;
   messages: number;
-  /** Newest message seen; the point from which the next catch-up counts. */
+  /** The time of the newest message; the next catch-up begins shortly before it. */
   caughtUpTo: Date | null;
   older: Instance['older'];
   serverId: string | null;
@@ -48,7 +48,6 @@ async function hasOtherHistory({ api, instance, serverId }: CatchUpOptions): Pro
   if (serverId !== null && instance.serverId !== null && serverId !== instance.serverId) return true;
   if (older === null) return false;
   const total = await api.countUntil(older.until);
-  // Fewer: the instance was created again and has another history.
   return total !== null && total !== older.total;
 }
 
@@ -56,11 +55,11 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
   const { store, instance, own, deletedIsRevoked } = options;
   const isFirst = !instance.synced;
   const begin = (to: Date) => new Date(to.getTime() - options.overlapMs);
-  // Counted before anything is read: messages that arrive meanwhile change the count of the next time.
+  // Counted before anything is read: if old messages arrive meanwhile, the next catch-up finds another number.
   const until = begin(instance.caughtUpTo ?? new Date());
   const total = await options.api.countUntil(until);
-  // Old history can reach the server late, while nobody listens. The number of old messages is then another one, and
-  // everything is read. A requested sync reads everything, too.
+  // Old history can reach the server late, while nobody listens, and an instance can be created again. Then the number
+  // of old messages differs, and everything is read. A requested sync reads everything, too.
   const readsAll = options.allChats || (await hasOtherHistory(options));
   const since = readsAll || instance.caughtUpTo === null ? null : until;
   const result: CatchUp = {
@@ -127,7 +126,7 @@ async function inPages(
       await writing;
       signal.throwIfAborted();
       writing = write();
-      // The next `await` meets its failure; without this, Node reports it as unhandled before.
+      // The next `await` throws its failure. Without this, Node reports it as unhandled before.
       writing.catch(() => undefined);
     }
   } finally {
@@ -135,7 +134,7 @@ async function inPages(
   }
 }
 
-/** Messages written at once. Each write touches most chats, and each touch costs. Two such batches are in memory. */
+/** Messages written at once: each write updates most chats, whatever its size. Two such batches are in memory. */
 const MESSAGES_AT_ONCE = 4_000;
 
 async function* together(pages: AsyncGenerator<unknown[]>): AsyncGenerator<unknown[]> {

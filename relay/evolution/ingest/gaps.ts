@@ -33,7 +33,7 @@ export function createGaps({ read, isRefused, pause, signal }: GapsOptions): () 
       for (const resolve of served) resolve();
     }
     isReading = false;
-    // Nothing is read any more: everyone who waits goes on.
+    // Nothing more is read: all callers continue.
     for (const resolve of asked.splice(0)) resolve();
   }
 

@@ -13,9 +13,9 @@ export interface Instance {
   sourceId: string;
   caughtUpTo: Date | null;
   synced: boolean;
-  /** How many messages up to a time the server had when it was last asked; null: it was not, or does not count. */
+  /** How many messages up to a time the server last had; null: not asked yet, or the server does not count. */
   older: { until: Date; total: number } | null;
-  /** The id that the server gave the instance, where it tells: another one has a history of its own. */
+  /** The server's id of the instance, if it says. An instance with another id has another history. */
   serverId: string | null;
   maySend: boolean;
   mayMarkRead: boolean;

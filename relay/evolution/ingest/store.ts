@@ -1,4 +1,4 @@
-// The worker's statements about instances, facts and syncs, each beside the type of its answer.
+// The worker's SQL for instances, facts and syncs.
 import type pg from 'pg';
 import { errorText } from '../../errors.ts';
 import { Facts, type QrFact, type SessionFact } from '../payloads/facts.ts';
@@ -11,7 +11,7 @@ export interface Ingested {
   messages: number;
 }
 
-/** The facts of one envelope. They are set aside alone if the database refuses them. */
+/** The facts of one envelope. If the database refuses them, only they are set aside. */
 export interface Unit {
   event: string;
   facts: Facts;
@@ -38,7 +38,7 @@ export interface Store {
     request: string,
     outcome: { created: number; updated: number } | { code: string; error: string },
   ): Promise<void>;
-  /** Queues again what a worker that died was running. */
+  /** Queues the syncs again that a dead worker was running. */
   requeueSyncs(instance: Instance): Promise<void>;
   prune(): Promise<void>;
 }

@@ -18,7 +18,7 @@ const MAX_BATCH = 2_000;
 const MAX_BATCH_BYTES = 2 * 1024 * 1024;
 
 export interface WriteQueue {
-  /** Takes an envelope as the socket received it. Never throws. True: it was this instance's. */
+  /** Takes an envelope as the socket received it. Never throws. @returns whether it is this instance's */
   receive(event: string, payload: unknown, namespace: 'own' | 'root'): boolean;
   /** Number of connection updates so far. A REST answer is out of date if it grew since the request. */
   readonly sessionsHeard: number;
@@ -113,7 +113,7 @@ export function createWriteQueue({
     }
   }
 
-  /** Waits for every gap, those that open meanwhile included. */
+  /** Waits for every gap, also for those that open meanwhile. */
   async function everyGap(): Promise<void> {
     for (let known: unknown; known !== waiting; ) {
       known = waiting;

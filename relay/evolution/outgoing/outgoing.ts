@@ -1,4 +1,4 @@
-// Statements about the messages that the team sends and the chats that were read here.
+// The SQL for messages that the team sends, and for chats that the team has read.
 import type pg from 'pg';
 import type { Outgoing } from '../api/api.ts';
 import type { Instance } from '../ingest/instance.ts';
@@ -10,7 +10,7 @@ export interface OutgoingRow extends Outgoing {
   readonly startedAt: number;
 }
 
-/** A chat that was read here, with its newest messages from the other side. */
+/** A chat that the team has read, with its newest incoming messages. */
 export interface Receipt {
   readonly chatId: string;
   readonly askedAt: string;
@@ -31,7 +31,7 @@ export class OutgoingStore {
     this.#pool = pool;
   }
 
-  /** Takes the oldest row that waits; null: none does. */
+  /** Takes the oldest row that waits; null if none does. */
   async take({ tenantId, name }: Instance): Promise<OutgoingRow | null> {
     const { rows } = await this.#pool.query<OutgoingRow>(
       `update evolution.outgoing as o set status = 'SENDING', "startedAt" = clock_timestamp()
@@ -44,7 +44,7 @@ export class OutgoingStore {
     return rows[0] ?? null;
   }
 
-  /** Rows that were being sent when a worker or the database ended: whether they were sent is not known. */
+  /** Rows that were being sent when a worker or the database stopped. Nobody knows whether they were sent. */
   async unsure({ tenantId, name }: Instance): Promise<OutgoingRow[]> {
     const { rows } = await this.#pool.query<OutgoingRow>(
       `select ${COLUMNS} from evolution.outgoing as o
@@ -54,7 +54,7 @@ export class OutgoingStore {
     return rows;
   }
 
-  /** The message has this id; its status follows from the message from now on. */
+  /** Stores the id of the sent message. From now on the row's status follows that of the message. */
   async sent({ id }: OutgoingRow, whatsappMessageId: string): Promise<void> {
     await this.#pool.query(
       `update evolution.outgoing set status = 'PENDING', "reasonCode" = null, reason = null, "whatsappMessageId" = $2, "finishedAt" = clock_timestamp()
@@ -71,7 +71,7 @@ export class OutgoingStore {
     );
   }
 
-  /** It never reached the server: it waits again. */
+  /** The request never reached the server: the row waits again. */
   async putBack({ id }: OutgoingRow): Promise<void> {
     await this.#pool.query(
       `update evolution.outgoing set status = 'QUEUED', "startedAt" = null where id = $1 and status = 'SENDING'`,
@@ -79,7 +79,7 @@ export class OutgoingStore {
     );
   }
 
-  /** Which of these messages are not the outcome of another row. */
+  /** Which of these messages belong to no row yet. */
   async unclaimed({ tenantId, name }: Instance, messageIds: readonly string[]): Promise<Set<string>> {
     const { rows } = await this.#pool.query<{ id: string }>(
       `select sent.id from unnest($3::text[]) as sent(id)
@@ -103,7 +103,7 @@ export class OutgoingStore {
     return rows;
   }
 
-  /** Unless it was asked for again meanwhile. */
+  /** Removes the receipt, unless the chat was read again meanwhile. */
   async receiptDone({ chatId, askedAt }: Receipt): Promise<void> {
     await this.#pool.query('delete from evolution.receipts where chat_id = $1 and asked_at = $2', [
       chatId,

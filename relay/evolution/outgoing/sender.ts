@@ -1,8 +1,8 @@
-// Sends the rows of evolution.outgoing, and tells WhatsApp which chats were read here.
+// Sends the rows of evolution.outgoing, and tells WhatsApp which chats the team has read.
 //
-// Once as far as the server allows. Evolution takes no id from its callers, so a request that broke off may have been
-// sent or not. Then the server's own history decides, a while later: if it has the message, the row gets its id; if
-// not, the row fails and says so, and a person decides. Nothing is sent twice by itself.
+// Nothing is sent again unless a person asks for it. Evolution takes no id from its callers, so after a broken request
+// it is not known whether the message was sent. A while later the server's history decides: if it has the message, the
+// row gets its id; if not, the row fails and says so.
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText } from '../../errors.ts';
 import type { Log } from '../../log.ts';
@@ -22,7 +22,7 @@ export interface SenderOptions {
   api: Api;
   store: Store;
   outgoing: OutgoingStore;
-  /** After this the server's history decides whether a request that broke off was sent. */
+  /** How long after a broken request the server's history tells whether the message was sent. */
   unsureMs: number;
   log: Log;
   signal: AbortSignal;
@@ -106,7 +106,7 @@ export function createSender(options: SenderOptions): Sender {
     await take(row, answer, { as: 'live' });
   }
 
-  /** The message as the server has it becomes a row, whether or not its event is heard. */
+  /** Stores the message as the server has it, whether or not its event arrives. */
   async function take(row: OutgoingRow, message: unknown, arrival: Arrival): Promise<void> {
     const id = readText(readObject(readObject(message)?.key)?.id);
     if (id === null) {
@@ -121,7 +121,7 @@ export function createSender(options: SenderOptions): Sender {
     await store.ingest(instance, [{ event: 'send.message', facts }]);
   }
 
-  /** Whether a request that broke off was sent: what the server's history says when it has had time to write it. */
+  /** After a broken request: waits until the server has had time to store the message, and looks for it. */
   async function settle(row: OutgoingRow): Promise<void> {
     const rest = row.startedAt + unsureMs - Date.now();
     if (rest > 0) await delay(rest, undefined, { signal });
@@ -139,7 +139,7 @@ export function createSender(options: SenderOptions): Sender {
       instance,
       candidates.map(({ id }) => id),
     );
-    // Newest first: the last is the oldest.
+    // Candidates are newest first, and the row's message is the oldest of them.
     const outcome = candidates.findLast(({ id }) => unclaimed.has(id));
     if (outcome === undefined) await outgoing.failed(row, 'send_unsure', UNSURE);
     else await take(row, outcome.message, { as: 'rest', readAt: Date.now(), deletedIsRevoked: false });
@@ -173,7 +173,7 @@ export function createSender(options: SenderOptions): Sender {
   };
 }
 
-/** The id of a message in the server's history that says what the row says, to the same person; null: it does not. */
+/** The id of a message in the server's history that has the row's text and recipient; null for any other. */
 function isOutcome(row: OutgoingRow, message: unknown): string | null {
   const fields = readObject(message);
   const key = readObject(fields?.key);

@@ -96,7 +96,7 @@ export function readContent(value: unknown): Content {
     (key) => !COMPANIONS.has(key) && inner[key] !== null && inner[key] !== undefined,
   );
   if (name === undefined) return { is: 'nothing' };
-  // By interest, not by the order of keys: known kinds first.
+  // Known kinds first, whatever the order of keys.
   for (const [key, read] of Object.entries(KINDS)) {
     const part = inner[key];
     if (part === null || part === undefined) continue;

@@ -23,7 +23,7 @@ export interface MessageFact {
   status: MessageStatus;
   /** Milliseconds; null where the message carries no time. */
   sentAt: number | null;
-  /** Heard as it happened. History counts as unread only by Evolution's own count of the chat. */
+  /** An event, not history. Whether history is unread, only Evolution's count of the chat says. */
   live: boolean;
   /** What clients of the Evolution message read: key, pushName, message without binaries, … */
   whatsapp: JsonObject;
@@ -94,7 +94,7 @@ export class Facts {
   readonly removed: string[] = [];
   session: SessionFact | null = null;
   qr: QrFact | null = null;
-  /** About what the messages take in memory, for bounding a queue of facts. */
+  /** About how much memory the messages take, to bound a queue of facts. */
   bytes = 0;
 
   readonly #newest = new Map<string, number>();
@@ -107,7 +107,7 @@ export class Facts {
     return address.alias;
   }
 
-  /** Notes that two addresses are one person, where they are a LID and a phone number. */
+  /** Notes that two addresses are one person, if they are a LID and a phone number. */
   pair(one: Address | null, other: Address | null): void {
     const pair: Pair | null = pairOf(one, other);
     if (pair === null) return;

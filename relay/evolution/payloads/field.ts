@@ -4,7 +4,7 @@ export type Fields = Record<string, unknown>;
 
 const MAX_TEXT = 100_000;
 
-/** Text as Postgres takes it: no NUL, no half of a surrogate pair, not endless. */
+/** Text as Postgres takes it: no NUL, no half of a surrogate pair, not too long. */
 export function storable(text: string): string {
   return text
     .slice(0, MAX_TEXT)
@@ -20,7 +20,7 @@ export function isByte(value: unknown): boolean {
 export function isBinary(value: object): boolean {
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return true;
   if ('type' in value && value.type === 'Buffer' && 'data' in value) return true;
-  // First what costs nothing where there are very many.
+  // The cheap check first: there may be very many.
   if (!('0' in value && isByte(value['0']))) return false;
   return Object.entries(value).every(([name, item], index) => name === String(index) && isByte(item));
 }
@@ -75,8 +75,8 @@ export function idOf(value: unknown, what: string): string {
 }
 
 /**
- * Milliseconds; seconds become so. Some bridges send milliseconds already. Never later than now: a phone's clock may
- * be ahead, and what counts from the newest message would miss everything until then.
+ * A time in milliseconds, from seconds or from milliseconds, which some bridges send. Never later than now: a phone's
+ * clock may be ahead, and a catch-up that begins at the newest message would miss everything until then.
  */
 export function readTime(value: unknown): number | null {
   const number = readLong(value);

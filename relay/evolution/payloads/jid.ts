@@ -1,5 +1,5 @@
-// Addresses of WhatsApp. One person can be written in several ways (phone number, LID, with and without the
-// digit that mobiles got in some countries, with a device suffix), so every address gets an alias: the form it is looked up by.
+// Addresses of WhatsApp. One person can be written in several ways (phone number, LID, with and without the digit that
+// mobiles got in some countries, with a device suffix), so every address gets an alias, by which it is looked up.
 
 export type AddressKind = 'phone' | 'lid' | 'group' | 'broadcast' | 'status' | 'newsletter' | 'bot';
 

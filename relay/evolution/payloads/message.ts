@@ -220,7 +220,7 @@ export function readUpdate(facts: Facts, item: unknown, context: Context): void 
   }
   const edit = readObject(fields.message);
   if (edit !== null) {
-    // The status beside it is not one; an edit is announced with its time as messages.edited as well.
+    // The status beside an edit means nothing. The edit comes as messages.edited as well, with its time.
     const protocol = readObject(unwrap(edit).inner.protocolMessage);
     const read = protocol === null ? null : readProtocol(protocol);
     if (read?.kind === 'delete') facts.changes.push({ id: read.targetId, kind: 'delete' });

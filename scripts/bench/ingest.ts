@@ -1,15 +1,19 @@
 // A WhatsApp history over REST and a burst over the websocket, against a findFirst-then-create loop, as an ORM
-// sends it, on the same tables. Usage: node --import tsx scripts/bench/ingest.ts [chats] [messages]
+// sends it, on the same tables. Usage: npm run bench:ingest -- [chats] [messages]
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbedded } from '../../relay/db/embedded.ts';
 import type { StoredMessage } from '../../relay/evolution/demo/instance.ts';
-import { startEvolutionServer } from '../../relay/evolution/demo/server.ts';
-import { startEvolutionWorker } from '../../relay/evolution/worker.ts';
 import { migrate } from '../../relay/install/migrate.ts';
 import { createLog } from '../../relay/log.ts';
+import { compiled } from './compiled.ts';
+
+const { startEvolutionServer } =
+  await compiled<typeof import('../../relay/evolution/demo/server.ts')>('evolution/demo/server.js');
+const { startEvolutionWorker } =
+  await compiled<typeof import('../../relay/evolution/worker.ts')>('evolution/worker.js');
 
 const CHATS = Number(process.argv[2] ?? 5_000);
 const MESSAGES = Number(process.argv[3] ?? 50_000);

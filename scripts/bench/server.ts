@@ -6,12 +6,9 @@ import pg from 'pg';
 import pgListen from 'pg-listen';
 import { Server } from 'socket.io';
 import * as ws from 'ws';
-import { readSettings } from '../../relay/config/settings.ts';
-import { createLog } from '../../relay/log.ts';
 import type { Metrics } from '../../relay/metrics.ts';
-import { startHub } from '../../relay/server/hub.ts';
-import { startRelay } from '../../relay/server/relay.ts';
 import { answerParent, readUsage } from './child.ts';
+import { compiled } from './compiled.ts';
 import { whoHolds } from './heap.ts';
 import { type PeerName, room } from './peers.ts';
 
@@ -21,6 +18,12 @@ interface Running {
   emit?(given: { account: number; event: string; payload: unknown; times: number }): void;
   readonly metrics?: Metrics;
 }
+
+const { readSettings } =
+  await compiled<typeof import('../../relay/config/settings.ts')>('config/settings.js');
+const { createLog } = await compiled<typeof import('../../relay/log.ts')>('log.js');
+const { startHub } = await compiled<typeof import('../../relay/server/hub.ts')>('server/hub.js');
+const { startRelay } = await compiled<typeof import('../../relay/server/relay.ts')>('server/relay.js');
 
 const databaseUrl = process.env.DATABASE_URL!;
 

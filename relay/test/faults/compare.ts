@@ -18,8 +18,6 @@ export interface Committed {
 export interface Undone {
   readonly after: number;
   readonly before: number;
-  /** By Date.now(): from here on every client that is there has been told. */
-  readonly toldAt: number;
 }
 
 /**
@@ -102,10 +100,13 @@ export function compareViewing(
       const outcome = statement?.transaction.outcome;
       const mayBeUndone = outcome !== 'rolled back' && outcome !== undefined;
       if (mayBeUndone && index < lastEpoch) return;
-      // Or the page was closed before it could be told.
+      // Or the page was closed before it heard anything of the other history: a link may have been cut until then.
       const wasUndone = ({ after, before }: Undone) =>
         statement && statement.sent <= before && statement.transaction.acknowledged >= after;
-      if (mayBeUndone && undone.some((each) => closedAt < each.toldAt && wasUndone(each))) return;
+      const heardAfter = ({ before }: Undone) =>
+        seen.some((later, at) => at > index && (ledger.statement(later)?.sent ?? 0) > before);
+      const wasClosed = closedAt < Number.POSITIVE_INFINITY;
+      if (mayBeUndone && wasClosed && undone.some((each) => wasUndone(each) && !heardAfter(each))) return;
       verdict.add(
         'uncommitted',
         `${name} saw ${nameOf(key)} of a "${statement?.transaction.kind}", which is not there`,

@@ -19,7 +19,7 @@ async function goBack(world: World, chance: Chance, promotions: readonly [boolea
         await server.goBack(promotions[1]);
       } finally {
         // Also where another fault lets it fail: the database may have gone back by then.
-        undone.push({ after, before: ledger.now, toldAt: Date.now() + RECONNECT_MS });
+        undone.push({ after, before: ledger.now });
       }
     }),
   );

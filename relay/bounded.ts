@@ -11,7 +11,7 @@ export async function readBounded(response: Response, mostBytes: number): Promis
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   // Leaving the loop cancels the body.
-  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+  for await (const chunk of response.body ?? []) {
     bytes += chunk.length;
     if (bytes > mostBytes) {
       throw new RecadoError('answer_too_large', `the answer has more than ${mostBytes / 1024} KiB`);

@@ -14,8 +14,16 @@ export class RecadoError extends Error {
 
 /** The code of a system or Postgres error, such as ENOENT or 42501; undefined if it has none. */
 export function errorCode(error: unknown): string | undefined {
-  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
-  return typeof error.code === 'string' ? error.code : undefined;
+  return errorField(error, 'code');
+}
+
+/** A text that a system or Postgres error has beside its message; undefined if it has none. */
+export function errorField(
+  error: unknown,
+  name: 'code' | 'detail' | 'hint' | 'position' | 'stderr' | 'syscall' | 'path',
+): string | undefined {
+  const value: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, name) : undefined;
+  return typeof value === 'string' ? value : undefined;
 }
 
 /** The text of anything thrown, for a log line or an operator. */

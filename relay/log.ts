@@ -4,10 +4,13 @@ import { observations } from './observations.ts';
 
 type Observations = typeof observations;
 export type ObservationName = keyof Observations;
+type Fields = { [N in ObservationName]: Parameters<Observations[N]['text']> };
+const lines: { [N in ObservationName]: { level: Level; text: (...fields: Fields[N]) => string } } =
+  observations;
 
 export interface Log {
   /** Writes one observation; `fields` appear as JSON properties and in the sentence. */
-  say<N extends ObservationName>(name: N, ...fields: Parameters<Observations[N]['text']>): void;
+  say<N extends ObservationName>(name: N, ...fields: Fields[N]): void;
   /** A log that adds properties (a socket id, a request id) to every line. */
   with(bindings: Record<string, string | number>): Log;
 }
@@ -39,9 +42,9 @@ export function createLog(lowest: LogLevel, pretty: boolean): AdjustableLog {
 function wrap(logger: Logger, shown: { readonly lowest: LogLevel }): Log {
   return {
     say(name, ...fields) {
-      const { level, text } = observations[name] as { level: Level; text: (o: unknown) => string };
+      const { level, text } = lines[name];
       if (LOG_LEVELS.indexOf(level) < LOG_LEVELS.indexOf(shown.lowest)) return;
-      logger[level]({ event: name, ...(fields[0] as object | undefined) }, text(fields[0]));
+      logger[level](Object.assign({ event: name }, ...fields), text(...fields));
     },
     with(bindings) {
       return wrap(logger.child(bindings), shown);

@@ -219,7 +219,8 @@ async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> 
     await response.body?.cancel();
     throw new Error(`it answered with status ${response.status}`);
   }
-  const keySet = JSON.parse(await readBounded(response, MOST_KEY_SET_BYTES)) as JSONWebKeySet;
+  // jose checks its shape.
+  const keySet: JSONWebKeySet = JSON.parse(await readBounded(response, MOST_KEY_SET_BYTES));
   // As a key set it would refuse every token permanently.
   if (Array.isArray(keySet?.keys) && keySet.keys.length === 0) throw new Error('it contains no key');
   return keySet;

@@ -20,8 +20,6 @@ export {
 export type { AnyEvents, Client, ClientError, ConnectOptions, Status } from './options.ts';
 export type { Store } from './store.ts';
 
-type Handler = (...args: unknown[]) => void;
-
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
 /** A token is renewed so long before it expires, or after nine tenths of its time. */
@@ -32,7 +30,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Connects in a microtask: handlers and lists that are added in the same tick miss nothing. */
 export function connect<Events extends object = AnyEvents>(options: ConnectOptions): Client<Events> {
   const { url, token, events, getState, onResync, onError } = options;
-  const handlers = new Map<string, Set<Handler>>();
+  const handlers = new Map<string, Set<unknown>>();
   const lists = new Set<FedList>();
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const statusListeners = new Listeners();
@@ -150,7 +148,7 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
   function handle(event: string, args: unknown[]): void {
     for (const handler of new Set(handlers.get(event))) {
       try {
-        handler(...args);
+        if (typeof handler === 'function') handler(...args);
       } catch (error) {
         failed('handler_failed', error);
       }
@@ -239,8 +237,8 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
     },
     on(event, handler) {
       const known = handlers.get(event) ?? new Set();
-      handlers.set(event, known.add(handler as Handler));
-      return () => void known.delete(handler as Handler);
+      handlers.set(event, known.add(handler));
+      return () => void known.delete(handler);
     },
     liveList<Row>(listOptions: LiveListOptions<Row, Events>) {
       const list = new EventedList<Row, Events>(feed, listOptions);
@@ -260,7 +258,6 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
 }
 
 function textOf(payload: unknown, field: string): string | undefined {
-  const value =
-    typeof payload === 'object' && payload !== null ? (payload as Record<string, unknown>)[field] : null;
+  const value: unknown = typeof payload === 'object' && payload !== null ? Reflect.get(payload, field) : null;
   return typeof value === 'string' ? value : undefined;
 }

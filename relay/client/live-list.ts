@@ -177,9 +177,9 @@ export class EventedList<Row, Events extends object> implements LiveList<Row>, F
       // Positions only grow: after the first event that is new, all are.
       if (this.#loadedAt !== null && contains(this.#loadedAt, position)) continue;
       this.#loadedAt = null;
-      const reducer = this.#options.on[event as keyof Events] as Reducer<Row, unknown>;
+      const reducer: Reducer<Row, unknown> | undefined = Reflect.get(this.#options.on, event);
       try {
-        reducer(this.#view, payload);
+        reducer?.(this.#view, payload);
       } catch (error) {
         // What the reducer did half is not known; the application's database is right.
         this.#fail('reducer_failed', error);
@@ -232,6 +232,7 @@ export class EventedList<Row, Events extends object> implements LiveList<Row>, F
     get: (key) => this.#rows.get(String(key)),
     set: (row) => void this.#rows.set(this.#keyOf(row), row),
     delete: (keyOrRow) => {
+      // An object is a row, or has its key: see Rows.delete().
       const isRow = typeof keyOrRow === 'object' && keyOrRow !== null;
       this.#rows.delete(isRow ? this.#keyOf(keyOrRow as Row) : String(keyOrRow));
     },

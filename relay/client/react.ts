@@ -46,6 +46,7 @@ export function useEvent<Events extends object, E extends keyof Events & string>
     latest.current = handler;
   });
   useEffect(() => {
+    // A generic type cannot say that every handler is a function of any arguments.
     const call = (...args: unknown[]) => (latest.current as (...args: unknown[]) => void)(...args);
     return client?.on(event, call as Events[E]);
   }, [client, event]);

@@ -32,6 +32,7 @@ export function useLiveList<Row, Events extends object>(
 }
 
 function refOf<T>(store: Store<T>): Readonly<ShallowRef<T>> {
+  // The type that shallowRef() infers stays open for a T.
   const ref = shallowRef(store.get()) as ShallowRef<T>;
   onScopeDispose(
     store.subscribe(() => {

@@ -1,5 +1,6 @@
 // The life of a command's process: settings and log at its start, its database, signals, and its end.
 import cluster from 'node:cluster';
+import { z } from 'zod';
 import { readSettings, type Settings } from '../config/settings.ts';
 import { waitForDatabase } from '../db/connect.ts';
 import { refusePooler } from '../db/pooler.ts';
@@ -92,6 +93,8 @@ function received(...names: NodeJS.Signals[]): Promise<string> {
   });
 }
 
+const logLevelMessage = z.object({ recado: z.literal('log level'), lowest: z.enum(LOG_LEVELS) });
+
 /**
  * SIGUSR2 switches the level to debug, and the next one switches it back. The first of several processes passes the
  * level on to its workers, which ignore the signal: one sent to the whole process group would switch them twice.
@@ -113,11 +116,8 @@ function changeLevelOnSignal(log: AdjustableLog): void {
   });
   if (!cluster.isWorker) return;
   process.on('message', (message: unknown) => {
-    const { recado, lowest } = (typeof message === 'object' && message) as {
-      recado?: unknown;
-      lowest?: unknown;
-    };
-    if (recado === 'log level') log.lowest = LOG_LEVELS.find((level) => level === lowest) ?? log.lowest;
+    const { success, data } = logLevelMessage.safeParse(message);
+    if (success) log.lowest = data.lowest;
   });
 }
 

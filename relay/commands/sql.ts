@@ -1,6 +1,6 @@
 // recado sql: for machines without psql.
 import type pg from 'pg';
-import { errorText, RecadoError } from '../errors.ts';
+import { errorField, errorText, RecadoError } from '../errors.ts';
 
 /**
  * Runs a statement (or several) and renders what the last one returned.
@@ -10,8 +10,8 @@ export async function runSql(pool: pg.Pool, statement: string): Promise<string> 
   const answers = await pool.query({ text: statement, rowMode: 'array' }).catch((error: unknown) => {
     throw new RecadoError('sql_failed', sentenceOf(error), { cause: error });
   });
-  const last: unknown = Array.isArray(answers) ? answers.at(-1) : answers;
-  const { fields, rows, command, rowCount } = last as pg.QueryArrayResult<unknown[]>;
+  // An array where the text has several statements, which pg's types do not say.
+  const { fields, rows, command, rowCount } = [answers].flat().at(-1)!;
   const tag = [command, rowCount].filter((part) => part !== null).join(' ');
   if (fields.length === 0) return tag;
   const head = fields.map(({ name }) => name);
@@ -22,8 +22,9 @@ export async function runSql(pool: pg.Pool, statement: string): Promise<string> 
 }
 
 function sentenceOf(error: unknown): string {
-  const { detail, hint } = error as { detail?: string; hint?: string };
-  return [errorText(error), detail, hint].filter((part) => part !== undefined).join('\n  ');
+  return [errorText(error), errorField(error, 'detail'), errorField(error, 'hint')]
+    .filter((part) => part !== undefined)
+    .join('\n  ');
 }
 
 function show(value: unknown): string {

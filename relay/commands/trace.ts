@@ -76,7 +76,7 @@ async function askRelay(relay: string, id: string, operatorToken: string | null)
   try {
     const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
     const response = await fetch(`${relay}/trace?id=${id}`, { headers, signal });
-    const body = (await response.json()) as Partial<EmittedBy> & { error?: { message: string } };
+    const body: Partial<EmittedBy> & { error?: { message: string } } = JSON.parse(await response.text());
     if (body.error) return [`unknown; ${relay} refused to answer: ${body.error.message}`];
     const { silent = 0 } = body;
     // An older relay tells of one process.

@@ -46,13 +46,13 @@ export function readSettings(env: Environment = process.env, command = 'relay'):
   const needed = OF_COMMAND[command];
   const used = needed && new Set<string>([...OF_EVERY_COMMAND, ...needed]);
   const read = used ? Object.fromEntries(Object.entries(env).filter(([name]) => used.has(name))) : env;
-  const settings = readTable(table, read, problems) as Settings;
+  const settings = readTable(table, read, problems);
   if (!used) problems.push(...contradictions(env));
   if (problems.length > 0) throw new RecadoError('config_invalid', problems.join('\n'));
   return settings;
 }
 
-function readTable(part: Table, env: Environment, problems: string[]): unknown {
+function readTable<T extends Table>(part: T, env: Environment, problems: string[]): ValuesOf<T> {
   const entries = Object.entries(part).map(([key, entry]) => [
     key,
     isSetting(entry) ? Object.freeze(readOne(entry, env, problems)) : readTable(entry, env, problems),

@@ -36,6 +36,8 @@ const ASYMMETRIC_ALGORITHMS = [
   ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
 ];
 
+const NONE: readonly string[] = [];
+
 export const table = {
   database: {
     /** Null: the embedded Postgres. */
@@ -78,7 +80,7 @@ export const table = {
       schema: path,
     }),
     corsOrigin: setting('CORS_ORIGIN', {
-      unset: [] as readonly string[],
+      unset: NONE,
       absent: "the relay's own pages only",
       help: 'Comma-separated origins whose pages may connect, or * for all.',
       schema: origins,
@@ -158,7 +160,7 @@ export const table = {
     }),
     /** `aud` must name one of these; empty accepts any. */
     audience: setting('JWT_AUDIENCE', {
-      unset: [] as readonly string[],
+      unset: NONE,
       absent: 'any',
       help: "Comma-separated; the token's aud must name one of them.",
       schema: list,

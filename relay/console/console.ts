@@ -13,6 +13,7 @@
 //   POST /demo/act             one of the sample's statements        ┘
 import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
+import { z } from 'zod';
 import { signToken } from '../auth/sign.ts';
 import { bearerFrom, type Identity } from '../auth/token.ts';
 import type { Settings } from '../config/settings.ts';
@@ -203,13 +204,13 @@ async function peopleOf(accountId: string, jwt: Settings['jwt']) {
   return Promise.all(people);
 }
 
+const wish = z.object({ action: z.string(), id: z.int32().nullable().default(null) });
+
 function parseWish(body: unknown): Parameters<typeof act>[2] {
-  const { action, id = null } =
-    typeof body === 'object' && body !== null ? (body as Record<string, unknown>) : {};
-  const idIsFine = id === null || (Number.isInteger(id) && Math.abs(id as number) < 2 ** 31);
-  if (!isActionName(action) || !idIsFine) {
+  const { success, data } = wish.safeParse(body);
+  if (!success || !isActionName(data.action)) {
     const sentence = 'The body names no action of the sample, or an id that is not a whole number.';
     throw new RefusedRequest(400, 'action_unknown', sentence);
   }
-  return { action, id: id as number | null };
+  return { action: data.action, id: data.id };
 }

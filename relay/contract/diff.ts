@@ -88,10 +88,11 @@ function variantsOf(schema: JsonSchema, root: JsonSchema, depth: number): JsonSc
   if (parts.length === 0) return [target];
   // All of them hold at once.
   const all = [target, ...parts];
+  const properties: JsonSchema = Object.assign({}, ...all.map((part) => schemaFrom(part.properties)));
   return [
     {
       ...Object.assign({}, ...all),
-      properties: Object.assign({}, ...all.map((part) => schemaFrom(part.properties))) as JsonSchema,
+      properties,
       required: all.flatMap((part) => (Array.isArray(part.required) ? part.required : [])),
     },
   ];

@@ -1,7 +1,7 @@
 // Connections to Postgres: how they are made, how values are parsed, and which failures a retry cures.
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { errorCode, errorText, RecadoError } from '../errors.ts';
+import { errorCode, errorField, errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Silence } from './silence.ts';
 
@@ -217,11 +217,10 @@ function newClient(options: ConnectOptions): pg.Client {
   try {
     return new pg.Client(clientConfig(options));
   } catch (error) {
-    const { syscall, path } = error as NodeJS.ErrnoException;
-    if (syscall === undefined) throw error;
+    if (errorField(error, 'syscall') === undefined) throw error;
     throw new RecadoError(
       'database_tls_failed',
-      `DATABASE_URL names the certificate file ${path ?? ''}, which cannot be read (${errorText(error)}): correct sslrootcert, sslcert or sslkey, or give this process the file.`,
+      `DATABASE_URL names the certificate file ${errorField(error, 'path') ?? ''}, which cannot be read (${errorText(error)}): correct sslrootcert, sslcert or sslkey, or give this process the file.`,
       { cause: error },
     );
   }

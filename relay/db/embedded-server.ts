@@ -1,7 +1,7 @@
 // The process of the embedded Postgres: how it is started, watched, and ended.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { errorText } from '../errors.ts';
@@ -98,7 +98,8 @@ function spawnUnderWatch(command: string[], data: string, user: User): ChildProc
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
   });
-  const watch = child.stdio[3] as Socket;
+  const watch = child.stdio[3];
+  if (!(watch instanceof Socket)) throw new Error('Node opened no pipe to the watch of Postgres.');
   watch.resume();
   watch.on('error', () => {}); // EPIPE: the watch is gone already, which is what the word was to bring about
   child.once('exit', () => watch.end('stopped\n'));

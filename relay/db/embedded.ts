@@ -5,13 +5,12 @@
 //   dataDir/cluster/password  of the role postgres, mode 0600
 //   dataDir/cluster-init-*    a cluster being made; renamed to `cluster` when it is whole
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { lchown, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { errorText, RecadoError } from '../errors.ts';
+import { errorField, errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { freePort } from '../port.ts';
 import { environment, findBinaries, run, type User } from './embedded-binaries.ts';
 import { here, launch, named, type Server } from './embedded-server.ts';
 import { forgetRecycledPid, isServing } from './postmaster-pid.ts';
@@ -115,8 +114,9 @@ async function makeCluster(
     await rm(fresh, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
     // Another start was faster. The launch below finds out whether its server runs.
     if (await find(cluster)) return;
-    const { stderr } = error as { stderr?: string };
-    const said = (stderr?.trim() || errorText(error)).replaceAll(here, data).replaceAll('\n', ' ');
+    const said = (errorField(error, 'stderr')?.trim() || errorText(error))
+      .replaceAll(here, data)
+      .replaceAll('\n', ' ');
     throw new RecadoError('embedded_initdb_failed', `No database could be made in ${dataDir}: ${said}`, {
       cause: error,
     });
@@ -159,16 +159,6 @@ async function idOf(flag: '-u' | '-g', name: string): Promise<number | undefined
     ({ stdout }) => Number(stdout),
     () => undefined, // no such user
   );
-}
-
-/** A port of this machine on which nobody listens. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function find(path: string): Promise<{ uid: number; gid: number } | undefined> {

@@ -40,7 +40,7 @@ export class ClientWriter {
   countResyncs(deliveries: readonly Delivery[]): void {
     for (const { event, payload } of deliveries) {
       if (event !== 'relay:resync') continue;
-      const { reason } = JSON.parse(payload) as { reason: ResyncReason };
+      const { reason }: { reason: ResyncReason } = JSON.parse(payload);
       this.#options.metrics.resyncs.inc({ reason });
     }
   }

@@ -70,13 +70,13 @@ function mark(delivery: Delivery, hearing: string): Delivery {
   const { payload, position } = delivery;
   if (position !== '') return { ...delivery, position: markPosition(position, hearing) };
   // relay:position carries the position as its payload.
-  return { ...delivery, payload: JSON.stringify(markPosition(JSON.parse(payload) as string, hearing)) };
+  return { ...delivery, payload: JSON.stringify(markPosition(JSON.parse(payload), hearing)) };
 }
 
 /** A line break would end the data line; JSON as Postgres prints it has none. */
 function serverSentEvent({ event, payload, position }: Delivery): string {
   // relay:position carries the position as its payload.
-  const id = position === '' ? (JSON.parse(payload) as string) : position;
+  const id: string = position === '' ? JSON.parse(payload) : position;
   return `event: ${event}\nid: ${id}\ndata: ${payload}\n\n`;
 }
 

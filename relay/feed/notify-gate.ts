@@ -45,17 +45,19 @@ const SESSION_SETTINGS = `
 
 /** The request for the exclusive lock. It has ended when it was granted or refused. */
 interface Request {
+  /** The backend to cancel. */
+  readonly pid: number;
   ended: boolean;
   readonly end: Promise<void>;
 }
 
-function startRequest(session: pg.Client): Request {
+function startRequest(session: pg.Client, pid: number): Request {
   const done = () => {
     request.ended = true;
   };
   // Refused: open() cancelled it, or the session is gone, which the session's 'end' reports.
   const end = session.query('select pg_advisory_lock(relay.gate_key())').then(done, done);
-  const request: Request = { ended: false, end };
+  const request: Request = { pid, ended: false, end };
   return request;
 }
 
@@ -94,15 +96,15 @@ export class Gate {
     this.#busy = true;
     try {
       const session = await this.#open();
-      const { rows } = await session.query<{ mine: boolean }>(
-        'select pg_try_advisory_lock(relay.gate_key() + 1) as mine',
+      const { rows } = await session.query<{ pid: number; mine: boolean }>(
+        'select pg_backend_pid() as pid, pg_try_advisory_lock(relay.gate_key() + 1) as mine',
       );
       if (!rows[0]!.mine) {
         this.#heldElsewhereUntil = Date.now() + ASK_AGAIN_MS;
         await this.#release();
         return false;
       }
-      this.#request = startRequest(session);
+      this.#request = startRequest(session, rows[0]!.pid);
       this.#become('closed');
       return true;
     } catch (error) {
@@ -243,8 +245,7 @@ export class Gate {
     if (!session) return;
     try {
       if (request && !request.ended) {
-        const { processID } = session as unknown as { processID: number };
-        await this.#options.pool.query('select pg_cancel_backend($1::int)', [processID]);
+        await this.#options.pool.query('select pg_cancel_backend($1::int)', [request.pid]);
         await request.end;
       }
       // A cancel that came too late for the request cancels this query instead.

@@ -1,7 +1,8 @@
 // Opens the port.
-import type { AddressInfo, Server } from 'node:net';
+import type { Server } from 'node:net';
 import type { Settings } from '../config/settings.ts';
 import { RecadoError } from '../errors.ts';
+import { portOf } from '../port.ts';
 
 export interface Listening {
   /** Where clients connect. */
@@ -24,8 +25,8 @@ export async function listen(
     });
     server.listen({ host, port }, resolve);
   });
-  const address = server.address() as AddressInfo;
+  const listening = portOf(server);
   const shown = ['0.0.0.0', '::', '127.0.0.1'].includes(host) ? 'localhost' : host;
-  const url = `http://${shown.includes(':') ? `[${shown}]` : shown}:${address.port}`;
-  return { url, port: address.port };
+  const url = `http://${shown.includes(':') ? `[${shown}]` : shown}:${listening}`;
+  return { url, port: listening };
 }

@@ -96,7 +96,8 @@ export async function readJson(request: IncomingMessage, maxBytes: number): Prom
   }
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  const body: AsyncIterable<Buffer> = request;
+  for await (const chunk of body) {
     bytes += chunk.length;
     if (bytes > maxBytes) {
       const sentence = `The body is longer than ${maxBytes} bytes, the limit here.`;

@@ -61,7 +61,7 @@ function find(method: string, path: string, others: Routes): (...call: Parameter
   const route = routes[`${asked} ${path}`] ?? routes[`${asked} ${pattern}`];
   if (route) return async (request, context) => route(request, context);
   const methods = Object.keys(routes)
-    .map((key) => key.split(' ') as [string, string])
+    .map((key) => key.split(' '))
     .filter(([, route]) => route === path || route === pattern)
     .map(([method]) => method);
   if (methods.length === 0) {

@@ -10,7 +10,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { errorText, RecadoError } from '../errors.ts';
+import { errorCode, errorField, errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { commandLine } from '../package.ts';
 
@@ -77,7 +77,7 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
       if (!outcomes.every((outcome) => outcome === 'unchanged')) note(unit);
     } catch (error) {
       // The application does without such a table, or does not have it yet: every run looks again.
-      if (codeOf(error) === '42P01')
+      if (errorCode(error) === '42P01')
         options.log.say('migrate_skipped', { unit: unit.name, error: sentenceOf(error) });
       else problems.push(sentenceOf(error));
     }
@@ -128,7 +128,7 @@ async function runPart(session: pg.Client, { file, text }: Part): Promise<unknow
     const results: pg.QueryResult<Record<string, unknown>>[] = [await session.query(text)].flat();
     return results.map(({ rows }) => rows[0] && Object.values(rows[0])[0]);
   } catch (error) {
-    const { position } = error as { position?: string };
+    const position = errorField(error, 'position');
     if (error instanceof Error && file !== undefined) {
       const line =
         position === undefined ? '' : ` line ${text.slice(0, Number(position)).split('\n').length}`;
@@ -152,7 +152,7 @@ export async function retryWhileBusy<T>(
     } catch (error) {
       // lock_not_available, deadlock_detected, and roles that another database of the cluster changes just now.
       const passing =
-        ['55P03', '40P01'].includes(codeOf(error)) || /tuple concurrently/.test(errorText(error));
+        ['55P03', '40P01'].includes(errorCode(error) ?? '') || /tuple concurrently/.test(errorText(error));
       if (!passing || Date.now() > deadline) throw error;
       log.say('migrate_busy', { what, error: errorText(error), attempt });
       // Writers that queued behind us go first.
@@ -221,12 +221,8 @@ async function eventsWithoutTable(session: pg.Client): Promise<string[]> {
   return rows.map(({ event }) => event);
 }
 
-function codeOf(error: unknown): string {
-  return String((error as { code?: unknown }).code);
-}
-
 /** What Postgres said, with its hint. */
 export function sentenceOf(error: unknown): string {
-  const { hint } = error as { hint?: string };
+  const hint = errorField(error, 'hint');
   return hint === undefined ? errorText(error) : `${errorText(error)} (${hint})`;
 }

@@ -68,7 +68,8 @@ export function watchDoorway(
  * not enough, since it still reads some data, and the hand-over may have to wait for another one.
  */
 function stopReading(socket: Socket): void {
-  const { _handle: handle } = socket as unknown as { _handle: { readStop(): void } | null };
+  // A field that Node does not document.
+  const handle: { readStop(): void } | null = Reflect.get(socket, '_handle');
   handle?.readStop();
 }
 

@@ -9,7 +9,7 @@ import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
 import type { Settings } from '../config/settings.ts';
-import type { EmittedBy, Slow, Trace } from '../delivery/recent-emits.ts';
+import type { Trace } from '../delivery/recent-emits.ts';
 import { type Listening, listen } from '../http/listen.ts';
 import type { AllProcesses, WorkerState } from '../http/reply.ts';
 import type { Log } from '../log.ts';
@@ -172,15 +172,14 @@ export async function startProcesses(
  * queued behind it. Node would keep them open for ever, without an answer.
  */
 function closeUndelivered(worker: Worker): void {
-  const { _pendingMessage: sent, _handleQueue: queue } = worker.process as unknown as Undelivered;
+  // Fields that Node does not document.
+  const sent: { handle: { close(): void } } | null | undefined = Reflect.get(
+    worker.process,
+    '_pendingMessage',
+  );
+  const queue: { handle?: Socket | null }[] | null | undefined = Reflect.get(worker.process, '_handleQueue');
   sent?.handle.close();
   for (const { handle } of queue ?? []) handle?.destroy();
-}
-
-/** Node's internal record of these connections. */
-interface Undelivered {
-  _pendingMessage?: { handle: { close(): void } } | null;
-  _handleQueue?: { handle?: Socket | null }[] | null;
 }
 
 /** @param signal SIGTERM lets the workers drain, SIGINT does not */
@@ -225,6 +224,7 @@ export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOption
   server.maxRequestsPerSocket = 1;
   // Node starts the time-outs of headers and requests when a server listens, which this one never does.
   server.emit('listening');
+  // The library reads these two fields of Socket.IO's server.
   sticky.setupWorker({ httpServer: server, engine: announceEarly(io.engine) } as unknown as Server);
   // The constructor registers the listener with which a worker answers the first process.
   new AggregatorRegistry();
@@ -268,13 +268,13 @@ export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOption
       take: async (ticket) => (await ask('take ticket', ticket)) || null,
     },
     async workers() {
-      return JSON.parse(await ask('workers')) as Awaited<ReturnType<AllProcesses['workers']>>;
+      return JSON.parse(await ask('workers'));
     },
     async emitted(event) {
-      return JSON.parse(await ask('emitted', event.toString())) as EmittedBy;
+      return JSON.parse(await ask('emitted', event.toString()));
     },
     async slowest() {
-      return JSON.parse(await ask('slowest')) as Slow[];
+      return JSON.parse(await ask('slowest'));
     },
     /** Tells the first process that no client of this worker polls any more. */
     vacate() {

@@ -221,4 +221,4 @@ export function through(link: Link, url: string): string {
   return changed.href;
 }
 
-export { freePort as deadPort } from '../db/embedded.ts';
+export { freePort as deadPort } from '../port.ts';

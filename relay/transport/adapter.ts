@@ -5,6 +5,7 @@
 // own recovery restores them before the token is verified, loses what arrives while a middleware runs, and leaves the
 // client without events once its old half-open socket ends.
 import { randomBytes } from 'node:crypto';
+import type { Socket } from 'socket.io';
 import { Adapter, type Session } from 'socket.io-adapter';
 import { unmarkPosition } from '../delivery/hears.ts';
 
@@ -20,22 +21,14 @@ export class RelayAdapter extends Adapter {
   }
 }
 
-/** Private fields of Socket.IO's socket. */
-interface SessionState {
-  pid: string;
-  recovered: boolean;
-}
-
 /** Puts the fingerprint of what is heard into the private session id, which the client sends back: see hearingOf(). */
-export function beginSession(socket: object, hearing: string): void {
-  const session = socket as SessionState;
-  session.pid = `${newSessionId()}.${hearing}`;
-  session.recovered = false;
+export function beginSession(socket: Socket, hearing: string): void {
+  Object.assign(socket, { pid: `${newSessionId()}.${hearing}`, recovered: false });
 }
 
 /** The fingerprint of what a returning client heard last. @param offset the last position that it received */
-export function hearingIn(offset: unknown, socket: object): { hearing: string | undefined; marked: boolean } {
+export function hearingIn(offset: unknown, socket: Socket): { hearing: string | undefined; marked: boolean } {
   const appended = typeof offset === 'string' ? unmarkPosition(offset).hearing : undefined;
-  const { pid } = socket as SessionState;
+  const pid: string = Reflect.get(socket, 'pid');
   return { hearing: appended ?? pid.split('.')[1], marked: appended !== undefined };
 }

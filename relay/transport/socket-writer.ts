@@ -73,11 +73,10 @@ export class SocketWriter {
 
   /** The backlog, including what Socket.IO itself has queued: errors and acknowledgements. */
   waiting(): number {
-    const { writeBuffer } = this.#connection as unknown as EngineInternals;
+    const { writeBuffer } = insideOf(this.#connection);
     if (!Array.isArray(writeBuffer) || writeBuffer.length < FEW_PACKETS) return this.backlog();
     let bytes = 0;
-    for (const { data } of writeBuffer as { data?: unknown }[])
-      if (typeof data === 'string') bytes += data.length;
+    for (const { data } of writeBuffer) if (typeof data === 'string') bytes += data.length;
     return Math.max(this.backlog(), bytes);
   }
 
@@ -120,7 +119,7 @@ export class SocketWriter {
     this.#lookInside();
     const network = this.#network;
     if (!network || this.#webSocket?.readyState !== 1) return null;
-    const { transport, readyState, writeBuffer, upgrading } = this.#connection as unknown as EngineInternals;
+    const { transport, readyState, writeBuffer, upgrading } = insideOf(this.#connection);
     if (readyState !== 'open' || transport.writable !== true) return null;
     if (!Array.isArray(writeBuffer) || writeBuffer.length > 0 || upgrading) return null;
     return network.writable ? network : null;
@@ -132,17 +131,21 @@ export class SocketWriter {
     if (this.#transport === transport) return;
     this.#transport = transport;
     this.#webSocket = webSocketOf(transport);
-    const { perMessageDeflate } = transport as unknown as EngineInternals['transport'];
+    const { perMessageDeflate } = insideOf(this.#connection).transport;
     this.#network = perMessageDeflate ? null : (this.#webSocket?._socket ?? null);
   }
 }
 
-/** Fields of engine.io's connection that its types do not declare. */
+/** Fields of engine.io's connection that its types do not declare, or declare private. */
 interface EngineInternals {
   readonly readyState: string;
   readonly transport: { readonly writable?: unknown; readonly perMessageDeflate?: unknown };
-  readonly writeBuffer?: unknown;
+  readonly writeBuffer?: readonly { data?: unknown }[];
   readonly upgrading?: unknown;
+}
+
+function insideOf(connection: EngineConnection): EngineInternals {
+  return connection as unknown as EngineInternals;
 }
 
 interface WebSocketInternals {
@@ -155,12 +158,15 @@ interface WebSocketInternals {
 /** The `ws` socket of a transport, if it has one. */
 function webSocketOf(transport: unknown): WebSocketInternals | null {
   if (!isRecord(transport) || transport.name !== 'websocket') return null;
-  const inside = transport.socket;
-  if (!isRecord(inside) || typeof inside.terminate !== 'function') return null;
+  const { socket } = transport;
+  return isWebSocket(socket) ? socket : null;
+}
+
+function isWebSocket(value: unknown): value is WebSocketInternals {
+  if (!isRecord(value) || typeof value.terminate !== 'function') return false;
   // Does not read bufferedAmount, which is a getter that adds up all queues.
-  if (typeof inside.readyState !== 'number' || !('bufferedAmount' in inside)) return null;
-  if (!(inside._socket instanceof NetworkSocket)) return null;
-  return inside as unknown as WebSocketInternals;
+  if (typeof value.readyState !== 'number' || !('bufferedAmount' in value)) return false;
+  return value._socket instanceof NetworkSocket;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -199,7 +199,7 @@ export class Sockets {
 
   async #refresh(subscriber: Subscriber, token: unknown, ack: unknown): Promise<void> {
     const { subscribers } = this.#options;
-    const answer = typeof ack === 'function' ? (ack as (result: unknown) => void) : () => {};
+    const answer = (result: unknown) => typeof ack === 'function' && ack(result);
     await subscriber.refreshed;
     try {
       const identity = await subscribers.identify(bearerFrom({ auth: { token }, headers: {} }));
@@ -295,5 +295,5 @@ function forgetHandshake(socket: Client): void {
   if (handshake.headers.authorization !== undefined) return;
   Object.assign(handshake, { auth: {}, headers: {} });
   Object.assign(conn.request, { headers: {}, rawHeaders: [] });
-  (conn as { request: IncomingMessage | null }).request = null;
+  Object.assign(conn, { request: null });
 }

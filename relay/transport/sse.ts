@@ -205,7 +205,7 @@ function queryOf(url: string): URLSearchParams {
 /** Polyfills of EventSource send it in the query, where it needs no CORS permission. */
 function lastEventId({ headers, url = '' }: IncomingMessage): string | null {
   const given = queryOf(url).get('lastEventId');
-  return (headers['last-event-id'] as string | undefined) || given || null;
+  return String(headers['last-event-id'] ?? '') || given || null;
 }
 
 function connectionOf(response: ServerResponse, id: string): ClientConnection {

@@ -20,8 +20,10 @@ export function budgetOf(connection: object): Budget {
 
 /** The key of the budget to charge: the websocket, which is metered below Socket.IO, or the polling session. */
 export function meterOf(connection: EngineConnection): object {
-  const { transport } = connection as { transport: { name: string; socket?: object } };
-  return (transport.name === 'websocket' && transport.socket) || connection;
+  const { transport } = connection;
+  // A field of the websocket's transport only.
+  const socket: object | undefined = Reflect.get(transport, 'socket');
+  return (transport.name === 'websocket' && socket) || connection;
 }
 
 /** A session keeps its budget when it moves to another transport. */
@@ -32,7 +34,7 @@ export function keepBudget(from: object, to: object): void {
 /** engine.io constructs it with the options of a WebSocketServer. */
 export class MeteredWebSockets extends WebSocketServer {
   constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
-    super({ ...options, maxFragments: MOST_FRAGMENTS } as typeof options);
+    super({ ...options, maxFragments: MOST_FRAGMENTS });
   }
 
   override handleUpgrade(
@@ -50,9 +52,9 @@ export class MeteredWebSockets extends WebSocketServer {
 
 // Shared by all websockets: a closure for each would take memory while its connection lasts.
 
-function onMessage(this: WebSocket, data: unknown): void {
-  const { byteLength = 0 } = data as { byteLength?: number };
-  pay(this, costOf(byteLength));
+function onMessage(this: WebSocket, data: WebSocket.RawData): void {
+  // An array only if a server asks `ws` for fragments, which engine.io does not.
+  pay(this, costOf(Array.isArray(data) ? 0 : data.byteLength));
 }
 
 function onControl(this: WebSocket): void {

@@ -1,12 +1,13 @@
 // The server of a peer, in a process of its own, as the documentation of its parts shows it. PEER says which.
 import { createServer } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { createAdapter } from '@socket.io/postgres-adapter';
 import pg from 'pg';
 import pgListen from 'pg-listen';
 import { Server } from 'socket.io';
 import * as ws from 'ws';
 import type { Metrics } from '../../relay/metrics.ts';
+import { portOf } from '../../relay/port.ts';
 import { answerParent, readUsage } from './child.ts';
 import { compiled } from './compiled.ts';
 import { whoHolds } from './heap.ts';
@@ -36,7 +37,7 @@ async function startSocketIo(): Promise<{ io: Server; port: number }> {
   });
   server.listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
-  return { io, port: (server.address() as AddressInfo).port };
+  return { io, port: portOf(server) };
 }
 
 function stock({ io, port }: { io: Server; port: number }): Running {
@@ -56,7 +57,7 @@ async function startWs(broadcast: (clients: Set<WsClient>, message: Buffer) => v
   const clients = server.clients as Set<WsClient>;
   await new Promise((resolve) => server.once('listening', resolve));
   return {
-    port: (server.address() as AddressInfo).port,
+    port: portOf(server),
     emit({ event, payload, times }) {
       const message = Buffer.from(`42${JSON.stringify([event, payload])}`);
       for (let n = 0; n < times; n += 1) broadcast(clients, message);

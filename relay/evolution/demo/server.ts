@@ -8,8 +8,8 @@ import {
   type IncomingMessage,
   type ServerResponse,
 } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { Server } from 'socket.io';
+import { portOf } from '../../port.ts';
 import { createInstance, type FakeInstance, type Fields, fieldsIn } from './instance.ts';
 import { ANSWERS, VERSIONS, type Version } from './rest.ts';
 
@@ -96,7 +96,7 @@ export async function startEvolutionServer(options: ServerOptions = {}): Promise
     await new Promise<void>((resolve, reject) => {
       http!.once('error', reject).listen(port, '127.0.0.1', resolve);
     });
-    port = (http.address() as AddressInfo).port;
+    port = portOf(http);
   }
 
   async function down(): Promise<void> {

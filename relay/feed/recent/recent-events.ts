@@ -22,7 +22,7 @@ export interface RecentEventsLimits {
  * A queue with an index of its first item. Array.shift() moves all other items: with 50,000 events of one account, that
  * costs more than all other work on an event.
  */
-class Queue<T> {
+class Queue<T extends object> {
   #items: (T | undefined)[] = [];
   #first = 0;
 
@@ -49,12 +49,18 @@ class Queue<T> {
 
   replace(change: (item: T) => T): void {
     for (let place = this.#first; place < this.#items.length; place += 1) {
-      this.#items[place] = change(this.#items[place] as T);
+      const item = this.#items[place];
+      if (item) this.#items[place] = change(item);
     }
   }
 
-  toArray(): T[] {
-    return this.#items.slice(this.#first) as T[];
+  filter(keep: (item: T) => boolean): T[] {
+    const kept: T[] = [];
+    for (let place = this.#first; place < this.#items.length; place += 1) {
+      const item = this.#items[place];
+      if (item && keep(item)) kept.push(item);
+    }
+    return kept;
   }
 }
 
@@ -145,11 +151,10 @@ export class RecentEvents {
 
   /** The account's events (and those for every account) after a position, in the order of their ids. */
   unseen(account: string, position: Position): OutboxEvent[] {
-    const own = this.#byAccount.get(account)?.toArray() ?? [];
-    const forAll = this.#byAccount.get(null)?.toArray() ?? [];
-    return [...own, ...forAll]
-      .filter((event) => !hasSeen(position, event))
-      .sort((a, b) => (a.id < b.id ? -1 : 1));
+    const isUnseen = (event: OutboxEvent) => !hasSeen(position, event);
+    const own = this.#byAccount.get(account)?.filter(isUnseen) ?? [];
+    const forAll = this.#byAccount.get(null)?.filter(isUnseen) ?? [];
+    return [...own, ...forAll].sort((a, b) => (a.id < b.id ? -1 : 1));
   }
 
   #forgetOldest(): void {

@@ -1,7 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import {
   base64url,
   type CryptoKey,
@@ -18,6 +17,7 @@ import { bearerFrom, createVerifier, type VerifierOptions } from '../../auth/tok
 import { TokenError } from '../../auth/token-error.ts';
 import { NO_TOPICS } from '../../auth/topics.ts';
 import { readSettings, type Settings } from '../../config/settings.ts';
+import { portOf } from '../../port.ts';
 
 const SECRET = 'a secret for tests that has more than thirty-two bytes';
 const NOW = Date.UTC(2026, 0, 15, 12);
@@ -413,7 +413,7 @@ async function startIssuer(...keys: JWK[]): Promise<Issuer> {
     return server;
   };
   let server = await listen(0);
-  const { port } = server.address() as AddressInfo;
+  const port = portOf(server);
   return {
     url: `http://127.0.0.1:${port}/jwks.json?key=hidden`,
     requests: () => requests,

@@ -5,12 +5,12 @@ import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { packageRoot } from '../../package.ts';
+import { portOf } from '../../port.ts';
 import type { Relay } from '../../server/relay.ts';
 import { type Database, freshDatabase, SECRET, startNode, token } from '../world.ts';
 
@@ -114,7 +114,7 @@ beforeAll(async () => {
     response.end(await readFile(join(siteFolder, path === '/' ? 'index.html' : path)).catch(() => ''));
   }).listen(0, '127.0.0.1');
   await once(site, 'listening');
-  origin = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
+  origin = `http://127.0.0.1:${portOf(site)}`;
   relay = await startNode(database.url, { CORS_ORIGIN: origin });
   await relay.ready();
   browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });

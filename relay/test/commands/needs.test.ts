@@ -1,8 +1,9 @@
 // What each command asks for, how long it waits, and which command it names next.
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { readSettings } from '../../config/settings.ts';
 import { waitForDatabase } from '../../db/connect.ts';
+import { portOf } from '../../port.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 import { deadPort } from '../world.ts';
@@ -112,7 +113,7 @@ describe('TLS', () => {
   test('a server without TLS: the message says which of the two to change', async () => {
     const server = createServer((socket) => socket.once('data', () => socket.write('N')));
     await once(server.listen(0, '127.0.0.1'), 'listening');
-    const { port } = server.address() as AddressInfo;
+    const port = portOf(server);
     const url = `postgres://app@127.0.0.1:${port}/app?sslmode=require`;
     const log = hearing(() => undefined);
     await expect(waitForDatabase({ url, name: 'test', log })).rejects.toMatchObject({

@@ -1,6 +1,7 @@
 // What the page says while the relay or the database is away. A link between browser and relay is cut and mended.
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { portOf } from '../../port.ts';
 import { openStage, type Stage, screenshot, violations } from './chromium.ts';
 
 let stage: Stage;
@@ -84,7 +85,7 @@ async function openLink(to: string): Promise<Link> {
     });
     server.listen(port, '127.0.0.1');
     await once(server, 'listening');
-    ({ port } = server.address() as AddressInfo);
+    port = portOf(server);
   }
   await mend();
   return {

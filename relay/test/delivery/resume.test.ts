@@ -1,8 +1,8 @@
 // Stock clients that come back: after a cut, a restart, on another node, with good positions and with bad ones.
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { formatPosition, type Position, parsePosition } from '../../outbox/position.ts';
+import { portOf } from '../../port.ts';
 import type { Relay } from '../../server/relay.ts';
 import { useNodes } from '../nodes.ts';
 import {
@@ -146,7 +146,7 @@ describe('a client that was cut off', () => {
     });
     await new Promise<void>((resolve) => issuer.listen(0, '127.0.0.1', resolve));
     ends.push(() => issuer.close());
-    const env = { JWT_JWKS_URL: `http://127.0.0.1:${(issuer.address() as AddressInfo).port}/` };
+    const env = { JWT_JWKS_URL: `http://127.0.0.1:${portOf(issuer)}/` };
     const signed = await new SignJWT({ accountId: account })
       .setProtectedHeader({ alg: 'RS256', kid: 'k' })
       .setExpirationTime('1h')

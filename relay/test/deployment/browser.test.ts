@@ -3,11 +3,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { transformSync } from '@swc/core';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { packageRoot } from '../../package.ts';
+import { portOf } from '../../port.ts';
 import { type Clinic, openClinic } from '../clinic.ts';
 import { deadPort, SECRET, token, until } from '../world.ts';
 import { type Balancer, readFile, startBalancer } from './compose.ts';
@@ -98,7 +98,7 @@ beforeAll(async () => {
   }).listen(0, '127.0.0.1');
   await once(site, 'listening');
   // Another site than 127.0.0.1: no cookie of the load balancer's would come back.
-  origin = `http://localhost:${(site.address() as AddressInfo).port}`;
+  origin = `http://localhost:${portOf(site)}`;
   for (const name of NODES) {
     ports[name] = await deadPort();
     await startNode(name);

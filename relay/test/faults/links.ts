@@ -1,6 +1,7 @@
 // A network that breaks on command: each link is a port on loopback that leads to another one.
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { portOf } from '../../port.ts';
 
 export class Link {
   readonly port: number;
@@ -13,7 +14,7 @@ export class Link {
 
   private constructor(server: Server, target: number) {
     this.#server = server;
-    this.port = (server.address() as AddressInfo).port;
+    this.port = portOf(server);
     this.#target = target;
     server.on('connection', (socket) => this.#accept(socket));
   }

@@ -6,7 +6,7 @@ import { closeSync, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../../db/embedded.ts';
+import { freePort } from '../../port.ts';
 import { until } from '../world.ts';
 import type { Chance } from './chance.ts';
 import { Link } from './links.ts';

@@ -1,8 +1,8 @@
 // Spans, as a collector receives them over HTTP.
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
+import { portOf } from '../../port.ts';
 import type { Relay } from '../../server/relay.ts';
 import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
 
@@ -37,7 +37,7 @@ beforeAll(async () => {
     response.setHeader('content-type', 'application/json').end('{}');
   }).listen(0, '127.0.0.1');
   await once(collector, 'listening');
-  const endpoint = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
+  const endpoint = `http://127.0.0.1:${portOf(collector)}`;
   relay = await startNode(database.url, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint });
   await relay.ready();
   client = await new Client(relay, { token: await token() }).live();

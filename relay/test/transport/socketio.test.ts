@@ -1,6 +1,6 @@
 // Socket.IO clients: admission, which events they receive, tokens over time, slow readers, fan-out.
 import { createServer, type Server as HttpServer } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { Server, type Socket as ServerSocket } from 'socket.io';
@@ -8,6 +8,7 @@ import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import type { Delivery } from '../../delivery/deliveries.ts';
 import { Encoded } from '../../delivery/encode.ts';
 import { parsePosition } from '../../outbox/position.ts';
+import { portOf } from '../../port.ts';
 import type { Relay } from '../../server/relay.ts';
 import { RelayAdapter } from '../../transport/adapter.ts';
 import { writerOf } from '../../transport/socket-writer.ts';
@@ -655,7 +656,7 @@ describe('fan-out', () => {
 
   /** A client and the server's end of it. */
   async function pair(options: Partial<ManagerOptions> = {}): Promise<[Client, ServerSocket]> {
-    const c = client((http.address() as AddressInfo).port, {}, options);
+    const c = client(portOf(http), {}, options);
     await until('it is connected', () => c.socket.connected);
     const { id } = c.socket;
     const socket = await until('the server has it', () => sockets.find((one) => one.id === id));

@@ -1,6 +1,5 @@
 // Servers that we ask and that mean harm: what they answer is bounded when it is unpacked, and the next answer is read.
 import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { createGzip } from 'node:zlib';
 import { createVerifier } from '../../../auth/token.ts';
 import { readSettings } from '../../../config/settings.ts';
@@ -8,6 +7,7 @@ import { createApi } from '../../../evolution/api/api.ts';
 import { type EvolutionServer, startEvolutionServer } from '../../../evolution/demo/server.ts';
 import { redact } from '../../../evolution/payloads/redact.ts';
 import { type EvolutionWorker, startEvolutionWorker } from '../../../evolution/worker.ts';
+import { portOf } from '../../../port.ts';
 import { hearing } from '../../hearing.ts';
 import { until } from '../../world.ts';
 import { startWorld, type World } from '../world.ts';
@@ -52,7 +52,7 @@ async function flood(begin: string, compressed: boolean) {
   }).listen(0, '127.0.0.1');
   servers.push(server);
   await new Promise((resolve) => server.once('listening', resolve));
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, state };
+  return { url: `http://127.0.0.1:${portOf(server)}`, state };
 }
 
 describe.each([

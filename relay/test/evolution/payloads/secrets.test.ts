@@ -1,7 +1,7 @@
 // What an error of an Evolution server says: never the key, nor the credentials of its address.
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { createApi } from '../../../evolution/api/api.ts';
+import { portOf } from '../../../port.ts';
 
 async function complaint(host: string, apiKey: string): Promise<string> {
   const { signal } = new AbortController();
@@ -29,7 +29,7 @@ test('a key that the server repeats where its answer is cut', async () => {
     response.writeHead(400).end(JSON.stringify({ message: `${'x'.repeat(290)}${key}` }));
   }).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
-  const said = await complaint(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, key);
+  const said = await complaint(`http://127.0.0.1:${portOf(server)}`, key);
   server.close();
   expect(said).toContain('xxx');
   expect(said).not.toContain('a-long');

@@ -56,7 +56,7 @@ export class Journey {
       const text = error.code
         ? `Não foi gravado (${error.code}).`
         : 'Não foi gravado: o Recado não responde.';
-      this.#add(title, element('p', { class: 'note' }, text));
+      this.#add(title, element('p', { class: 'muted small' }, text));
     } finally {
       this.#asking -= 1;
       if (this.#asking === 0) this.#foreign.push(...this.#unclaimed.splice(0));
@@ -65,17 +65,17 @@ export class Journey {
   }
 
   #begin({ key, title, statement, rows, committedAt, events }) {
-    const chips = element('ul', { class: 'chips' });
+    const chips = element('ul', { class: 'chips thread stack' });
     const entry = { key, committedAt, awaited: [] };
     for (const { event, payload } of events) {
-      const time = element('span', { class: 'time' }, 'a caminho…');
-      chips.append(element('li', {}, element('code', {}, event), time));
+      const time = element('span', { class: 'tag time' }, 'a caminho…');
+      chips.append(element('li', { class: 'flow apart' }, element('code', {}, event), time));
       entry.awaited.push({ name: nameOf(event, payload), time });
     }
     const sql = codeBlock('Comando SQL', colour(statement));
     sql.classList.add('sql');
     const none = events.length > 0 ? null : whyNoEvent(statement, rows);
-    this.#add(title, sql, none === null ? chips : element('p', { class: 'note' }, none));
+    this.#add(title, sql, none === null ? chips : element('p', { class: 'muted small' }, none));
     if (events.length === 0) return;
     this.#pending.add(entry);
     this.#unclaimed = this.#unclaimed.filter((arrival) => !this.#claim(arrival));
@@ -99,11 +99,11 @@ export class Journey {
     }
     const chips = [...counts.values()].map(({ event, recovered, count }) => {
       const came = recovered ? 'recuperado' : 'ao vivo';
-      const time = element('span', { class: recovered ? 'time recovered' : 'time live' });
+      const time = element('span', { class: recovered ? 'tag time strong warm' : 'tag time strong good' });
       setText(time, count === 1 ? came : `${came}, ${count} vezes`);
-      return element('li', {}, element('code', {}, event), time);
+      return element('li', { class: 'flow apart' }, element('code', {}, event), time);
     });
-    this.#add('Gravado fora desta página', element('ul', { class: 'chips' }, chips));
+    this.#add('Gravado fora desta página', element('ul', { class: 'chips thread stack' }, chips));
   }
 
   #claim(arrival) {
@@ -137,12 +137,12 @@ export class Journey {
   #showTime({ recovered }, target, since, at) {
     const ms = Math.max(0, at - since);
     if (recovered) {
-      target.className = 'time recovered';
+      target.className = 'tag time strong warm';
       setText(target, `recuperado, esperou ${ms < 1_000 ? `${ms} ms` : `${number.format(ms / 1_000)} s`}`);
       return;
     }
     setText(target, `${ms} ms`);
-    target.className = 'time live';
+    target.className = 'tag time strong good';
     target.title = 'Do commit até a tela';
     this.#latencies = [...this.#latencies.slice(1 - LATENCIES), ms];
     const sorted = [...this.#latencies].sort((a, b) => a - b);
@@ -153,11 +153,11 @@ export class Journey {
   #add(title, ...parts) {
     const head = element(
       'p',
-      { class: 'entry-head' },
+      { class: 'flow apart' },
       element('strong', {}, title),
-      element('time', {}, clock.format()),
+      element('time', { class: 'muted small' }, clock.format()),
     );
-    this.#list.prepend(element('li', { class: 'entry' }, head, parts));
+    this.#list.prepend(element('li', { class: 'entry stack' }, head, parts));
     while (this.#list.children.length > MOST) this.#list.lastElementChild.remove();
     this.#showHint();
   }

@@ -107,16 +107,21 @@ export function makeRow(kind, act) {
   );
   return element(
     'li',
-    { class: `row ${kind}` },
-    element('span', { class: 'mark', 'aria-hidden': 'true' }),
+    { class: `row flow ${kind}` },
+    element('span', { class: 'mark muted strong', 'aria-hidden': 'true' }),
     element(
       'div',
       { class: 'what' },
-      element('p', { class: 'name' }, element('span', { class: 'who' }), element('span', { class: 'tag' })),
-      element('p', { class: 'detail' }),
-      element('p', { class: 'waiting-note' }),
+      element(
+        'p',
+        { class: 'name flow' },
+        element('span', { class: 'who strong' }),
+        element('span', { class: 'tag' }),
+      ),
+      element('p', { class: 'detail muted small breaks' }),
+      element('p', { class: 'waiting-note small strong' }),
     ),
-    element('div', { class: 'buttons' }, buttons),
+    element('div', { class: 'buttons flow' }, buttons),
   );
 }
 

@@ -46,15 +46,15 @@ export class Contract {
 
 function card({ event, room, audience, description, payload, sample, recorded }, calls, ask) {
   const enabled = recorded.every((recording) => recording.enabled);
-  const title = element('h3', { id: `contract-${event}` }, element('code', {}, event));
+  const title = element('h3', { id: `contract-${event}`, class: 'breaks' }, element('code', {}, event));
   return element(
     'article',
-    { class: 'card', 'aria-labelledby': `contract-${event}` },
+    { class: 'card stack', 'aria-labelledby': `contract-${event}` },
     element(
       'div',
-      { class: 'card-head' },
+      { class: 'flow apart' },
       title,
-      element('span', { class: enabled ? 'tag on' : 'tag off' }, enabled ? 'ativo' : 'suspenso'),
+      element('span', { class: enabled ? 'tag good' : 'tag warm' }, enabled ? 'ativo' : 'suspenso'),
     ),
     description === null
       ? null
@@ -65,10 +65,10 @@ function card({ event, room, audience, description, payload, sample, recorded },
           ' ',
           element('span', { lang: 'en' }, description),
         ),
-    element('ul', { class: 'sources' }, recorded.filter(({ when }) => when !== '').map(sourceLine)),
-    element('p', { class: 'room' }, 'Sala ', element('code', {}, room)),
+    element('ul', { class: 'stack small' }, recorded.filter(({ when }) => when !== '').map(sourceLine)),
+    element('p', { class: 'muted small breaks' }, 'Sala ', element('code', {}, room)),
     audience === 'topics'
-      ? element('p', { class: 'room' }, 'Só para quem tem um dos tópicos ', ...topics(recorded))
+      ? element('p', { class: 'muted small breaks' }, 'Só para quem tem um dos tópicos ', ...topics(recorded))
       : null,
     folded('Exemplo', JSON.stringify(sample, null, 2), true),
     folded('Formato (JSON Schema)', JSON.stringify(payload, null, 2), false),
@@ -89,7 +89,7 @@ function sourceLine({ table, when }) {
     'li',
     {},
     table === null ? null : element('code', {}, table),
-    element('span', { class: 'fires' }, ...inPortuguese(when)),
+    element('span', { class: 'fires muted breaks' }, ...inPortuguese(when)),
   );
 }
 

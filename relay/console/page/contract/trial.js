@@ -5,13 +5,13 @@ const MOST_OF_A_ROW = 70;
 
 /** @param {(path: string) => Promise<object>} ask */
 export function trialOf(event, ask) {
-  const outcome = element('div', { class: 'outcome', role: 'status' });
+  const outcome = element('div', { class: 'outcome stack', role: 'status' });
   const select = element('select', { id: `rows-${event}`, onchange: () => show() });
   const details = element(
     'details',
     { ontoggle: () => details.open && load() },
     element('summary', {}, 'Experimentar com uma linha'),
-    element('div', { class: 'field' }, element('label', { for: `rows-${event}` }, 'Linha'), select),
+    element('div', { class: 'field flow' }, element('label', { for: `rows-${event}` }, 'Linha'), select),
     outcome,
   );
   let rows = [];
@@ -27,7 +27,10 @@ export function trialOf(event, ask) {
       ...rows.map(({ table, row }, index) => element('option', { value: index }, `${table}: ${glance(row)}`)),
     );
     if (rows.length > 0) await show();
-    else outcome.replaceChildren(element('p', { class: 'note' }, 'As tabelas deste evento estão vazias.'));
+    else
+      outcome.replaceChildren(
+        element('p', { class: 'muted small' }, 'As tabelas deste evento estão vazias.'),
+      );
   }
 
   async function show() {
@@ -38,7 +41,11 @@ export function trialOf(event, ask) {
     } catch (error) {
       outcome.replaceChildren(
         error.code === 'row_gone'
-          ? element('p', { class: 'problem' }, 'A linha mudou agora: feche e abra de novo para escolher.')
+          ? element(
+              'p',
+              { class: 'problem strong' },
+              'A linha mudou agora: feche e abra de novo para escolher.',
+            )
           : problem('O evento não pôde ser experimentado', error),
       );
     }
@@ -56,7 +63,7 @@ function told({ operation, fires, account, payload, audience, room, sockets }) {
       ? null
       : element(
           'p',
-          { class: 'room' },
+          { class: 'muted small breaks' },
           'Sala ',
           element('code', {}, room),
           `, ${heardBy(audience)}; agora ${sockets === 1 ? '1 tela' : `${sockets} telas`} neste processo`,
@@ -79,7 +86,7 @@ function heardBy(audience) {
 function problem(text, error) {
   return element(
     'p',
-    { class: 'problem' },
+    { class: 'problem strong' },
     `${text}: `,
     element('span', { lang: 'en' }, error.message ?? error.code ?? 'sem resposta'),
   );

@@ -35,11 +35,11 @@ export class EventDetail {
     this.#resized();
     setText(document.querySelector('#event-title'), entry.event);
     const body = document.querySelector('#event-body');
-    const way = element('ol', { class: 'way', 'aria-label': 'O caminho deste evento' });
+    const way = element('ol', { class: 'way thread stack', 'aria-label': 'O caminho deste evento' });
     body.replaceChildren(
       content(entry),
       way,
-      element('p', { class: 'position' }, 'Posição ', element('code', {}, entry.position ?? '—')),
+      element('p', { class: 'muted small breaks' }, 'Posição ', element('code', {}, entry.position ?? '—')),
     );
     if (entry.event.startsWith('relay:')) {
       way.replaceChildren(step('Enviado pelo próprio Recado', moment.format(entry.at)));
@@ -69,7 +69,7 @@ function content({ event, payload, bytes }) {
   if (payload === undefined) {
     return element(
       'p',
-      { class: 'note' },
+      { class: 'muted small' },
       `O conteúdo tem ${number.format(bytes)} bytes e não é mostrado aqui.`,
     );
   }
@@ -80,7 +80,7 @@ function content({ event, payload, bytes }) {
     {},
     codeBlock(`Conteúdo de ${event}`, text.slice(0, MOST)),
     rest > 0
-      ? element('p', { class: 'note' }, `Mais ${number.format(rest)} caracteres não são mostrados.`)
+      ? element('p', { class: 'muted small' }, `Mais ${number.format(rest)} caracteres não são mostrados.`)
       : null,
   );
 }
@@ -110,5 +110,5 @@ function stepsOf({ at, came }, found) {
 }
 
 function step(name, text) {
-  return element('li', {}, element('strong', {}, name), ' ', element('span', {}, text));
+  return element('li', {}, element('strong', {}, name), ' ', element('span', { class: 'muted' }, text));
 }

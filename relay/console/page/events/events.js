@@ -12,9 +12,9 @@ const clock = new Intl.DateTimeFormat('pt-BR', { timeStyle: 'medium' });
 
 /** How an event came here. */
 const CAME = {
-  live: ['ao vivo', 'time live'],
-  recovered: ['recuperado', 'time recovered'],
-  stored: ['guardado', 'time'],
+  live: ['ao vivo', 'tag time strong good'],
+  recovered: ['recuperado', 'tag time strong warm'],
+  stored: ['guardado', 'tag time'],
 };
 
 export class EventTail {
@@ -119,10 +119,10 @@ export class EventTail {
       element(
         'button',
         { type: 'button', class: 'event', onclick: () => this.#detail.show(row.item) },
-        element('time'),
-        element('code', { class: 'event-name' }),
+        element('time', { class: 'muted small' }),
+        element('code', { class: 'event-name strong' }),
         element('span'),
-        element('code', { class: 'glance' }),
+        element('code', { class: 'glance muted' }),
       ),
     );
     return row;

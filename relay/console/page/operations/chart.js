@@ -14,8 +14,8 @@ export class Chart {
   /** Times, then the values of each line. */
   #samples;
   #plot;
-  #value = element('p', { class: 'value' });
-  #nothing = element('p', { class: 'nothing' }, 'Nada foi medido nos últimos dois minutos.');
+  #value = element('p', { class: 'value strong' });
+  #nothing = element('p', { class: 'empty muted' }, 'Nada foi medido nos últimos dois minutos.');
   #canvas = element('div', { class: 'plot', role: 'img' });
 
   /**
@@ -25,15 +25,21 @@ export class Chart {
   constructor(options) {
     this.#options = options;
     this.#samples = [[], ...options.lines.map(() => [])];
-    const legend = options.lines.map((name, index) => element('li', { class: `curve-${index}` }, name));
+    const legend = options.lines.map((name, index) => {
+      const item = element('li', {}, name);
+      item.style.setProperty('--curve', `var(--curve-${index})`);
+      return item;
+    });
     this.element = element(
       'figure',
-      { class: 'card chart' },
-      element('figcaption', {}, options.title),
+      { class: 'card stack chart' },
+      element('figcaption', { class: 'muted small strong' }, options.title),
       this.#value,
       this.#canvas,
       this.#nothing,
-      options.lines.length > 1 ? element('ul', { class: 'legend', 'aria-hidden': 'true' }, legend) : null,
+      options.lines.length > 1
+        ? element('ul', { class: 'legend flow muted small', 'aria-hidden': 'true' }, legend)
+        : null,
     );
     new ResizeObserver(() => this.#draw()).observe(this.#canvas);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#plot?.redraw(false));
@@ -66,10 +72,10 @@ export class Chart {
   #make(width) {
     const { lines, least = 1, scale = (value) => number.format(value), steps = false } = this.#options;
     const axis = {
-      stroke: () => colour('--soft-ink'),
+      stroke: () => this.#colour('--soft-ink'),
       font: '11px system-ui, sans-serif',
       ticks: { show: false },
-      grid: { stroke: () => colour('--line'), width: 1 },
+      grid: { stroke: () => this.#colour('--line'), width: 1 },
     };
     return new uPlot(
       {
@@ -101,8 +107,8 @@ export class Chart {
             label,
             width: 2,
             points: { show: false },
-            stroke: () => colour(`--curve-${index}`),
-            ...(index === 0 && { fill: () => colour('--tint') }),
+            stroke: () => this.#colour(`--curve-${index}`),
+            ...(index === 0 && { fill: () => this.#colour('--tint') }),
             ...(steps && { paths: uPlot.paths.stepped({ align: 1 }) }),
           })),
         ],
@@ -111,9 +117,10 @@ export class Chart {
       this.#canvas,
     );
   }
-}
 
-/** As the light of the moment has it. */
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name);
+  /** As the light of the moment has it. */
+  #colour(name) {
+    this.#canvas.style.color = `var(${name})`;
+    return getComputedStyle(this.#canvas).color;
+  }
 }

@@ -92,7 +92,7 @@ export class Operations {
       ...(now.ready
         ? warnings.length === 0
           ? ['Tudo em ordem', 'good']
-          : ['Atende, com avisos', 'fair']
+          : ['Atende, com avisos', 'warm']
         : ['Não atende', 'bad']),
     );
     showWarnings(warnings);
@@ -214,11 +214,11 @@ function showWarnings(warnings) {
 function verdict(text, look) {
   const target = document.querySelector('#verdict');
   setText(target, text);
-  target.dataset.look = look;
+  target.className = `verdict tag strong ${look}`;
 }
 
 function lamp(text, good, title) {
-  return element('span', { class: good ? 'tag on' : 'tag off', title }, text);
+  return element('span', { class: good ? 'tag good' : 'tag warm', title }, text);
 }
 
 function showRows(selector, items, columns, empty, cells) {
@@ -229,7 +229,7 @@ function showRows(selector, items, columns, empty, cells) {
       cells(item).map((cell) => element('td', {}, cell)),
     ),
   );
-  const none = element('tr', {}, element('td', { colspan: columns, class: 'empty' }, empty));
+  const none = element('tr', {}, element('td', { colspan: columns, class: 'empty muted' }, empty));
   document.querySelector(selector).replaceChildren(...(rows.length > 0 ? rows : [none]));
 }
 
@@ -246,8 +246,8 @@ const TOTALS = {
 
 function showTotals(metrics) {
   const pairs = Object.entries(TOTALS).flatMap(([name, text]) => [
-    element('dt', {}, text),
-    element('dd', {}, number.format(metrics[name] ?? 0)),
+    element('dt', { class: 'muted' }, text),
+    element('dd', { class: 'strong' }, number.format(metrics[name] ?? 0)),
   ]);
   document.querySelector('#totals').replaceChildren(...pairs);
 }

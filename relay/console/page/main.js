@@ -123,7 +123,7 @@ const WORDS = {
   connecting: 'Conectando…',
   recovering: 'Recuperando…',
   live: 'Ao vivo',
-  away: 'Sem conexão, tentando de novo…',
+  away: 'Sem conexão, tentando…',
   cut: 'Conexão cortada',
   refused: 'Token recusado',
 };
@@ -131,6 +131,8 @@ const REFUSALS = {
   token_expired: 'O token venceu. Cole um novo.',
   token_revoked: 'O token foi revogado. Entre de novo na sua aplicação e cole o novo.',
   token_missing: 'Falta o token.',
+  token_malformed: 'Isto não é um token. Copie o token inteiro e cole de novo.',
+  token_signature: 'O token foi assinado com uma chave que o Recado não conhece.',
 };
 
 session.addEventListener('state', () => {

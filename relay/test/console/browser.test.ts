@@ -353,7 +353,7 @@ describe('outside the demonstration', () => {
     await screenshot(page, 'sign-in');
     await page.getByLabel('Token de acesso').fill('not a token');
     await page.getByRole('button', { name: 'Entrar' }).click();
-    await page.getByText('O token não foi aceito').waitFor();
+    await page.getByText('Isto não é um token.').waitFor();
     // The browser writes down the refused request.
     stage.complaints.splice(0);
     await page.getByLabel('Token de acesso').fill(token);

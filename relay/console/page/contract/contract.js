@@ -26,7 +26,7 @@ export class Contract {
       this.#root.replaceChildren(...events.map((event) => card(event, calls[event.event] ?? [], ask)));
       setText(this.#problem, '');
     } catch (error) {
-      setText(this.#problem, `O contrato não pôde ser lido (${error.code ?? 'sem resposta'}).`);
+      setText(this.#problem, `O contrato não pôde ser lido (${error.code ?? 'o Recado não responde'}).`);
     }
   }
 
@@ -39,7 +39,7 @@ export class Contract {
       URL.revokeObjectURL(url);
       setText(this.#problem, '');
     } catch (error) {
-      setText(this.#problem, `O arquivo não pôde ser gerado (${error.code ?? 'sem resposta'}).`);
+      setText(this.#problem, `O arquivo não pôde ser gerado (${error.code ?? 'o Recado não responde'}).`);
     }
   }
 }

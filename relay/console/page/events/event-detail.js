@@ -39,7 +39,9 @@ export class EventDetail {
     body.replaceChildren(
       content(entry),
       way,
-      element('p', { class: 'muted small breaks' }, 'Posição ', element('code', {}, entry.position ?? '—')),
+      entry.position
+        ? element('p', { class: 'muted small breaks' }, 'Posição ', element('code', {}, entry.position))
+        : '',
     );
     if (entry.event.startsWith('relay:')) {
       way.replaceChildren(step('Enviado pelo próprio Recado', moment.format(entry.at)));

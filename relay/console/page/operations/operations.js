@@ -122,9 +122,8 @@ export class Operations {
         ),
       ],
     );
-    showRows('#instances', database.instances, 5, 'Nenhuma instância cadastrada.', (instance) => [
-      instance.name,
-      instance.account,
+    showRows('#instances', database.instances, 4, 'Nenhuma instância cadastrada.', (instance) => [
+      [instance.name, element('p', { class: 'muted' }, `conta ${instance.account}`)],
       lamp(
         INSTANCE_STATES[instance.status] ?? instance.status,
         instance.status === 'connected' || instance.status === 'polling',
@@ -204,11 +203,17 @@ function percentiles(before, now, wanted) {
 function showWarnings(warnings) {
   const list = document.querySelector('#warnings');
   list.hidden = warnings.length === 0;
-  const said = JSON.stringify(warnings.map(({ text, detail }) => [text, detail?.textContent]));
+  const said = JSON.stringify(
+    warnings.map(({ text, object, detail }) => [text, object, detail?.textContent]),
+  );
   // What somebody has opened stays open.
   if (list.dataset.said === said) return;
   list.dataset.said = said;
-  list.replaceChildren(...warnings.map(({ text, detail }) => element('li', {}, text, detail)));
+  list.replaceChildren(
+    ...warnings.map(({ text, object, detail }) =>
+      element('li', {}, text, object ? [': ', element('code', { lang: 'en' }, object)] : null, detail),
+    ),
+  );
 }
 
 function verdict(text, look) {
@@ -226,7 +231,7 @@ function showRows(selector, items, columns, empty, cells) {
     element(
       'tr',
       {},
-      cells(item).map((cell) => element('td', {}, cell)),
+      cells(item).map((cell) => element('td', { class: 'breaks' }, cell)),
     ),
   );
   const none = element('tr', {}, element('td', { colspan: columns, class: 'empty muted' }, empty));

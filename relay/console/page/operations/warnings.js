@@ -60,7 +60,7 @@ export const INSTANCE_STATES = {
   refused: 'recusada pelo servidor',
 };
 
-/** @returns {{text: string, detail?: Element}[]} */
+/** @returns {{text: string, object?: string, detail?: Element}[]} object: as Postgres names it */
 export function warningsOf({ checks, database, error, metrics }) {
   const texts = Object.entries(checks)
     .filter(([, text]) => text !== 'ok')
@@ -100,9 +100,9 @@ export function warningsOf({ checks, database, error, metrics }) {
 export const FROZEN_AFTER = 15;
 
 function problemOf({ problem, object, detail, remedy }) {
-  const text = `${PROBLEMS[problem] ?? 'Algo no banco não está certo'}${object ? `: ${object}` : ''}`;
   return {
-    text,
+    text: PROBLEMS[problem] ?? 'Algo no banco não está certo',
+    object,
     detail: element(
       'details',
       {},

@@ -2,9 +2,13 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { json } from 'node:stream/consumers';
+import pg from 'pg';
+import { Trace } from '../../delivery/recent-emits.ts';
 import { portOf } from '../../port.ts';
 import type { Relay } from '../../server/relay.ts';
-import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
+import { startSpans } from '../../server/spans.ts';
+import { hearing } from '../hearing.ts';
+import { Client, type Database, deadPort, freshDatabase, startNode, token, until } from '../world.ts';
 
 interface Span {
   traceId: string;
@@ -100,4 +104,26 @@ test('what a writer did not sample, and what nobody heard, is no span', async ()
   const last = await emit(`00-${TRACE}-${SPAN}-01`);
   await until('the last one arrives', () => spans.some((span) => of(span, 'messaging.message.id') === last));
   expect(spans).toHaveLength(1);
+});
+
+test('a collector that is away is told in the log', async () => {
+  const said: string[] = [];
+  const trace = new Trace();
+  const pool = new pg.Pool({ connectionString: database.url });
+  const endpoint = `http://127.0.0.1:${await deadPort()}`;
+  const log = hearing((name, fields) => said.push(`${name} ${fields}`));
+  const sender = await startSpans({ endpoint, pool, trace, log });
+  const at = Date.now();
+  trace.onEmission?.({
+    id: 1n,
+    xid: 1n,
+    event: 'item',
+    room: 'orders.account.1',
+    sockets: 1,
+    capturedAt: at,
+    at,
+  });
+  await until('it is told', () => said.some((line) => /^spans_failed .*ECONNREFUSED/.test(line)));
+  await sender.close();
+  await pool.end();
 });

@@ -1,0 +1,77 @@
+// A relay that closes, with clients that do not answer and databases that do not either.
+import { deadPort, through, token, until } from '../world.ts';
+import { account, client, database, emit, link, node } from './one-database.ts';
+
+describe('close()', () => {
+  test('sends everybody away so that they come back, also past a client that does not answer', async () => {
+    const relay = await node();
+    const { port } = relay;
+    const way = await link(port);
+    const frozen = client(way, { token: await token(account) });
+    const clients = [
+      client(relay, { token: await token(account) }),
+      client(relay, { token: await token(account) }, { transports: ['polling'] }),
+    ];
+    await Promise.all([frozen, ...clients].map((c) => c.live()));
+    way.freeze();
+    let closed = false;
+    void Promise.all([relay.close(), relay.close()]).then(() => {
+      closed = true;
+    });
+    await until('the relay is closed', () => closed, 5_000);
+    way.thaw();
+    await node({ PORT: String(port) });
+    for (const c of [frozen, ...clients]) {
+      await c.live(2);
+      expect(c.connects[1]).toMatchObject({ recovered: true });
+    }
+    await emit(1);
+    for (const c of [frozen, ...clients]) expect(await c.hears(1)).toEqual([1]);
+  });
+
+  test.each(['away', 'frozen'])('ends in time while the database is %s', async (how) => {
+    const way = await link(Number(new URL(database.url).port));
+    if (how === 'away') way.point(await deadPort());
+    else way.freeze();
+    const relay = await node({}, through(way, database.url));
+    const c = client(relay, { token: await token(account) });
+    await until(
+      'an attempt',
+      () => (c.socket.io.engine as unknown as { readyState: string }).readyState === 'open',
+    );
+    let closed = false;
+    void relay.close().then(() => {
+      closed = true;
+    });
+    await until('the relay is closed', () => closed, 5_000);
+    if (how === 'frozen') way.cut();
+  });
+
+  test('ends in time when the database freezes under way', async () => {
+    const way = await link(Number(new URL(database.url).port));
+    const relay = await node({ WINDOW_EVENTS: '100' }, through(way, database.url));
+    await relay.ready();
+    const [row] = await database.query<{ text: string }>('select relay.position() as text');
+    await database.query(
+      `insert into relay.events (account_id, event) select $1, 'test.event' from generate_series(1, 300)`,
+      [account],
+    );
+    const witness = client(relay, { token: await token(account) });
+    await witness.live();
+    await emit('read');
+    await witness.hears(1);
+    way.freeze();
+    // A replay that waits for the database, and clients that wait for the replay.
+    const c = client(relay, { token: await token(account), position: row!.text });
+    await until(
+      'an attempt',
+      () => (c.socket.io.engine as unknown as { readyState: string }).readyState === 'open',
+    );
+    let closed = false;
+    void relay.close().then(() => {
+      closed = true;
+    });
+    await until('the relay is closed', () => closed, 5_000);
+    way.cut();
+  });
+});

@@ -1,147 +1,39 @@
 // Beside an application whose tables an ORM made, with names that Recado's packs use too and keys of another type.
 // What the ORM sees must not change: not by installing, not by publishing an event, not by leaving.
-import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { packageRoot } from '../../package.ts';
 import { recado } from '../commands/recado.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 import { Client, startNode, token } from '../world.ts';
+import { djangoIsInstalled, withDjango } from './django.ts';
+import { type Orm, packages, run } from './orm.ts';
+import { withPrisma } from './prisma.ts';
 
-const run = promisify(execFile);
 const ends: (() => unknown)[] = [];
 
 afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
-/** A folder with node_modules/prisma in it. Not in CI: the schema engine of 6.19.3 crashes on `db push` there. */
-const prismaFolder = process.env.RECADO_TEST_PRISMA ?? '';
-const PYTHON = '/usr/bin/python3';
-
-/** In CI all of it is installed, and what is missing fails. */
-const inCi = process.env.RECADO_CI !== undefined;
-const prismaIsMissing = !existsSync(join(prismaFolder, 'node_modules/prisma'));
-const djangoIsMissing = !existsSync('/usr/lib/python3/dist-packages/django') && !inCi;
-
-interface Orm {
-  /** The foreign keys of doctors and appointments, quoted. */
-  readonly tenantId: string;
-  readonly doctorId: string;
-  /** Brings the database to the models of the folder. */
-  migrate(): Promise<unknown>;
-  /** Makes the next migration and applies it. */
-  migrateAgain(): Promise<unknown>;
-  /** Takes that one back. */
-  undo(): Promise<unknown>;
-  /** Rejects where the database is not what the models say. */
-  checkDrift(): Promise<unknown>;
-}
-
-async function withPrisma({ url, pool }: TestDatabase): Promise<Orm> {
-  const folder = await mkdtemp(join(prismaFolder, 'app-'));
-  ends.push(() => rm(folder, { recursive: true }));
-  await cp(join(packageRoot, 'relay/test/beside/prisma'), folder, { recursive: true });
-  const schema = join(folder, 'schema.prisma');
-  const prisma = (...args: string[]) =>
-    run(process.execPath, [join(prismaFolder, 'node_modules/prisma/build/index.js'), ...args], {
-      cwd: folder,
-      env: { PATH: process.env.PATH, DATABASE_URL: url, CHECKPOINT_DISABLE: '1' },
-    });
-  const addMigration = async (name: string, from: string[]) => {
-    const { stdout } = await prisma('migrate', 'diff', ...from, '--to-schema-datamodel', schema, '--script');
-    await mkdir(join(folder, 'migrations', name), { recursive: true });
-    await writeFile(join(folder, 'migrations', name, 'migration.sql'), stdout);
-    await writeFile(join(folder, 'migrations/migration_lock.toml'), 'provider = "postgresql"\n');
-    await prisma('migrate', 'deploy');
-  };
-  return {
-    tenantId: '"tenantId"',
-    doctorId: '"doctorId"',
-    migrate: () => addMigration('0_init', ['--from-empty']),
-    async migrateAgain() {
-      const text = await readFile(schema, 'utf8');
-      const old = join(folder, 'old.prisma');
-      await writeFile(old, text);
-      await writeFile(schema, text.replace('text   String\n', 'text   String\n  seenAt DateTime?\n'));
-      await addMigration('1_seen', ['--from-schema-datamodel', old]);
-    },
-    undo: () => pool.query('alter table public.messages drop "seenAt"'),
-    // It reads the database, and says so where that is what the models say; else it changes or refuses.
-    async checkDrift() {
-      const { stdout } = await prisma('db', 'push', '--skip-generate');
-      expect(stdout).toContain('already in sync');
-      const { stdout: seen } = await prisma('db', 'pull', '--print');
-      const models = [...seen.matchAll(/^model (\w+)/gm)].map(([, model]) => model);
-      expect(models.sort()).toEqual(['appointments', 'chats', 'doctors', 'messages', 'tenants']);
-    },
-  };
-}
-
-async function withDjango({ url, pool }: TestDatabase): Promise<Orm> {
-  const folder = await mkdtemp(join(tmpdir(), 'recado-django-'));
-  ends.push(() => rm(folder, { recursive: true }));
-  await cp(join(packageRoot, 'relay/test/beside/django'), folder, { recursive: true });
-  const manage = (...args: string[]) =>
-    run(PYTHON, ['manage.py', ...args], {
-      cwd: folder,
-      env: { DATABASE_URL: url, PYTHONDONTWRITEBYTECODE: '1' },
-    });
-  const models = join(folder, 'clinic/models.py');
-  return {
-    tenantId: 'tenant_id',
-    doctorId: 'doctor_id',
-    async migrate() {
-      await manage('makemigrations', 'clinic');
-      await manage('migrate');
-    },
-    async migrateAgain() {
-      const text = await readFile(models, 'utf8');
-      await writeFile(
-        models,
-        text.replace(
-          'text = models.TextField()',
-          'text = models.TextField()\n    seen_at = models.DateTimeField(null=True)',
-        ),
-      );
-      const { stdout } = await manage('makemigrations', 'clinic');
-      expect(stdout.match(/^ +- .*/gm)).toEqual(['    - Add field seen_at to message']);
-      await manage('migrate');
-    },
-    undo: () => pool.query('alter table public.messages drop seen_at'),
-    async checkDrift() {
-      await manage('makemigrations', '--check', '--dry-run');
-      await manage('migrate', '--check');
-      const { stdout } = await manage('inspectdb');
-      const tables = [...stdout.matchAll(/db_table = '(\w+)'/g)].map(([, table]) => table).sort();
-      expect(tables).toEqual([
-        'appointments',
-        'chats',
-        'django_migrations',
-        'doctors',
-        'messages',
-        'tenants',
-      ]);
-    },
-  };
-}
+const npmIsInstalled = existsSync(packages);
+const NPM = 'npm ci --prefix relay/test/beside --ignore-scripts';
 
 /** The whole schema as pg_dump prints it, or that of public alone. */
 async function dump({ url }: TestDatabase, ...options: string[]): Promise<string> {
-  const { stdout } = await run('pg_dump', ['--schema-only', ...options, url], { maxBuffer: 2 ** 26 });
+  const printed = await run('pg_dump', ['--schema-only', ...options, url]);
   // A random word of newer versions.
-  return stdout.replace(/^\\(un)?restrict .*$/gm, '');
+  return printed.replace(/^\\(un)?restrict .*$/gm, '');
 }
 
 async function isDumpable({ pool }: TestDatabase): Promise<boolean> {
   const { rows } = await pool.query<{ version: number }>(
     `select current_setting('server_version_num')::int / 10000 as version`,
   );
-  const { stdout } = await run('pg_dump', ['--version']).catch(() => ({ stdout: '' }));
-  return Number(/ (\d+)\./.exec(stdout)?.[1] ?? 0) >= rows[0]!.version;
+  const printed = await run('pg_dump', ['--version']).catch(() => '');
+  return Number(/ (\d+)\./.exec(printed)?.[1] ?? 0) >= rows[0]!.version;
 }
 
 async function installUseAndLeave(database: TestDatabase, orm: Orm, packs: string[]): Promise<void> {
@@ -182,7 +74,6 @@ async function installUseAndLeave(database: TestDatabase, orm: Orm, packs: strin
     await relay.close();
   }
 
-  await orm.checkDrift();
   await orm.migrateAgain();
   await orm.checkDrift();
   expect((await pool.query('select * from relay.check()')).rows).toEqual([]);
@@ -195,33 +86,30 @@ async function installUseAndLeave(database: TestDatabase, orm: Orm, packs: strin
   }
 }
 
-describe.each([{ packs: [] as string[] }, { packs: ['--whatsapp'] }])(
-  'recado migrate $packs',
-  ({ packs }) => {
-    const open = async () => {
+describe.each([
+  { name: 'prisma', open: withPrisma, installed: npmIsInstalled, needs: NPM },
+  {
+    name: 'django',
+    open: withDjango,
+    installed: djangoIsInstalled,
+    needs: 'apt-get install python3-django python3-psycopg2',
+  },
+])('beside $name (needs $needs)', ({ name, open, installed }) => {
+  // In CI all of it is installed, and what is missing fails.
+  (installed || process.env.RECADO_CI !== undefined ? test : test.skip).each([
+    { packs: [] as string[] },
+    { packs: ['--whatsapp'] },
+  ])(
+    'recado migrate $packs',
+    async ({ packs }) => {
       const database = await createDatabase({ empty: true });
       ends.push(() => database.close());
-      return database;
-    };
-
-    const beside = (missing: boolean) => (missing ? test.skip : test);
-
-    beside(prismaIsMissing)(
-      'beside Prisma (needs RECADO_TEST_PRISMA, a folder with prisma in it)',
-      async () => {
-        const database = await open();
-        await installUseAndLeave(database, await withPrisma(database), packs);
-      },
-      300_000,
-    );
-
-    beside(djangoIsMissing)(
-      'beside Django (needs the Debian packages python3-django, python3-psycopg2)',
-      async () => {
-        const database = await open();
-        await installUseAndLeave(database, await withDjango(database), packs);
-      },
-      300_000,
-    );
-  },
-);
+      const folder = await mkdtemp(join(tmpdir(), `recado-${name}-`));
+      ends.push(() => rm(folder, { recursive: true }));
+      await cp(join(packageRoot, 'relay/test/beside', name), folder, { recursive: true });
+      await symlink(packages, join(folder, 'node_modules'));
+      await installUseAndLeave(database, open(folder, database), packs);
+    },
+    300_000,
+  );
+});

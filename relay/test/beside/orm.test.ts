@@ -9,6 +9,7 @@ import { recado } from '../commands/recado.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 import { Client, startNode, token } from '../world.ts';
 import { djangoIsInstalled, withDjango } from './django.ts';
+import { withDrizzle } from './drizzle.ts';
 import { type Orm, packages, run } from './orm.ts';
 import { withPrisma } from './prisma.ts';
 
@@ -88,6 +89,7 @@ async function installUseAndLeave(database: TestDatabase, orm: Orm, packs: strin
 
 describe.each([
   { name: 'prisma', open: withPrisma, installed: npmIsInstalled, needs: NPM },
+  { name: 'drizzle', open: withDrizzle, installed: npmIsInstalled, needs: NPM },
   {
     name: 'django',
     open: withDjango,

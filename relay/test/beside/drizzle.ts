@@ -1,0 +1,38 @@
+// An application whose tables Drizzle made.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TestDatabase } from '../postgres.ts';
+import { type Orm, packages, run } from './orm.ts';
+
+export function withDrizzle(folder: string, { url, pool }: TestDatabase): Orm {
+  const drizzle = (...args: string[]) =>
+    run(process.execPath, [join(packages, 'drizzle-kit/bin.cjs'), ...args], {
+      cwd: folder,
+      env: { PATH: process.env.PATH, DATABASE_URL: url },
+    });
+  const addMigration = async (name: string) => {
+    await drizzle('generate', '--name', name);
+    await drizzle('migrate');
+  };
+  const schema = join(folder, 'schema.js');
+  return {
+    tenantId: '"tenantId"',
+    doctorId: '"doctorId"',
+    migrate: () => addMigration('init'),
+    async migrateAgain() {
+      const text = await readFile(schema, 'utf8');
+      await writeFile(
+        schema,
+        text.replace('text: text().notNull(),', 'text: text().notNull(),\n  seenAt: timestamp(),'),
+      );
+      await addMigration('seen');
+      const migration = await readFile(join(folder, 'migrations/0001_seen.sql'), 'utf8');
+      expect(migration).toBe('ALTER TABLE "messages" ADD COLUMN "seenAt" timestamp;');
+    },
+    undo: () => pool.query('alter table public.messages drop "seenAt"'),
+    async checkDrift() {
+      // Without a question it would drop what the models do not have.
+      expect(await drizzle('push', '--force')).toContain('No changes detected');
+    },
+  };
+}

@@ -54,7 +54,7 @@ export class StreamConnection {
   #moved = false;
   #broken = false;
   #error = '';
-  #closed = false;
+  readonly #closing = new AbortController();
 
   /** Connects, and retries until it is closed. */
   constructor(address: StreamAddress, name: string, log: Log) {
@@ -71,10 +71,12 @@ export class StreamConnection {
 
   /** @throws RecadoError `stream_unreachable` */
   async ready(): Promise<StreamClient> {
-    if (this.#closed) throw this.#unreachable();
+    const { signal } = this.#closing;
+    if (signal.aborted) throw this.#unreachable();
     if (this.#client.isReady) return this.#client;
     try {
-      await once(this.#client, 'ready', { signal: AbortSignal.timeout(CONNECT_WITHIN_MS) });
+      const limit = AbortSignal.timeout(CONNECT_WITHIN_MS);
+      await once(this.#client, 'ready', { signal: AbortSignal.any([signal, limit]) });
     } catch {
       throw this.#unreachable();
     }
@@ -97,10 +99,10 @@ export class StreamConnection {
     }
   }
 
-  /** Pending commands fail. */
+  /** Pending commands fail, and whoever waits for the connection is told. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
     this.#client.destroy();
   }
 
@@ -118,7 +120,7 @@ export class StreamConnection {
   }
 
   #onBroken(error: unknown): void {
-    if (this.#closed) return;
+    if (this.#closing.signal.aborted) return;
     this.#error = errorText(error);
     if (!this.#broken) {
       this.#log.say('stream_connection_lost', { name: this.#name, error: this.#error });

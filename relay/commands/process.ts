@@ -79,9 +79,11 @@ export async function until(
     process.on('SIGTERM', () => undefined);
     await Promise.race([running.drain?.(), received('SIGINT', 'SIGHUP')]);
   }
-  // An operator must not wait for something that hangs; ending the process is safe at any moment.
-  setTimeout(() => process.exit(0), CLOSE_WITHIN_MS).unref();
+  // An operator must not wait for something that hangs; ending the process is safe at any moment. Until all is closed the
+  // timer keeps the process: Node ends one that only waits for a promise, with exit code 13.
+  const patience = setTimeout(() => process.exit(0), CLOSE_WITHIN_MS);
   await running.close();
+  patience.unref();
   log.say('process_stopped');
 }
 

@@ -1,14 +1,11 @@
 // Relays, clients and links that end with the test that opened them, the last one first.
 import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import type { Relay } from '../server/relay.ts';
+import { ends } from './ends.ts';
 import { Link } from './faults/links.ts';
 import { Client, type Database, startNode } from './world.ts';
 
 export function useNodes(database: () => Database) {
-  const ends: (() => unknown)[] = [];
-  afterEach(async () => {
-    for (const end of ends.splice(0).reverse()) await end();
-  });
   /** Whether or not the database answers. */
   async function start(env: Record<string, string> = {}, url = database().url): Promise<Relay> {
     const relay = await startNode(url, env);

@@ -1,17 +1,13 @@
 // Every command that keeps something in a session, through a pooler: refused before it has kept anything.
 import pg from 'pg';
 import { refusePooler } from '../../db/pooler.ts';
+import { ends } from '../ends.ts';
 import { type Pooler, pgbouncerIsMissing, startPooler } from '../pgbouncer.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 import { recado } from './recado.ts';
 
 const withPgbouncer = pgbouncerIsMissing ? describe.skip : describe;
 const SECRET = 'a secret for tests that has more than thirty-two bytes';
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 async function openPooled(
   mode: 'transaction' | 'session' | 'statement',

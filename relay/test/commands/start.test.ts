@@ -6,14 +6,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../package.ts';
+import { ends } from '../ends.ts';
 import { Client, deadPort, freshDatabase, SECRET, until } from '../world.ts';
 import { recado } from './recado.ts';
-
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 interface Started {
   readonly child: ChildProcess;

@@ -1,6 +1,7 @@
 // recado top: pictures of a node that runs.
 import { top } from '../../commands/top.ts';
 import type { Relay } from '../../server/relay.ts';
+import { ends } from '../ends.ts';
 import {
   Client,
   type Database,
@@ -14,16 +15,12 @@ import {
 
 let database: Database;
 let relay: Relay;
-const ends: (() => unknown)[] = [];
 
 beforeAll(async () => {
   database = await freshDatabase();
   await database.query(`select relay.publish('item')`);
   relay = await startNode(database.url);
   await relay.ready();
-});
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
 });
 afterAll(async () => {
   await relay.close();

@@ -3,17 +3,14 @@ import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { createPool, openReader, transaction, waitForDatabase } from '../../db/connect.ts';
 import { portOf } from '../../port.ts';
+import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';
 
 let database: TestDatabase;
-const ends: (() => unknown)[] = [];
 
 beforeAll(async () => {
   database = await createDatabase({ empty: true });
-});
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
 });
 afterAll(() => database.close());
 

@@ -3,6 +3,7 @@ import { readSettings } from '../../config/settings.ts';
 import { openReader } from '../../db/connect.ts';
 import { Silence } from '../../db/silence.ts';
 import { startRelay } from '../../server/relay.ts';
+import { ends } from '../ends.ts';
 import { Link } from '../faults/links.ts';
 import { hearing } from '../hearing.ts';
 import { Client, type Database, freshDatabase, SECRET, through, token, until } from '../world.ts';
@@ -12,7 +13,6 @@ const FOR_EVER_MS = 600_000;
 
 let database: Database;
 let link: Link;
-const ends: (() => unknown)[] = [];
 
 beforeAll(async () => {
   database = await freshDatabase();
@@ -21,9 +21,6 @@ beforeAll(async () => {
 beforeEach(async () => {
   link = await Link.to(Number(new URL(database.url).port));
   ends.push(() => link.close());
-});
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
 });
 afterAll(() => database.close());
 

@@ -12,6 +12,7 @@ import { covers, parsePosition, type Snapshot } from '../../outbox/position.ts';
 import { readServer } from '../../outbox/start.ts';
 import type { Entry } from '../../stream/entry.ts';
 import type { EntryReader } from '../../stream/reader.ts';
+import { ends } from '../ends.ts';
 import { Link } from '../faults/links.ts';
 import { type Database, deadPort, freshDatabase, through, until } from '../world.ts';
 
@@ -20,7 +21,6 @@ const LIMITS = {
   recent: { bytes: 64 * 1024 * 1024, events: 100_000 },
   page: { events: 5_000, bytes: 32 * 1024 * 1024, payloadBytes: 4 * 1024 * 1024 },
 };
-const ends: (() => unknown)[] = [];
 let database: Database;
 
 beforeEach(async () => {
@@ -29,7 +29,6 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
   await database.close();
 });
 

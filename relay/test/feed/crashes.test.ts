@@ -8,12 +8,12 @@ import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import { environment, findBinaries } from '../../db/embedded-binaries.ts';
 import { migrate } from '../../install/migrate.ts';
 import { covers, parseSnapshot, sees } from '../../outbox/position.ts';
+import { ends } from '../ends.ts';
 import { type Database, deadPort, openDatabase, until } from '../world.ts';
 import {
   createItems,
   currentXid,
   emit,
-  ends,
   expectEachOnce,
   Reader,
   readOnAndOn,

@@ -3,13 +3,13 @@ import { openReader } from '../../db/connect.ts';
 import { readAccountPage } from '../../outbox/pages.ts';
 import { covers, sees } from '../../outbox/position.ts';
 import { readStart } from '../../outbox/start.ts';
+import { ends } from '../ends.ts';
 import { testServer } from '../postgres.ts';
 import { type Database, freshDatabase, openDatabase, until } from '../world.ts';
 import {
   createItems,
   currentXid,
   emit,
-  ends,
   expectEachOnce,
   Reader,
   readOnAndOn,

@@ -9,15 +9,11 @@ import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
 import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import { formatPosition, parsePosition, witnessOf } from '../../outbox/position.ts';
+import { ends } from '../ends.ts';
 import { Client, type Database, freshDatabase, openDatabase, startNode, token, until } from '../world.ts';
 
 const silent = createLog('silent', false);
 const settings = { fsync: 'off', max_connections: '50', wal_level: 'replica', max_wal_senders: '4' };
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 async function folder(): Promise<string> {
   const base = await mkdtemp(join(tmpdir(), 'recado-history-test-'));

@@ -9,6 +9,7 @@ import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
 import { packageRoot } from '../../package.ts';
 import type { Relay } from '../../server/relay.ts';
+import { ends } from '../ends.ts';
 import { Client, type Database, freshDatabase, SECRET, startNode, token, until } from '../world.ts';
 
 const log = createLog('silent', false);
@@ -16,14 +17,12 @@ const EVENT = 'gate.test';
 const INSERT = `insert into relay.events (account_id, event, payload) values ('acc-1', '${EVENT}', 'null')`;
 
 let database: Database;
-const ends: (() => unknown)[] = [];
 
 beforeEach(async () => {
   database = await freshDatabase();
   await database.query('select relay.publish(event => $1)', [EVENT]);
 });
 afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
   await database.close();
 });
 

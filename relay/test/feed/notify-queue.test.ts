@@ -10,11 +10,11 @@ import { startWakeup } from '../../feed/wakeup.ts';
 import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
+import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { Client, type Database, openDatabase, startNode, token, until } from '../world.ts';
 
 const silent = createLog('silent', false);
-const ends: (() => unknown)[] = [];
 let server: EmbeddedPostgres;
 let base: string;
 let database: Database;
@@ -29,7 +29,6 @@ beforeAll(async () => {
   await database.query(`select relay.publish('item')`);
 });
 afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
   await until('the queue is read', async () => (await used()) < 0.1);
 });
 afterAll(async () => {

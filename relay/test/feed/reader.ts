@@ -7,14 +7,10 @@ import type { RecentEventsLimits } from '../../feed/recent/recent-events.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
 import type { OutboxEvent, PageLimits, Session } from '../../outbox/events.ts';
+import { ends } from '../ends.ts';
 import { type Database, until } from '../world.ts';
 
 export const silent = createLog('silent', false);
-/** Called after the test, the last one first. */
-export const ends: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 interface Options {
   recent?: Partial<RecentEventsLimits>;

@@ -1,7 +1,8 @@
 // relay.position(), which an application reads with a list, beside what the feed hands on afterwards.
 import { covers, hasSeen, parsePosition } from '../../outbox/position.ts';
+import { ends } from '../ends.ts';
 import { type Database, freshDatabase, until } from '../world.ts';
-import { currentXid, emit, ends, startReader } from './reader.ts';
+import { currentXid, emit, startReader } from './reader.ts';
 
 let database: Database;
 beforeEach(async () => {

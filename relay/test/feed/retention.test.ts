@@ -3,20 +3,19 @@ import type pg from 'pg';
 import { openReader } from '../../db/connect.ts';
 import { readAccountPage } from '../../outbox/pages.ts';
 import { isTooOld, parsePosition, parseSnapshot } from '../../outbox/position.ts';
+import { ends } from '../ends.ts';
 import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
 
 const EVENT = 'retention.test';
 const PAGE = { events: 100, bytes: 1_000_000, payloadBytes: 1_000_000 };
 
 let database: Database;
-const ends: (() => unknown)[] = [];
 
 beforeEach(async () => {
   database = await freshDatabase();
   await database.query('select relay.publish(event => $1)', [EVENT]);
 });
 afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
   await database.close();
 });
 

@@ -5,6 +5,7 @@ import { createPool, openSession } from '../../db/connect.ts';
 import { startWakeup, type Wakeup } from '../../feed/wakeup.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics, type Metrics } from '../../metrics.ts';
+import { ends } from '../ends.ts';
 import { Link } from '../faults/links.ts';
 import {
   Client,
@@ -19,13 +20,9 @@ import {
 
 const silent = createLog('silent', false);
 let database: Database;
-const ends: (() => unknown)[] = [];
 beforeAll(async () => {
   database = await freshDatabase();
   await database.query("select relay.publish(event => 'test.event')");
-});
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
 });
 afterAll(() => database.close());
 

@@ -1,7 +1,8 @@
 // A feed that starts fills its recent events from the table.
 import { parsePosition, type Snapshot } from '../../outbox/position.ts';
+import { ends } from '../ends.ts';
 import { type Database, freshDatabase } from '../world.ts';
-import { emit, ends, startReader } from './reader.ts';
+import { emit, startReader } from './reader.ts';
 
 let database: Database;
 beforeEach(async () => {

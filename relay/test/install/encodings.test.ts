@@ -4,15 +4,10 @@ import { join } from 'node:path';
 import { migrate } from '../../install/migrate.ts';
 import { packageRoot } from '../../package.ts';
 import type { Relay } from '../../server/relay.ts';
+import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase } from '../postgres.ts';
 import { Client, type Database, openDatabase, startNode, token } from '../world.ts';
-
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 async function open(encoding: 'LATIN1' | 'SQL_ASCII'): Promise<{ database: Database; relay: Relay }> {
   const { url, close } = await createDatabase({ empty: true, encoding });

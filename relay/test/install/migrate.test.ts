@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { type MigrateOptions, migrate } from '../../install/migrate.ts';
 import { packageRoot } from '../../package.ts';
+import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';
 
@@ -31,11 +32,6 @@ const ALL = [
   'whatsapp/004_addresses',
   'whatsapp/005_instance_made_anew',
 ];
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 async function open(how: 'migrated' | 'empty' = 'empty'): Promise<TestDatabase> {
   const database = await createDatabase({ empty: how === 'empty' });

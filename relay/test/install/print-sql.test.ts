@@ -2,15 +2,11 @@
 import pg from 'pg';
 import { migrate, type Pack } from '../../install/migrate.ts';
 import { recado } from '../commands/recado.ts';
+import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 
 const log = hearing(() => undefined);
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 async function open(): Promise<TestDatabase> {
   const database = await createDatabase({ empty: true });

@@ -3,16 +3,12 @@ import pg from 'pg';
 import { migrate, type Pack } from '../../install/migrate.ts';
 import { uninstall } from '../../install/uninstall.ts';
 import { recado } from '../commands/recado.ts';
+import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 import { startNode } from '../world.ts';
 
 const log = hearing(() => undefined);
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 async function open(change: string, packs: readonly Pack[] | null = []): Promise<TestDatabase> {
   const database = await createDatabase({ empty: true });

@@ -38,26 +38,11 @@ export type ConnectionStatus =
   | 'not_found'
   | 'refused';
 
-export interface ClaimRow {
-  id: string;
-  name: string;
-  tenantId: string;
-  host: string;
-  apiKey: string;
-  mode: Instance['mode'];
-  skip: string[];
-  ownJid: string | null;
+export interface ClaimRow extends Omit<Instance, 'sourceId' | 'caughtUpTo' | 'older' | 'syncRequest'> {
   source_id: string;
   caught_up_to_ms: string | null;
-  synced: boolean;
   older_until_ms: string | null;
   older_total: string | null;
-  serverId: string | null;
-  maySend: boolean;
-  mayMarkRead: boolean;
-  sendsPerMinute: number;
-  hasOutgoing: boolean;
-  hasReceipts: boolean;
   sync_request: string | null;
 }
 

@@ -1,7 +1,7 @@
 // Relays and clients on one database for all tests of a file, with an account for each test.
 import { SignJWT } from 'jose';
-import { useNodes } from '../nodes.ts';
-import { type Database, freshDatabase, SECRET } from '../world.ts';
+import { useNodes } from './nodes.ts';
+import { type Database, freshDatabase, SECRET } from './world.ts';
 
 export let database: Database;
 /** Of the test that runs. */
@@ -16,7 +16,7 @@ beforeEach(() => {
   account = `acc-${tests}`;
 });
 afterAll(() => database.close());
-export const { start: node, client, link, ends } = useNodes(() => database);
+export const { start, node, client, link, ends } = useNodes(() => database);
 
 export async function emit(payload: unknown, to = account): Promise<void> {
   await database.query('select relay.emit($1, $2, $3)', [to, 'test.event', JSON.stringify(payload)]);

@@ -4,36 +4,8 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { formatPosition, type Position, parsePosition } from '../../outbox/position.ts';
 import { portOf } from '../../port.ts';
 import type { Relay } from '../../server/relay.ts';
-import { useNodes } from '../nodes.ts';
-import {
-  type Database,
-  freshDatabase,
-  metric,
-  OPERATOR,
-  startNode,
-  through,
-  token,
-  until,
-} from '../world.ts';
-
-let database: Database;
-/** Of the test that runs. */
-let account: string;
-let tests = 0;
-beforeAll(async () => {
-  database = await freshDatabase();
-  await database.query("select relay.publish(event => 'test.event')");
-});
-beforeEach(() => {
-  tests += 1;
-  account = `acc-${tests}`;
-});
-afterAll(() => database.close());
-const { node, client, link, ends } = useNodes(() => database);
-
-async function emit(payload: unknown, to = account): Promise<void> {
-  await database.query('select relay.emit($1, $2, $3)', [to, 'test.event', JSON.stringify(payload)]);
-}
+import { account, client, database, emit, ends, link, node, range } from '../one-database.ts';
+import { metric, OPERATOR, startNode, through, token, until } from '../world.ts';
 
 /** Numbers, in one transaction. */
 async function emitMany(from: number, to: number, whom = account): Promise<void> {
@@ -43,8 +15,6 @@ async function emitMany(from: number, to: number, whom = account): Promise<void>
     [whom, from, to],
   );
 }
-
-const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
 /** Writes numbered events until told to stop, and resolves with the last number then. */
 function writeOnAndOn(): () => Promise<number> {

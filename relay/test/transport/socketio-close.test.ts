@@ -1,10 +1,23 @@
 // A relay that closes, with clients that do not answer and databases that do not either.
-import { deadPort, through, token, until } from '../world.ts';
-import { account, client, database, emit, link, node } from './one-database.ts';
+import type { Relay } from '../../server/relay.ts';
+import { account, client, database, emit, link, start } from '../one-database.ts';
+import { type Client, deadPort, through, token, until } from '../world.ts';
+
+async function closesInTime(relay: Relay): Promise<void> {
+  let closed = false;
+  void relay.close().then(() => {
+    closed = true;
+  });
+  await until('the relay is closed', () => closed, 5_000);
+}
+
+function attempts({ socket }: Client): boolean {
+  return (socket.io.engine as unknown as { readyState: string }).readyState === 'open';
+}
 
 describe('close()', () => {
   test('sends everybody away so that they come back, also past a client that does not answer', async () => {
-    const relay = await node();
+    const relay = await start();
     const { port } = relay;
     const way = await link(port);
     const frozen = client(way, { token: await token(account) });
@@ -14,13 +27,9 @@ describe('close()', () => {
     ];
     await Promise.all([frozen, ...clients].map((c) => c.live()));
     way.freeze();
-    let closed = false;
-    void Promise.all([relay.close(), relay.close()]).then(() => {
-      closed = true;
-    });
-    await until('the relay is closed', () => closed, 5_000);
+    await Promise.all([closesInTime(relay), closesInTime(relay)]);
     way.thaw();
-    await node({ PORT: String(port) });
+    await start({ PORT: String(port) });
     for (const c of [frozen, ...clients]) {
       await c.live(2);
       expect(c.connects[1]).toMatchObject({ recovered: true });
@@ -33,23 +42,16 @@ describe('close()', () => {
     const way = await link(Number(new URL(database.url).port));
     if (how === 'away') way.point(await deadPort());
     else way.freeze();
-    const relay = await node({}, through(way, database.url));
+    const relay = await start({}, through(way, database.url));
     const c = client(relay, { token: await token(account) });
-    await until(
-      'an attempt',
-      () => (c.socket.io.engine as unknown as { readyState: string }).readyState === 'open',
-    );
-    let closed = false;
-    void relay.close().then(() => {
-      closed = true;
-    });
-    await until('the relay is closed', () => closed, 5_000);
+    await until('an attempt', () => attempts(c));
+    await closesInTime(relay);
     if (how === 'frozen') way.cut();
   });
 
   test('ends in time when the database freezes under way', async () => {
     const way = await link(Number(new URL(database.url).port));
-    const relay = await node({ WINDOW_EVENTS: '100' }, through(way, database.url));
+    const relay = await start({ WINDOW_EVENTS: '100' }, through(way, database.url));
     await relay.ready();
     const [row] = await database.query<{ text: string }>('select relay.position() as text');
     await database.query(
@@ -63,15 +65,8 @@ describe('close()', () => {
     way.freeze();
     // A replay that waits for the database, and clients that wait for the replay.
     const c = client(relay, { token: await token(account), position: row!.text });
-    await until(
-      'an attempt',
-      () => (c.socket.io.engine as unknown as { readyState: string }).readyState === 'open',
-    );
-    let closed = false;
-    void relay.close().then(() => {
-      closed = true;
-    });
-    await until('the relay is closed', () => closed, 5_000);
+    await until('an attempt', () => attempts(c));
+    await closesInTime(relay);
     way.cut();
   });
 });

@@ -1,12 +1,12 @@
 // What arrives at Socket.IO clients: large events, large transactions, resyncs, and bare clients.
 import { parsePosition } from '../../outbox/position.ts';
+import { account, client, database, emit, ends, range, start } from '../one-database.ts';
 import { freshDatabase, metric, token, until } from '../world.ts';
-import { account, client, database, emit, ends, node, range } from './one-database.ts';
 
 describe('what arrives', () => {
   test('a payload of 200 KB, and one of nearly 4 MiB, as they are', async () => {
     // The smallest budget that may be configured.
-    const relay = await node({ CLIENT_BUFFER_BYTES: `${4 * 1024 * 1024 + 64 * 1024}` });
+    const relay = await start({ CLIENT_BUFFER_BYTES: `${4 * 1024 * 1024 + 64 * 1024}` });
     const c = client(relay, { token: await token(account) });
     await c.live();
     const texts = [`ação "${'é'.repeat(100_000)}"`, 'x'.repeat(4 * 1024 * 1024 - 100)];
@@ -22,7 +22,7 @@ describe('what arrives', () => {
   });
 
   test('relay:resync in the place of an event that is larger than may be sent', async () => {
-    const relay = await node();
+    const relay = await start();
     const c = client(relay, { token: await token(account) });
     await c.live();
     // It fits into the table: as text it takes six bytes where jsonb takes one.
@@ -37,7 +37,7 @@ describe('what arrives', () => {
   });
 
   test('also where an application inserted what relay.emit() would have refused', async () => {
-    const relay = await node();
+    const relay = await start();
     const c = client(relay, { token: await token(account) });
     await c.live();
     // Stored as what it is, and as a hundredth of that.
@@ -63,7 +63,7 @@ describe('what arrives', () => {
   });
 
   test('10,000 events of one transaction, whole and in order', async () => {
-    const relay = await node();
+    const relay = await start();
     const [socket, polling] = [
       client(relay, { token: await token(account) }),
       client(relay, { token: await token(account) }, { transports: ['polling'] }),
@@ -81,7 +81,7 @@ describe('what arrives', () => {
   });
 
   test('more than the budget in one transaction, and nobody who reads is sent away for it', async () => {
-    const relay = await node();
+    const relay = await start();
     const clients = [
       client(relay, { token: await token(account) }),
       client(relay, { token: await token(account) }),
@@ -103,7 +103,7 @@ describe('what arrives', () => {
   });
 
   test('everything once to a client that stopped reading and was sent away', async () => {
-    const relay = await node({ CLIENT_BUFFER_BYTES: '5MiB' });
+    const relay = await start({ CLIENT_BUFFER_BYTES: '5MiB' });
     const slow = client(relay, { token: await token(account) });
     const quick = client(relay, { token: await token(account) });
     await Promise.all([slow.live(), quick.live()]);
@@ -123,7 +123,7 @@ describe('what arrives', () => {
   });
 
   test('no resync for other accounts when a capture fails for one, and one for all when it fails for all', async () => {
-    const relay = await node();
+    const relay = await start();
     const [a, b] = [
       client(relay, { token: await token(account) }),
       client(relay, { token: await token('b') }),
@@ -161,7 +161,7 @@ describe('what arrives', () => {
     const own = await freshDatabase();
     ends.push(() => own.close());
     await own.query("select relay.publish(event => 'test.event')");
-    const relay = await node({}, own.url);
+    const relay = await start({}, own.url);
     const clients = await Promise.all(
       range(1, 5).map(async (n) => client(relay, { token: await token(`${account}-${n % 3}`) })),
     );
@@ -190,7 +190,7 @@ describe('what arrives', () => {
 
 describe('bare clients', () => {
   test('get events without a position, and positions in an event of their own', async () => {
-    const relay = await node();
+    const relay = await start();
     const c = client(relay, { token: await token(account), bare: true });
     await until('a greeting', () => c.heard.length >= 2);
     const args: unknown[][] = [];
@@ -215,7 +215,7 @@ describe('bare clients', () => {
   });
 
   test('are told fresh positions too, each a good one, also when they resume like stock clients', async () => {
-    const relay = await node({ WINDOW_EVENTS: '100' });
+    const relay = await start({ WINDOW_EVENTS: '100' });
     const busy = client(relay, { token: await token(`${account}-busy`) });
     const quiet = client(relay, { token: await token(account), bare: true });
     await Promise.all([busy.live(), quiet.live()]);

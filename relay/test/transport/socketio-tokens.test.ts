@@ -1,10 +1,11 @@
 // Tokens of connected Socket.IO clients: they end, are refreshed, and are revoked.
+
+import { account, client, database, emit, inAnHour, range, sign, start } from '../one-database.ts';
 import { type Client, metric, token, until } from '../world.ts';
-import { account, client, database, emit, inAnHour, node, range, sign } from './one-database.ts';
 
 describe('tokens over time', () => {
   test('a client whose token ends is sent away, and comes back with a fresh one, having missed nothing', async () => {
-    const relay = await node({ JWT_CLOCK_TOLERANCE: '0' });
+    const relay = await start({ JWT_CLOCK_TOLERANCE: '0' });
     let asked = 0;
     const c = client(relay, async (send: (auth: object) => void) => {
       asked += 1;
@@ -24,7 +25,7 @@ describe('tokens over time', () => {
   });
 
   test('with an object for auth it is refused then, and says so', async () => {
-    const relay = await node({ JWT_CLOCK_TOLERANCE: '0' });
+    const relay = await start({ JWT_CLOCK_TOLERANCE: '0' });
     const c = client(relay, { token: await token(account, { expiresIn: 1 }) });
     await c.live();
     await until('a refusal', () => c.refusals.length);
@@ -33,7 +34,7 @@ describe('tokens over time', () => {
   });
 
   test('auth:refresh keeps the connection, unless the new token is no good', async () => {
-    const relay = await node({ JWT_CLOCK_TOLERANCE: '0' });
+    const relay = await start({ JWT_CLOCK_TOLERANCE: '0' });
     const short = await token(account, { expiresIn: 2 });
     const [kept, lost] = [client(relay, { token: short }), client(relay, { token: short })];
     await Promise.all([kept.live(), lost.live()]);
@@ -58,7 +59,7 @@ describe('tokens over time', () => {
   });
 
   test('a token that lasts longer than timers can is not closed at once', async () => {
-    const relay = await node();
+    const relay = await start();
     const c = client(relay, { token: await token(account, { expiresIn: 60 * 86_400 }) });
     await c.live();
     await emit(1);
@@ -69,7 +70,7 @@ describe('tokens over time', () => {
   });
 
   test('revoked: by subject, by token id, by account; everywhere, at once, and for those who come later', async () => {
-    const nodes = [await node(), await node()];
+    const nodes = [await start(), await start()];
     const ana = await token(account, { subject: 'ana' });
     const bia = await token(account, { subject: 'bia' });
     const { jti } = JSON.parse(Buffer.from(bia.split('.')[1]!, 'base64url').toString()) as { jti: string };
@@ -99,7 +100,7 @@ describe('tokens over time', () => {
     const [carla] = make(await token(account, { subject: 'carla' }));
     await carla!.live();
     // A relay that starts later knows it from the table.
-    const third = await node();
+    const third = await start();
     const c = client(third, { token: ana });
     await gone([c]);
     expect(await metric(third, 'refused', { code: 'token_revoked' })).toBe(1);

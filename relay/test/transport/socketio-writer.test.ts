@@ -7,8 +7,8 @@ import { Encoded } from '../../delivery/encode.ts';
 import { portOf } from '../../port.ts';
 import { RelayAdapter } from '../../transport/adapter.ts';
 import { writerOf } from '../../transport/socket-writer.ts';
+import { client, ends, range } from '../one-database.ts';
 import { type Client, until } from '../world.ts';
-import { client, ends, range } from './one-database.ts';
 
 describe('fan-out', () => {
   let http: HttpServer;

@@ -5,12 +5,12 @@ import { text } from 'node:stream/consumers';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import type { SocketOptions } from 'socket.io-client';
 import type { Relay } from '../../server/relay.ts';
+import { account, client, database, emit, ends, inAnHour, link, sign, start } from '../one-database.ts';
 import { deadPort, metric, through, token, until } from '../world.ts';
-import { account, client, database, emit, ends, inAnHour, link, node, sign } from './one-database.ts';
 
 describe('who is let in', () => {
   test('a refused token is told why, by a code, and its client does not come back with it', async () => {
-    const relay = await node();
+    const relay = await start();
     const cases: [code: string, auth: object | undefined][] = [
       ['token_missing', undefined],
       ['token_missing', {}],
@@ -51,7 +51,7 @@ describe('who is let in', () => {
       }),
     ],
   ])('by %s', async (_, options) => {
-    const relay = await node();
+    const relay = await start();
     const c = client(relay, undefined, await options());
     await until('relay:ready', () => c.of('relay:ready').length);
     await emit(1);
@@ -62,7 +62,7 @@ describe('who is let in', () => {
     const { publicKey, privateKey } = await generateKeyPair('ES256');
     const jwk = { ...(await exportJWK(publicKey)), kid: 'k', alg: 'ES256' };
     const port = await deadPort();
-    const relay = await node({ JWT_JWKS_URL: `http://127.0.0.1:${port}/` });
+    const relay = await start({ JWT_JWKS_URL: `http://127.0.0.1:${port}/` });
     const signed = await new SignJWT({ accountId: account })
       .setProtectedHeader({ alg: 'ES256', kid: 'k' })
       .setExpirationTime('1h')
@@ -89,7 +89,7 @@ describe('who is let in', () => {
     const [row] = await database.query<{ text: string }>('select relay.position() as text');
     await emit('missed');
     way.point(await deadPort());
-    const relay = await node({}, through(way, database.url));
+    const relay = await start({}, through(way, database.url));
     for (const transports of [['websocket'], ['polling']]) {
       const c = client(relay, { token: await token(account), position: row!.text }, { transports });
       const before = await metric(relay, 'refused', { code: 'feed_not_ready' });
@@ -110,7 +110,7 @@ describe('who is let in', () => {
   });
 
   test('each hears its own account and nothing else, however the accounts are named', async () => {
-    const relay = await node();
+    const relay = await start();
     const names = [
       'a',
       'A',
@@ -134,7 +134,7 @@ describe('who is let in', () => {
   });
 
   test('what clients send is ignored: events, rooms, other namespaces, other people’s events', async () => {
-    const relay = await node();
+    const relay = await start();
     const other = client(relay, { token: await token('other') });
     const c = client(relay, { token: await token(account) });
     await Promise.all([c.live(), other.live()]);
@@ -160,7 +160,7 @@ describe('who is let in', () => {
   });
 
   test('an event that the contract does not know is not sent, but counted', async () => {
-    const relay = await node();
+    const relay = await start();
     const c = client(relay, { token: await token(account) });
     await c.live();
     await database.query("select relay.emit($1, 'test.unknown', '1')", [account]);
@@ -170,7 +170,7 @@ describe('who is let in', () => {
   });
 
   test('no request ends the relay', async () => {
-    const relay = await node();
+    const relay = await start();
     for (const target of ['//', 'http://[', '*', '/socket.io/?EIO=4&transport=polling&sid=%', '/%']) {
       const socket = connect(relay.port, '127.0.0.1');
       socket.write(`GET ${target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);

@@ -1,7 +1,5 @@
 // Every alert is made to fire: the fault is made on a real relay, whose metrics promtool puts into the rules. What takes
 // hours goes on in promtool. No other alert fires with it, and none on a healthy relay.
-import { readFileSync } from 'node:fs';
-import { parse } from 'yaml';
 import type { Relay } from '../../server/relay.ts';
 import { useNodes } from '../nodes.ts';
 import { type Database, deadPort, freshDatabase, metric, OPERATOR, through, token, until } from '../world.ts';
@@ -14,12 +12,8 @@ import {
   type Scrape,
   scrape,
   TARGET,
+  valueIn,
 } from './promtool.ts';
-
-const { groups } = parse(readFileSync(RULES, 'utf8')) as {
-  groups: { rules: { alert: string; labels: { severity: string }; annotations: Record<string, string> }[] }[];
-};
-const rules = groups.flatMap((group) => group.rules);
 
 let database: Database;
 beforeEach(async () => {
@@ -30,11 +24,10 @@ const { node, client, link } = useNodes(() => database);
 afterEach(() => database.close());
 
 const look = (relay: Pick<Relay, 'port'>) => scrape(relay.port, OPERATOR);
-const valueIn = (scraped: Scrape, name: string) =>
-  [...scraped].find(([series]) => series.startsWith(`${name}{`))?.[1];
-/** The first scrape that shows this. */
-const shows = (relay: Relay, name: string, isSo: (value: number) => boolean) =>
+/** The first scrape that shows this. @param act done before each scrape */
+const shows = (relay: Relay, name: string, isSo: (value: number) => boolean, act?: () => Promise<unknown>) =>
   until(`${name} shows it`, async () => {
+    await act?.();
     const scraped = await look(relay);
     const value = valueIn(scraped, name);
     return value !== undefined && isSo(value) ? scraped : null;
@@ -114,15 +107,24 @@ const FAULTS: Record<string, Fault> = {
   RecadoDeaf: {
     minutes: 3,
     make: faultOf((relay) =>
-      until('it does not listen', async () => {
-        await database.query(
+      shows(relay, 'recado_listening', isZero, () =>
+        database.query(
           `select pg_terminate_backend(pid) from pg_stat_activity
             where application_name = 'recado wakeup' and datname = current_database()`,
-        );
-        const scraped = await look(relay);
-        return valueIn(scraped, 'recado_listening') === 0 ? scraped : null;
-      }),
+        ),
+      ),
     ),
+  },
+  RecadoNoNotifications: {
+    minutes: 12,
+    labels: {},
+    again: 5,
+    make: faultOf(async (relay) => {
+      const squatter = await database.connect();
+      await squatter.query('select pg_advisory_lock(relay.gate_key())');
+      await emit('item');
+      return shows(relay, 'recado_events_read_total', isPositive);
+    }),
   },
   RecadoEdgeWithoutStream: {
     minutes: 2,
@@ -188,11 +190,9 @@ const FAULTS: Record<string, Fault> = {
       async (relay) => {
         const slow = await client(relay, { token: await token() }, { reconnection: false }).live();
         slow.network.pause();
-        return until('it is sent away', async () => {
-          await emit('item', '0 s', JSON.stringify('x'.repeat(400_000)));
-          const scraped = await look(relay);
-          return valueIn(scraped, 'recado_slow_consumers_closed_total') === 1 ? scraped : null;
-        });
+        return shows(relay, 'recado_slow_consumers_closed_total', isPositive, () =>
+          emit('item', '0 s', JSON.stringify('x'.repeat(400_000))),
+        );
       },
       { CLIENT_BUFFER_BYTES: '5MiB' },
     ),
@@ -239,11 +239,9 @@ const FAULTS: Record<string, Fault> = {
   RecadoGateStuck: {
     minutes: 6 * 60 + 1,
     make: faultOf((relay) =>
-      until('the gate is closed', async () => {
-        await database.query(`select pg_notify('relay', n::text) from generate_series(1, 1000) as n`);
-        const scraped = await look(relay);
-        return valueIn(scraped, 'recado_gate_closed') === 1 ? scraped : null;
-      }),
+      shows(relay, 'recado_gate_closed', isPositive, () =>
+        database.query(`select pg_notify('relay', n::text) from generate_series(1, 1000) as n`),
+      ),
     ),
   },
   RecadoOutboxGrows: {
@@ -284,14 +282,14 @@ const FAULTS: Record<string, Fault> = {
 };
 
 test('there is a fault for every alert', () => {
-  expect(Object.keys(FAULTS)).toEqual(rules.map(({ alert }) => alert));
+  expect(Object.keys(FAULTS)).toEqual(RULES.map(({ alert }) => alert));
 });
 
 (promtoolIsMissing ? test.skip : test).each(Object.entries(FAULTS))('%s', async (alert, fault) => {
   const {
     labels: { severity },
     annotations,
-  } = rules.find((rule) => rule.alert === alert)!;
+  } = RULES.find((rule) => rule.alert === alert)!;
   const { make, labels = TARGET, ...course } = fault;
   await expectAlerts({ ...course, ...(await make()) }, [{ alertname: alert, severity, ...labels }]);
   // What its text names is there.

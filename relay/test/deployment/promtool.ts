@@ -1,16 +1,23 @@
 // What Prometheus makes of two scrapes of a relay: the first one for half an hour, then the second one. promtool, of
 // Debian's package prometheus, evaluates the rules.
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { packageRoot } from '../../package.ts';
 
 const PROMTOOL = '/usr/bin/promtool';
-export const RULES = join(packageRoot, 'deploy/monitoring/alerts.yml');
+const RULES_FILE = join(packageRoot, 'deploy/monitoring/alerts.yml');
+interface Rule {
+  alert: string;
+  labels: { severity: string };
+  annotations: Record<string, string>;
+}
+const { groups } = parse(readFileSync(RULES_FILE, 'utf8')) as { groups: { rules: Rule[] }[] };
+export const RULES = groups.flatMap(({ rules }) => rules);
 
 /** In CI its package is installed. */
 export const promtoolIsMissing = !existsSync(PROMTOOL) && process.env.RECADO_CI === undefined;
@@ -20,6 +27,9 @@ const BEFORE_MINUTES = 30;
 
 /** A series as Prometheus names it, and its value. */
 export type Scrape = ReadonlyMap<string, number>;
+
+export const valueIn = (scraped: Scrape, name: string) =>
+  [...scraped].find(([series]) => series.startsWith(`${name}{`))?.[1];
 
 /** Of a Prometheus that knows no node. */
 export const NO_TARGET: Scrape = new Map();
@@ -60,7 +70,7 @@ export async function expectAlerts(course: Course, alerts: readonly Record<strin
   const folder = await mkdtemp(join(tmpdir(), 'recado-alerts-'));
   const firing = 'ALERTS{alertstate="firing"}';
   const tests = {
-    rule_files: [RULES],
+    rule_files: [RULES_FILE],
     evaluation_interval: '1m',
     tests: [
       {

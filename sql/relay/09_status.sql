@@ -51,7 +51,9 @@ select 'nodes', 'backend ' || s.pid, round(extract(epoch from clock_timestamp() 
   from sessions as s where s.application_name = 'recado feed'
 union all
 select 'gate', null, case when gate.closed then 'closed' when gate.holder is not null then 'closing' else 'open' end,
-       case when gate.closed then format('by backend %s: with so many commits, writers do not notify and relays read at their own pace', gate.holder)
+       case when gate.closed and not exists (select from sessions as s where s.pid = gate.holder and s.application_name like 'recado %')
+              then format('by backend %s, which is no relay: no commit notifies; relay.check() says what to do', gate.holder)
+            when gate.closed then format('by backend %s: with so many commits, writers do not notify and relays read at their own pace', gate.holder)
             when gate.holder is not null then format('backend %s waits for %s writers that have notified; new ones do not notify', gate.holder, gate.ringing)
             else 'commits notify' end
   from gate

@@ -40,6 +40,19 @@ test.each(['relay.gate_key()', 'relay.gate_key() + 1', MIGRATION_LOCK])(
   },
 );
 
+test('relay.status does not take him for a relay that has closed the gate', async () => {
+  const gate = () => database.query(`select value, remark from relay.status where subject = 'gate'`);
+  const { session, pid } = await squat('relay.gate_key()');
+  expect(await gate()).toEqual([
+    { value: 'closed', remark: expect.stringContaining(`by backend ${pid}, which is no relay`) },
+  ]);
+  await session.query(`set application_name = 'recado gate'`);
+  expect(await gate()).toEqual([
+    { value: 'closed', remark: expect.stringContaining('with so many commits') },
+  ]);
+  await session.query('select pg_advisory_unlock_all()');
+});
+
 test('migrate says for whom it waits, and goes on when he is gone', async () => {
   const { session, pid } = await squat(MIGRATION_LOCK);
   const said: string[] = [];

@@ -87,12 +87,4 @@ describe('monitoring', () => {
       for (const name of names) expect(known).toContain(name);
     },
   );
-
-  test('every alert has its paragraph in the runbook', () => {
-    const { groups } = parse(readFile('deploy/monitoring/alerts.yml')) as {
-      groups: { rules: { alert: string; expr: string }[] }[];
-    };
-    const runbook = readFile('docs/operator.md');
-    for (const { alert } of groups.flatMap(({ rules }) => rules)) expect(runbook).toContain(`**${alert}**`);
-  });
 });

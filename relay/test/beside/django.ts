@@ -8,6 +8,16 @@ import { type Orm, run } from './orm.ts';
 const PYTHON = '/usr/bin/python3';
 export const djangoIsInstalled = existsSync('/usr/lib/python3/dist-packages/django');
 
+/** A migration that runs the SQL of the file beside it. */
+const RUN_SQL = `
+from pathlib import Path
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    dependencies = [("clinic", "0001_initial")]
+    operations = [migrations.RunSQL(Path(__file__).with_suffix(".sql").read_text())]
+`;
+
 export function withDjango(folder: string, { url, pool }: TestDatabase): Orm {
   const manage = (...args: string[]) =>
     run(PYTHON, ['manage.py', ...args], {
@@ -20,6 +30,12 @@ export function withDjango(folder: string, { url, pool }: TestDatabase): Orm {
     doctorId: 'doctor_id',
     async migrate() {
       await manage('makemigrations', 'clinic');
+      await manage('migrate');
+    },
+    async addMigration(name, sql) {
+      const migration = join(folder, `clinic/migrations/0002_${name}`);
+      await writeFile(`${migration}.sql`, sql);
+      await writeFile(`${migration}.py`, RUN_SQL);
       await manage('migrate');
     },
     async migrateAgain() {

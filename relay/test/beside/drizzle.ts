@@ -10,24 +10,32 @@ export function withDrizzle(folder: string, { url, pool }: TestDatabase): Orm {
       cwd: folder,
       env: { PATH: process.env.PATH, DATABASE_URL: url },
     });
-  const addMigration = async (name: string) => {
-    await drizzle('generate', '--name', name);
-    await drizzle('migrate');
+  /** @returns the file of the new migration */
+  const generate = async (name: string, ...options: string[]) => {
+    const printed = await drizzle('generate', '--name', name, ...options);
+    return join(folder, `${/migrations\/\w+\.sql/.exec(printed)}`);
   };
   const schema = join(folder, 'schema.js');
   return {
     tenantId: '"tenantId"',
     doctorId: '"doctorId"',
-    migrate: () => addMigration('init'),
+    async migrate() {
+      await generate('init');
+      await drizzle('migrate');
+    },
+    async addMigration(name, sql) {
+      await writeFile(await generate(name, '--custom'), sql);
+      await drizzle('migrate');
+    },
     async migrateAgain() {
       const text = await readFile(schema, 'utf8');
       await writeFile(
         schema,
         text.replace('text: text().notNull(),', 'text: text().notNull(),\n  seenAt: timestamp(),'),
       );
-      await addMigration('seen');
-      const migration = await readFile(join(folder, 'migrations/0001_seen.sql'), 'utf8');
+      const migration = await readFile(await generate('seen'), 'utf8');
       expect(migration).toBe('ALTER TABLE "messages" ADD COLUMN "seenAt" timestamp;');
+      await drizzle('migrate');
     },
     undo: () => pool.query('alter table public.messages drop "seenAt"'),
     async checkDrift() {

@@ -37,13 +37,28 @@ async function isDumpable({ pool }: TestDatabase): Promise<boolean> {
   return Number(/ (\d+)\./.exec(printed)?.[1] ?? 0) >= rows[0]!.version;
 }
 
-async function installUseAndLeave(database: TestDatabase, orm: Orm, packs: string[]): Promise<void> {
+interface Installation {
+  readonly packs: string[];
+  /** The printed SQL before the command, which goes on from there. */
+  readonly byMigration: boolean;
+}
+
+async function installUseAndLeave(
+  database: TestDatabase,
+  orm: Orm,
+  { packs, byMigration }: Installation,
+): Promise<void> {
   const { url, pool } = database;
   await orm.migrate();
   // Where pg_dump is older than the server (the embedded 18), the run on Postgres 15 compares the dumps.
   const dumpable = await isDumpable(database);
   const before = dumpable ? [await dump(database, '--schema=public'), await dump(database)] : [];
 
+  if (byMigration) {
+    const { stdout } = await recado(['migrate', '--print-sql', ...packs], {});
+    await orm.addMigration('recado', stdout);
+    await orm.checkDrift();
+  }
   expect(await recado(['migrate', ...packs], { DATABASE_URL: url })).toMatchObject({ code: 0, stderr: '' });
   if (dumpable) expect(await dump(database, '--schema=public')).toBe(before[0]);
   await orm.checkDrift();
@@ -99,18 +114,22 @@ describe.each([
 ])('beside $name (needs $needs)', ({ name, open, installed }) => {
   // In CI all of it is installed, and what is missing fails.
   (installed || process.env.RECADO_CI !== undefined ? test : test.skip).each([
-    { packs: [] as string[] },
-    { packs: ['--whatsapp'] },
+    { title: 'recado migrate', packs: [], byMigration: false },
+    {
+      title: 'recado migrate --whatsapp, after a migration of the ORM ran its SQL',
+      packs: ['--whatsapp'],
+      byMigration: true,
+    },
   ])(
-    'recado migrate $packs',
-    async ({ packs }) => {
+    '$title',
+    async (installation) => {
       const database = await createDatabase({ empty: true });
       ends.push(() => database.close());
       const folder = await mkdtemp(join(tmpdir(), `recado-${name}-`));
       ends.push(() => rm(folder, { recursive: true }));
       await cp(join(packageRoot, 'relay/test/beside', name), folder, { recursive: true });
       await symlink(packages, join(folder, 'node_modules'));
-      await installUseAndLeave(database, open(folder, database), packs);
+      await installUseAndLeave(database, open(folder, database), installation);
     },
     300_000,
   );

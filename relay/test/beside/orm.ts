@@ -14,6 +14,8 @@ export interface Orm {
   readonly doctorId: string;
   /** Brings the database to the models of the folder. */
   migrate(): Promise<unknown>;
+  /** Applies a migration that was written by hand. */
+  addMigration(name: string, sql: string): Promise<unknown>;
   /** Adds a column to the models, makes the migration, which does nothing else, and applies it. */
   migrateAgain(): Promise<unknown>;
   /** Takes the column back from the database. */

@@ -1,5 +1,5 @@
 // An application whose tables Prisma made.
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestDatabase } from '../postgres.ts';
 import { type Orm, packages, run } from './orm.ts';
@@ -17,6 +17,12 @@ export function withPrisma(folder: string, { url, pool }: TestDatabase): Orm {
     tenantId: '"tenantId"',
     doctorId: '"doctorId"',
     migrate: () => migrateDev('--name', 'init'),
+    async addMigration(name, sql) {
+      const migration = join(folder, 'migrations', `0_${name}`);
+      await mkdir(migration);
+      await writeFile(join(migration, 'migration.sql'), sql);
+      await prisma('migrate', 'deploy');
+    },
     async migrateAgain() {
       const text = await readFile(schema, 'utf8');
       await writeFile(schema, text.replace('text   String\n', 'text   String\n  seenAt DateTime?\n'));

@@ -24,6 +24,10 @@ class Adapter extends PrismaPg {
       if (type >= 0) result.columnTypes[type] = ColumnTypeEnum.Character;
       return result;
     };
+    // The adapter's own cuts at every semicolon, also within a function's body.
+    connection.executeScript = async (script) => {
+      await connection.underlyingDriver().query(script);
+    };
     return connection;
   }
 

@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 
 export type Fields = Record<string, unknown>;
 
-/** An empty object where it is none. */
+/** The value's fields; none if it is no object. */
 export function fieldsIn(value: unknown): Fields {
   return isFields(value) ? value : {};
 }

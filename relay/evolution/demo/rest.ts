@@ -55,7 +55,7 @@ export const ANSWERS: Record<string, ((question: Question) => Answer | undefined
 
   'GET /group/fetchAllGroups': ({ instance }) => ok(instance.groups),
 
-  // Never set: the server answers with nothing.
+  // Before websockets were ever set, the server answers null.
   'GET /websocket/find': ({ instance }) =>
     ok(instance.subscribed ? { enabled: true, events: instance.events } : 'null'),
 

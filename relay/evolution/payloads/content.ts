@@ -27,7 +27,7 @@ export type Content =
   /** Bookkeeping of WhatsApp: nothing a person wrote or reads. */
   | { is: 'nothing' };
 
-// These travel beside a message or alone, and are never the message.
+// These come beside a message or alone, and are never the message itself.
 const COMPANIONS = new Set([
   'messageContextInfo',
   'senderKeyDistributionMessage',
@@ -37,8 +37,8 @@ const COMPANIONS = new Set([
   'mediaUrl',
 ]);
 
-// These carry nothing that a person reads: pins, keys, encrypted parts that only the phone can open, and frames of
-// messages that come by themselves. An album's pictures do.
+// These carry nothing that a person reads: pins, keys, and encrypted parts that only the phone can open. An album's
+// pictures come as messages of their own.
 const UNREADABLE = new Set([
   'albumMessage',
   'encCommentMessage',
@@ -160,7 +160,7 @@ const caption =
   (kind: string): Read =>
   (f) => ({ kind, text: readText(f.caption) });
 
-/** The note of a payment is a message of its own. */
+/** A payment carries its note as a message. */
 const payment: Read = (f) => ({ kind: 'payment', text: textOf(f.noteMessage) || null });
 
 const KINDS: Record<string, Read> = {
@@ -258,7 +258,7 @@ function interactiveAnswer(f: Fields): string | null {
     const parsed = readObject(JSON.parse(parameters));
     return readText(parsed?.display_text) ?? readText(parsed?.title) ?? readText(parsed?.id);
   } catch {
-    // Not JSON after all: the raw message keeps it.
+    // Not JSON: only the raw message has it.
     return null;
   }
 }

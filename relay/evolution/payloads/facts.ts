@@ -52,7 +52,7 @@ export interface NameFact {
   said: number | null;
   /** For a name without a time: the newest message of the address before it. */
   after: number | null;
-  /** False: of use only if it is a new name (a REST answer repeats old ones). */
+  /** False: counts only if the name is a new one, since a REST answer repeats old names. */
   news: boolean;
   /** The name in the phone's address book, which wins over what people call themselves. */
   book: boolean;

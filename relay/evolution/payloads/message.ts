@@ -57,7 +57,7 @@ export function readMessage(facts: Facts, item: unknown, arrival: Arrival, conte
   const reading = readContent(fields.message);
   switch (reading.is) {
     case 'nothing':
-      // After a revoke a REST record says nothing any more.
+      // After a revoke a REST record has no content.
       if (arrival.as === 'rest') readTraces(facts, fields, key, id, '', arrival);
       return;
     case 'protocol': {
@@ -94,13 +94,13 @@ export function readMessage(facts: Facts, item: unknown, arrival: Arrival, conte
   if (arrival.as === 'rest') readTraces(facts, fields, key, id, reading.content, arrival);
 }
 
-/** REST records carry no status until the first acknowledgement. One that is minutes old has had it, or was missed. */
+/** A REST record has no status before the first acknowledgement, which comes within minutes or was missed. */
 function isOnItsWay(arrival: Arrival, sentAt: number | null): boolean {
   return arrival.as === 'rest' && sentAt !== null && arrival.readAt - sentAt < 300_000;
 }
 
-// A REST record says in MessageUpdate that the message was edited, and its `message` is what it says now, or
-// null after a revoke. The event of an edit may reach us before Evolution's own table has it, hence the minute.
+// A REST record says in MessageUpdate that the message was edited; its `message` is the present one, or null after a
+// revoke. The event of an edit may arrive before Evolution's own table has the edit, hence the minute.
 // 2.2 keeps the message and writes DELETED beside it; 2.3.0 to 2.3.4 write that for edits and poll votes too.
 function readTraces(
   facts: Facts,

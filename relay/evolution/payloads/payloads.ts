@@ -75,7 +75,7 @@ function readItems(items: readonly unknown[], read: (facts: Facts, item: unknown
   return { facts, rejections };
 }
 
-/** isList: the item came in a list. */
+/** @param how `isList`: the item came in a list */
 type Reader = (
   facts: Facts,
   item: unknown,
@@ -163,9 +163,9 @@ function readContact(
 ): void {
   const fields = fieldsOf(item, 'a contact');
   const contact = readAddress(fields.remoteJid) ?? readAddress(fields.id) ?? readAddress(fields.jid);
-  // The Cloud API channel sends nearly every contact without one, and some rows have a cuid of Evolution's instead.
+  // The Cloud API channel sends most contacts without an address, and some rows have a cuid of Evolution in its place.
   if (contact === null) return;
-  // Under a group's address Evolution puts the name of whoever wrote last.
+  // A group's address comes with the name of whoever wrote last.
   if (contact.kind !== 'phone' && contact.kind !== 'lid') return;
   learnPairs(
     facts,
@@ -175,8 +175,8 @@ function readContact(
     true,
     context,
   );
-  // The phone's own list says what its owner calls people: a list of contacts does, or a field called name. A single
-  // contact has what somebody calls himself in a message.
+  // A list of contacts, or a field called `name`, has what the phone's owner calls people. A single contact has what
+  // somebody calls himself.
   const called = readText(fields.name);
   const name = called ?? readText(fields.pushName) ?? readText(fields.notify);
   if (name === null || contact.alias === context.own?.alias) return;

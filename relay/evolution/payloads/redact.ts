@@ -7,7 +7,7 @@ export type Json = null | boolean | number | string | Json[] | { [key: string]: 
 export type JsonObject = { [key: string]: Json };
 
 const MAX_DEPTH = 32;
-/** No object of WhatsApp's has a tenth of it. */
+/** No object of WhatsApp has a tenth of this. */
 const MAX_KEYS = 2_000;
 
 // By name, because a hash or a key that arrives as a short base64 string looks like any other text.
@@ -89,7 +89,7 @@ export function redact(value: unknown, key = '', depth = 0): Json | undefined {
   return redactFields(value, depth);
 }
 
-/** The same for an object that was put together here: it is kept, whatever is left of it. */
+/** The same for an object that the worker built, which is kept even if nothing is left in it. */
 export function redactFields(fields: object, depth = 0): JsonObject {
   const copy: JsonObject = {};
   for (const [name, item] of Object.entries(fields)) {

@@ -6,7 +6,7 @@ import type { Identity } from '../auth/token.ts';
 import { transaction } from '../db/connect.ts';
 import { hears } from '../delivery/hears.ts';
 import { boundedAudience } from '../outbox/events.ts';
-import { readStored, type StoredEvent } from './events.ts';
+import { readStored, type StoredEvent, topicsHeard } from './events.ts';
 
 /** What the page shows at first, and the position from which events change it. */
 export interface Clinic {
@@ -16,13 +16,15 @@ export interface Clinic {
   chats: unknown[];
   /** What was told before. */
   stored: StoredEvent[];
+  topics: string[];
 }
 
 /** Lists and position are one snapshot: no event is missing between them, and none is in both. */
 export async function loadClinic(pool: pg.Pool, identity: Identity): Promise<Clinic> {
+  const topics = topicsHeard(identity);
   return transaction(pool, async (client) => {
     await client.query('set transaction isolation level repeatable read, read only');
-    const { rows } = await client.query<Omit<Clinic, 'stored'>>(
+    const { rows } = await client.query<Omit<Clinic, 'stored' | 'topics'>>(
       `select relay.position() as position,
          coalesce((select jsonb_agg(relay_clinic.appointment(a.id) order by a."startTime", a.id)
            from public.appointments as a join public."appointmentStatuses" as s on s.id = a."statusId"
@@ -34,9 +36,9 @@ export async function loadClinic(pool: pg.Pool, identity: Identity): Promise<Cli
              order by c."lastMessageAt" desc nulls last, c.id)
            from evolution.chats as c left join public."chatAttendants" as a on a."chatId" = c.id
           where c."tenantId" = $1 and c.status = 'ACTIVE' and public."chatAudience"(c.id) && $2), '[]') as chats`,
-      [identity.accountId, topicsOf(identity)],
+      [identity.accountId, topics],
     );
-    return { ...rows[0]!, stored: await readStored(client, identity) };
+    return { ...rows[0]!, topics, stored: await readStored(client, identity) };
   });
 }
 
@@ -45,10 +47,6 @@ export const ATTENDANTS = [
   { id: 'ana', name: 'Ana' },
   { id: 'bruno', name: 'Bruno' },
 ];
-
-function topicsOf({ topics, ownTopic }: Identity): string[] {
-  return [...topics.names, ...(ownTopic === null ? [] : [ownTopic])];
-}
 
 /** $1 is the account, $2 the row; more is chosen here. */
 const actions = {
@@ -177,7 +175,7 @@ export async function act(
 async function mayAnswer(client: pg.PoolClient, identity: Identity, chat: number | null): Promise<boolean> {
   const { rows } = await client.query<{ may: boolean }>('select public."chatAudience"($1) && $2 as may', [
     chat,
-    topicsOf(identity),
+    topicsHeard(identity),
   ]);
   return rows[0]!.may;
 }

@@ -3,7 +3,8 @@
 //   GET  /console/session      whether this is the demonstration
 //   GET  /console/contract     the contract; for any token, with its SQL and how it was published for operators. Also as
 //                              contract.asyncapi.json and contract.d.ts
-//   GET  /console/events       the last stored events of the token's account, and the position behind them
+//   GET  /console/events       the last stored events of the token's account, or of one of its topics, and the position
+//                              behind them
 //   GET  /console/event        what became of one of them
 //   GET  /console/rows         rows that an event of the contract may be tried with; for operators
 //   GET  /console/preview      what the event would be for one of them, and who hears it; for operators
@@ -32,7 +33,7 @@ import {
 } from '../http/reply.ts';
 import { version } from '../package.ts';
 import { ATTENDANTS, act, isActionName, loadClinic } from './clinic.ts';
-import { findEvents, readStored, type StoredEvent, type Wanted } from './events.ts';
+import { findEvents, readStored, type StoredEvent, topicsHeard, type Wanted } from './events.ts';
 import { OperationsReader } from './operations.ts';
 import { pageRoutes } from './page.ts';
 import { readChoices, readPreview } from './preview.ts';
@@ -75,7 +76,13 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
     },
     'GET /console/events': async (request, context) => {
       const identity = await identify(request, context);
-      return { status: 200, body: { account: identity.accountId, ...(await loadEvents(identity)) } };
+      const topics = topicsHeard(identity);
+      const topic = askedIn(request).get('topic');
+      if (topic !== null && !topics.includes(topic)) {
+        throw new RefusedRequest(400, 'topic_unknown', 'A topic is expected that the token hears.');
+      }
+      const body = { account: identity.accountId, topics, ...(await loadEvents(identity, topic)) };
+      return { status: 200, body };
     },
     'GET /console/event': async (request, context) => {
       const identity = await identify(request, context);
@@ -114,11 +121,14 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
   };
 
   /** One snapshot: who connects with the position misses nothing, and hears nothing twice. */
-  async function loadEvents(identity: Identity): Promise<{ position: string; events: StoredEvent[] }> {
+  async function loadEvents(
+    identity: Identity,
+    topic: string | null,
+  ): Promise<{ position: string; events: StoredEvent[] }> {
     return transaction(pool, async (client) => {
       await client.query('set transaction isolation level repeatable read, read only');
       const { rows } = await client.query<{ position: string }>('select relay.position() as position');
-      return { position: rows[0]!.position, events: await readStored(client, identity) };
+      return { position: rows[0]!.position, events: await readStored(client, identity, topic) };
     });
   }
 

@@ -16,12 +16,19 @@ export interface StoredEvent {
   capturedAt: number;
 }
 
+/** The topics that a token hears. */
+export function topicsHeard({ topics, ownTopic }: Pick<Identity, 'topics' | 'ownTopic'>): string[] {
+  return ownTopic === null ? [...topics.names] : [...topics.names, ownTopic];
+}
+
 export interface FoundEvent extends StoredEvent {
   xid: string;
   /** Only where the server runs with track_commit_timestamp. */
   committedAt: number | null;
   /** By each process that remembers it. */
   emitted: Emitted[];
+  /** Because of which of its topics the token hears it; null: everybody of the account does. */
+  topics: string[] | null;
 }
 
 interface Row {
@@ -30,6 +37,8 @@ interface Row {
 }
 
 const MOST = 200;
+/** Of an account's events, where those of a topic are looked for. */
+const LOOKED_THROUGH = 10_000;
 const MOST_OF_A_NAME = 20;
 const LARGEST_PAYLOAD = 4_096;
 
@@ -37,13 +46,21 @@ const COLUMNS = `jsonb_build_object('id', e.id::text, 'event', e.event, 'bytes',
     'capturedAt', round(extract(epoch from e.created_at) * 1000))
   || case when ${sizeOf('e.payload')} <= ${LARGEST_PAYLOAD} then jsonb_build_object('payload', e.payload) else '{}' end`;
 
-/** What a token may hear, the oldest first. Read in one snapshot with a position, they end where the position begins. */
-export async function readStored(session: Session, identity: Identity): Promise<StoredEvent[]> {
+/**
+ * What a token may hear, the oldest first. Read in one snapshot with a position, they end where the position begins.
+ * @param topic one that the token hears: only events of that topic
+ */
+export async function readStored(
+  session: Session,
+  identity: Identity,
+  topic: string | null = null,
+): Promise<StoredEvent[]> {
   const { rows } = await session.query<Row & { stored: StoredEvent }>(
-    `select e.event, ${boundedAudience('e.audience')}, ${COLUMNS} as stored from relay.events as e
-      where e.account_id = $1 and exists (select from relay.catalogue as c where c.event = e.event)
+    `select e.event, ${boundedAudience('e.audience')}, ${COLUMNS} as stored
+       from (select * from relay.events where account_id = $1 order by xid desc, id desc limit ${LOOKED_THROUGH}) as e
+      where ($2::text is null or $2 = any (e.audience)) and exists (select from relay.catalogue as c where c.event = e.event)
       order by e.xid desc, e.id desc limit ${MOST}`,
-    [identity.accountId],
+    [identity.accountId, topic],
   );
   return rows
     .filter((row) => hears({ identity, choice: null }, row))
@@ -67,7 +84,7 @@ export async function findEvents(
   const parsed = position === null ? null : parsePosition(position);
   const exact = parsed?.batch ? parsed.batch.through.toString() : id;
   if (exact === null && !parsed) return [];
-  const { rows } = await session.query<Row & { found: Omit<FoundEvent, 'emitted'> }>(
+  const { rows } = await session.query<Row & { found: Omit<FoundEvent, 'emitted' | 'topics'> }>(
     `select e.event, ${boundedAudience('e.audience')}, ${COLUMNS} || jsonb_build_object('xid', e.xid::text,
               'committedAt', case when current_setting('track_commit_timestamp')::boolean
                 then round(extract(epoch from pg_xact_commit_timestamp(e.xid::xid)) * 1000) end) as found
@@ -77,5 +94,12 @@ export async function findEvents(
       order by e.xid desc, e.id desc limit ${MOST_OF_A_NAME}`,
     [identity.accountId, event, exact, parsed ? snapshotText(horizon(parsed)) : null],
   );
-  return rows.filter((row) => hears({ identity, choice: null }, row)).map(({ found }) => found);
+  // Other topics of an event are not for everybody who hears it.
+  const own = topicsHeard(identity);
+  return rows
+    .filter((row) => hears({ identity, choice: null }, row))
+    .map(({ found, audience }) => ({
+      ...found,
+      topics: audience && own.filter((topic) => audience.includes(topic)),
+    }));
 }

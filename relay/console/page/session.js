@@ -2,7 +2,8 @@
 //
 //   state     the connection changed; see `state`
 //   clinic    the lists of the demonstration were loaded, from which events go on
-//   stored    the last events of before, the oldest first: {events}; from which `arrival` goes on
+//   stored    the last events of before, the oldest first, and the topics that are heard: {events, topics}; from which
+//             `arrival` goes on
 //   arrival   an event: {event, payload, position, recovered, at}
 import { io } from './socket.io.js';
 
@@ -105,7 +106,7 @@ export class Session extends EventTarget {
       // The account may have been changed since.
       if (turn !== this.#turn) return;
       this.#tell('clinic', clinic);
-      this.#tell('stored', { events: clinic.stored });
+      this.#tell('stored', { events: clinic.stored, topics: clinic.topics });
       this.#connect(clinic.position);
     } catch {
       if (turn !== this.#turn) return;

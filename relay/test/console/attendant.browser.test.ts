@@ -102,6 +102,36 @@ test('two conversations that turn out to be one keep the attendant', async () =>
   await chat(page, 'Com Número').getByText('ainda é da Ana').waitFor();
 });
 
+test('the events of one topic are shown, those that come later too, and for whom each is', async () => {
+  const { page } = await openAs('recepcao');
+  await stage.database.query(`insert into doctors ("accountId", name) values (1, 'Dr. De Todos')`);
+  await say('Pedro Alves', 'para um tópico');
+  await page.getByRole('tab', { name: 'Eventos' }).click();
+  await page.locator('.glance', { hasText: 'Dr. De Todos' }).first().waitFor();
+  await page.getByLabel('Tópico').selectOption('reception');
+  await page.locator('.glance', { hasText: 'Dr. De Todos' }).first().waitFor({ state: 'hidden' });
+  await page.locator('.glance', { hasText: 'para um tópico' }).waitFor();
+  await say('Pedro Alves', 'depois da escolha');
+  const later = page.locator('.event', { hasText: 'depois da escolha' }).first();
+  await later.click();
+  await page.locator('.way li', { hasText: 'aqui, reception' }).waitFor();
+  expect(await violations(page)).toEqual([]);
+  await screenshot(page, 'topic');
+
+  // A topic of somebody else is not for this token, whoever asks.
+  const token = await tokenOf('ana');
+  const topicIs = async (topic: string) => {
+    const headers = { authorization: `Bearer ${token}` };
+    const { status, body } = await ask(stage.demo, 'GET', `/console/events?topic=${topic}`, headers);
+    return { status, body };
+  };
+  expect(await topicIs('user:ana')).toMatchObject({ status: 200 });
+  expect(await topicIs('reception')).toMatchObject({
+    status: 400,
+    body: expect.stringContaining('topic_unknown'),
+  });
+});
+
 test('the switch shows another person, and forgets what the first one heard', async () => {
   const { page } = await openAs('recepcao');
   await say('Pedro Alves', 'para a recepção');
@@ -137,12 +167,16 @@ async function openAs(person: string): Promise<{ page: Page; received: () => str
   return { page, received: () => bodies.join('\n') };
 }
 
-async function actAs(person: string, wish: object): Promise<unknown> {
-  const json = { 'content-type': 'application/json' };
+const json = { 'content-type': 'application/json' };
+
+async function tokenOf(person: string): Promise<string> {
   const { body } = await ask(stage.demo, 'POST', '/demo/tokens', json);
   const { accounts } = JSON.parse(body) as { accounts: { people: { id: string; token: string }[] }[] };
-  const { token } = accounts[0]!.people.find(({ id }) => id === person)!;
-  const headers = { ...json, authorization: `Bearer ${token}` };
+  return accounts[0]!.people.find(({ id }) => id === person)!.token;
+}
+
+async function actAs(person: string, wish: object): Promise<unknown> {
+  const headers = { ...json, authorization: `Bearer ${await tokenOf(person)}` };
   return JSON.parse((await ask(stage.demo, 'POST', '/demo/act', headers, JSON.stringify(wish))).body);
 }
 

@@ -90,7 +90,7 @@ function content({ event, payload, bytes }) {
 function stepsOf({ at, came }, found) {
   const steps = [];
   if (found) {
-    const { capturedAt, committedAt, xid, emitted } = found;
+    const { capturedAt, committedAt, xid, emitted, topics } = found;
     steps.push(
       step('Capturado', `${moment.format(capturedAt)}, transação ${xid}`),
       step(
@@ -98,6 +98,12 @@ function stepsOf({ at, came }, found) {
         committedAt === null
           ? 'sim; o Postgres só guarda a hora com track_commit_timestamp = on'
           : moment.format(committedAt),
+      ),
+    );
+    steps.push(
+      step(
+        'Para quem',
+        topics === null ? 'toda a conta' : `quem tem um tópico dele; aqui, ${topics.join(', ')}`,
       ),
     );
     for (const { at: emittedAt, sockets } of emitted) {

@@ -8,6 +8,7 @@ import { preview } from './preview.js';
 
 const MOST = 1_000;
 const GLANCE = 240;
+const READ_AGAIN_MS = 1_000;
 const clock = new Intl.DateTimeFormat('pt-BR', { timeStyle: 'medium' });
 
 /** How an event came here. */
@@ -20,6 +21,14 @@ const CAME = {
 export class EventTail {
   #filter = document.querySelector('#event-filter');
   #search = document.querySelector('#event-search');
+  #topic = document.querySelector('#event-topic');
+  /**
+   * Stored events of the chosen topic, the oldest first; null: no topic is chosen. An event that arrives does not say its
+   * topics, so these are read again when some have arrived.
+   */
+  #ofTopic = null;
+  #reading;
+  #problem = '';
   #pause = document.querySelector('#event-pause');
   #viewport = document.querySelector('#events-view');
   #names = new Set();
@@ -50,6 +59,7 @@ export class EventTail {
     session.addEventListener('stored', ({ detail }) => this.#begin(detail));
     this.#filter.addEventListener('change', () => this.#choose());
     this.#search.addEventListener('input', () => this.#choose());
+    this.#topic.addEventListener('change', () => this.#chooseTopic());
     this.#pause.addEventListener('click', () => this.#togglePause());
     document.querySelector('#event-clear').addEventListener('click', () => this.#clear());
     this.#viewport.addEventListener('keydown', (pressed) => this.#move(pressed));
@@ -60,13 +70,14 @@ export class EventTail {
   }
 
   /** What somebody else heard is not shown. After a resync those that are here stay. */
-  #begin({ events }) {
-    if (this.#viewer !== this.#session.viewer) this.#clear();
+  #begin({ events, topics }) {
+    if (this.#viewer !== this.#session.viewer) {
+      this.#clear();
+      this.#showTopics(topics);
+    }
     this.#viewer = this.#session.viewer;
     if (this.#all.length > 0) return;
-    this.#fresh.unshift(
-      ...events.map((event) => withGlance({ ...event, at: event.capturedAt, came: 'stored' })),
-    );
+    this.#fresh.unshift(...events.map(stored));
     this.#show();
   }
 
@@ -91,7 +102,49 @@ export class EventTail {
     if (this.#all.length > MOST) this.#all.splice(0, this.#all.length - MOST);
     setText(document.querySelector('#position'), this.#position ?? '—');
     setText(this.#pause, this.#pauseText());
-    this.#list.add(fresh.filter(this.#wanted()), MOST);
+    if (this.#ofTopic === null) this.#list.add(fresh.filter(this.#wanted()), MOST);
+    else if (fresh.length > 0) this.#reading ??= setTimeout(() => this.#readTopic(), READ_AGAIN_MS);
+    this.#showEmpty();
+  }
+
+  #showTopics(topics) {
+    this.#topic.replaceChildren(
+      element('option', { value: '' }, 'todos'),
+      ...topics.map((topic) => element('option', { value: topic }, topic)),
+    );
+    document.querySelector('#event-topics').hidden = topics.length === 0;
+  }
+
+  #chooseTopic() {
+    this.#ofTopic = this.#topic.value === '' ? null : [];
+    this.#problem = '';
+    this.#choose();
+    if (this.#ofTopic !== null) this.#readTopic();
+  }
+
+  async #readTopic() {
+    clearTimeout(this.#reading);
+    this.#reading = undefined;
+    if (this.#ofTopic === null) return;
+    const topic = this.#topic.value;
+    const { viewer } = this.#session;
+    try {
+      const { events } = await this.#session.ask('GET', `console/events?${new URLSearchParams({ topic })}`);
+      if (topic !== this.#topic.value || viewer !== this.#session.viewer) return;
+      const known = new Set(this.#ofTopic.map(({ id }) => id));
+      const fresh = events.filter(({ id }) => !known.has(id)).map(stored);
+      this.#problem = '';
+      if (fresh.length < events.length) {
+        this.#ofTopic = [...this.#ofTopic, ...fresh].slice(-MOST);
+        this.#list.add(fresh.filter(this.#wanted()), MOST);
+      } else {
+        // None was known: there may be others in between.
+        this.#ofTopic = fresh;
+        this.#list.set(fresh.filter(this.#wanted()));
+      }
+    } catch (error) {
+      this.#problem = `Os eventos deste tópico não puderam ser lidos (${error.code ?? 'o Recado não responde'}).`;
+    }
     this.#showEmpty();
   }
 
@@ -107,7 +160,7 @@ export class EventTail {
 
   #choose() {
     this.#flush();
-    this.#list.set(this.#all.filter(this.#wanted()));
+    this.#list.set((this.#ofTopic ?? this.#all).filter(this.#wanted()));
     this.#viewport.scrollTop = 0;
     this.#showEmpty();
   }
@@ -168,6 +221,8 @@ export class EventTail {
     this.#held = [];
     this.#fresh = [];
     this.#all = [];
+    this.#topic.value = '';
+    this.#ofTopic = null;
     this.#list.set([]);
     this.#detail.hide();
     this.#showEmpty();
@@ -176,13 +231,19 @@ export class EventTail {
   #showEmpty() {
     const empty = document.querySelector('#events-empty');
     empty.hidden = this.#list.length > 0;
+    const none = this.#all.length === 0 && this.#ofTopic === null;
     setText(
       empty,
-      this.#all.length === 0
-        ? 'Nenhum evento ainda. Eles aparecem aqui assim que alguém grava.'
-        : 'Nenhum evento assim entre os que estão aqui.',
+      this.#problem ||
+        (none
+          ? 'Nenhum evento ainda. Eles aparecem aqui assim que alguém grava.'
+          : 'Nenhum evento assim entre os que estão aqui.'),
     );
   }
+}
+
+function stored(event) {
+  return withGlance({ ...event, at: event.capturedAt, came: 'stored' });
 }
 
 /** With the beginning of its payload, which is shown and searched. Made as it comes, so that a search is cheap. */

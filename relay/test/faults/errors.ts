@@ -55,9 +55,9 @@ export const ERRORS: readonly PlantedError[] = [
     edits: [
       {
         file: 'feed/outbox-reader.js',
-        find: 'page = await this.#readAround(session);',
+        find: 'let page = await this.#readAround(session);',
         put: `const after = this.cursor ?? (await readLastId(session));
-            page = await readPage(session, { seen: NOTHING, bound: null, after }, this.#options.page);
+        let page = await readPage(session, { seen: NOTHING, bound: null, after }, this.#options.page);
             this.cursor = page.events.at(-1)?.id ?? after;`,
       },
       {

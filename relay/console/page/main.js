@@ -123,7 +123,7 @@ const WORDS = {
   connecting: 'Conectando…',
   recovering: 'Recuperando…',
   live: 'Ao vivo',
-  away: 'Sem conexão, tentando…',
+  away: 'Reconectando…',
   cut: 'Conexão cortada',
   refused: 'Token recusado',
 };

@@ -123,7 +123,10 @@ export class Operations {
       ],
     );
     showRows('#instances', database.instances, 4, 'Nenhuma instância cadastrada.', (instance) => [
-      [instance.name, element('p', { class: 'muted' }, `conta ${instance.account}`)],
+      [
+        element('p', { class: 'breaks' }, instance.name),
+        element('p', { class: 'muted' }, `conta ${instance.account}`),
+      ],
       lamp(
         INSTANCE_STATES[instance.status] ?? instance.status,
         instance.status === 'connected' || instance.status === 'polling',
@@ -231,7 +234,7 @@ function showRows(selector, items, columns, empty, cells) {
     element(
       'tr',
       {},
-      cells(item).map((cell) => element('td', { class: 'breaks' }, cell)),
+      cells(item).map((cell) => element('td', {}, cell)),
     ),
   );
   const none = element('tr', {}, element('td', { colspan: columns, class: 'empty muted' }, empty));

@@ -89,7 +89,7 @@ function sourceLine({ table, when }) {
     'li',
     {},
     table === null ? null : element('code', {}, table),
-    element('span', { class: 'fires muted breaks' }, ...inPortuguese(when)),
+    element('p', { class: 'muted small breaks' }, ...inPortuguese(when)),
   );
 }
 
@@ -115,5 +115,10 @@ function inPortuguese(when) {
 }
 
 function folded(title, text, open) {
-  return element('details', { open }, element('summary', {}, title), codeBlock(title, text));
+  return element(
+    'details',
+    { open },
+    element('summary', { class: 'small strong' }, title),
+    codeBlock(title, text),
+  );
 }

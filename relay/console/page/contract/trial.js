@@ -10,7 +10,7 @@ export function trialOf(event, ask) {
   const details = element(
     'details',
     { ontoggle: () => details.open && load() },
-    element('summary', {}, 'Experimentar com uma linha'),
+    element('summary', { class: 'small strong' }, 'Experimentar com uma linha'),
     element('div', { class: 'field flow' }, element('label', { for: `rows-${event}` }, 'Linha'), select),
     outcome,
   );

@@ -63,7 +63,8 @@ export const ERRORS: readonly PlantedError[] = [
       {
         file: 'feed/outbox-reader.js',
         find: 'export class OutboxReader {',
-        put: `async function readLastId(session) {
+        put: `import { readPage } from '../outbox/pages.js';
+async function readLastId(session) {
     const { rows } = await session.query('select coalesce(max(id), 0)::text as id from relay.events');
     return BigInt(rows[0].id);
 }

@@ -10,6 +10,7 @@ import { startWakeup } from '../../feed/wakeup.ts';
 import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
+import { countProblems } from '../../outbox/load.ts';
 import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { Client, type Database, openDatabase, startNode, token, until } from '../world.ts';
@@ -68,9 +69,12 @@ test('writers go on, and events arrive, while the queue is nearly full', async (
   await fill(0.4);
   const isClosed = async () => (await relay.metrics.gateClosed.get()).values[0]?.value === 1;
   await until('the gate is closed', isClosed);
-
   // Nothing fits any more.
   await expect(fill(1.1)).rejects.toThrow(/queue/);
+  // It has a metric of its own, and is no problem of the contract.
+  const problems = await database.query('select problem from relay.check()');
+  expect(problems).toEqual([{ problem: 'notification_queue' }]);
+  expect(await countProblems(await database.connect())).toBe(0);
   for (let n = 1; n <= 50; n += 1)
     await database.query(`select relay.emit('acme', 'item', to_jsonb($1::int))`, [n]);
   expect(await client.hears(50)).toEqual(Array.from({ length: 50 }, (_, n) => n + 1));

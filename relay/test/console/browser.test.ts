@@ -285,6 +285,25 @@ test('an operator sees that all is well, and what is not', async () => {
   }
 });
 
+test('an instance with a long name, and its trouble, fit a narrow phone', async () => {
+  const name = 'recepcao-da-clinica-boa-vista-principal';
+  await database.query(
+    `insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, '1', 'http://127.0.0.1:9', 'key of a test')`,
+    [name],
+  );
+  try {
+    const page = await openConsole('#operacao', { viewport: { width: 320, height: 780 } });
+    await page.locator('#instances td', { hasText: name }).waitFor();
+    const trouble = page.locator('#warnings li', { hasText: `${name}: servidor fora de alcance` });
+    await trouble.locator('[lang=en]', { hasText: 'no answer from' }).waitFor();
+    expect(await page.evaluate('document.documentElement.scrollWidth <= innerWidth')).toBe(true);
+    expect(await violations(page)).toEqual([]);
+    await screenshot(page, 'narrow');
+  } finally {
+    await database.query('delete from evolution.instances');
+  }
+});
+
 test('tabs are reached with the arrows, and the address keeps them', async () => {
   const page = await openConsole();
   await page.getByRole('tab', { name: 'Clínica' }).focus();

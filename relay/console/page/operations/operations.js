@@ -106,27 +106,23 @@ export class Operations {
   }
 
   #showDatabase(database) {
-    showRows(
-      '#nodes',
-      database.nodes,
-      4,
-      'Nenhum nó lê este banco.',
-      ({ pid, client, since, lastReadAgo }) => [
-        `backend ${pid}`,
-        client,
-        moment.format(new Date(since)),
-        lamp(
-          lastReadAgo < 2 ? 'agora' : `há ${number.format(lastReadAgo)} s`,
-          lastReadAgo <= FROZEN_AFTER,
-          null,
-        ),
-      ],
-    );
-    showRows('#instances', database.instances, 4, 'Nenhuma instância cadastrada.', (instance) => [
-      [
+    showRows('#nodes', database.nodes, 'Nenhum nó lê este banco.', ({ pid, client, since, lastReadAgo }) => [
+      `backend ${pid}`,
+      client,
+      moment.format(new Date(since)),
+      lamp(
+        lastReadAgo < 2 ? 'agora' : `há ${number.format(lastReadAgo)} s`,
+        lastReadAgo <= FROZEN_AFTER,
+        null,
+      ),
+    ]);
+    showRows('#instances', database.instances, 'Nenhuma instância cadastrada.', (instance) => [
+      element(
+        'div',
+        {},
         element('p', { class: 'breaks' }, instance.name),
         element('p', { class: 'muted' }, `conta ${instance.account}`),
-      ],
+      ),
       lamp(
         INSTANCE_STATES[instance.status] ?? instance.status,
         instance.status === 'connected' || instance.status === 'polling',
@@ -229,16 +225,18 @@ function lamp(text, good, title) {
   return element('span', { class: good ? 'tag good' : 'tag warm', title }, text);
 }
 
-function showRows(selector, items, columns, empty, cells) {
+function showRows(selector, items, empty, cells) {
+  const body = document.querySelector(selector);
+  const columns = [...body.closest('table').querySelectorAll('th')].map((head) => head.textContent);
   const rows = items.map((item) =>
     element(
       'tr',
       {},
-      cells(item).map((cell) => element('td', {}, cell)),
+      cells(item).map((cell, index) => element('td', { 'data-column': columns[index] }, cell)),
     ),
   );
-  const none = element('tr', {}, element('td', { colspan: columns, class: 'empty muted' }, empty));
-  document.querySelector(selector).replaceChildren(...(rows.length > 0 ? rows : [none]));
+  const none = element('tr', {}, element('td', { colspan: columns.length, class: 'empty muted' }, empty));
+  body.replaceChildren(...(rows.length > 0 ? rows : [none]));
 }
 
 const TOTALS = {

@@ -60,12 +60,11 @@ export const INSTANCE_STATES = {
   refused: 'recusada pelo servidor',
 };
 
-/** @returns {{text: string, object?: string, detail?: Element}[]} object: as Postgres names it */
+/** @returns {{text: string, object?: string, detail?: Element}[]} object: in English, as it was said or named */
 export function warningsOf({ checks, database, error, metrics }) {
   const texts = Object.entries(checks)
     .filter(([, text]) => text !== 'ok')
     .map(([name, text]) => CHECKS[name] ?? text);
-  if (database === null) texts.push(`O banco não respondeu ao painel (${error}).`);
   if (metrics.slow_consumers_closed_total > 0) {
     texts.push(
       `${metrics.slow_consumers_closed_total} telas lentas foram desconectadas; elas voltam e recuperam.`,
@@ -76,7 +75,9 @@ export function warningsOf({ checks, database, error, metrics }) {
       'Eventos antigos não puderam ser apagados: o disco do Postgres pode estar cheio (veja retention_failed no log).',
     );
   }
-  if (database === null) return texts.map((text) => ({ text }));
+  if (database === null) {
+    return [...texts.map((text) => ({ text })), { text: 'O banco não respondeu ao painel', object: error }];
+  }
   const { oldestTransaction, notifyQueue, backlog, nodes, instances, problems } = database;
   if (oldestTransaction > 60) {
     texts.push(`Há uma transação aberta há ${number.format(oldestTransaction)} s.`);
@@ -89,11 +90,15 @@ export function warningsOf({ checks, database, error, metrics }) {
       `O nó do backend ${pid} (${client}) não lê há ${number.format(lastReadAgo)} s: travou, ou sua consulta não termina. Reinicie esse nó.`,
     );
   }
-  for (const { name, status, reason } of instances) {
-    if (['connected', 'polling', 'waiting'].includes(status)) continue;
-    texts.push(`Instância ${name}: ${INSTANCE_STATES[status] ?? status}${reason ? ` (${reason})` : ''}.`);
-  }
-  return [...texts.map((text) => ({ text })), ...problems.map(problemOf)];
+  const troubled = instances.filter(({ status }) => !['connected', 'polling', 'waiting'].includes(status));
+  return [
+    ...texts.map((text) => ({ text })),
+    ...troubled.map(({ name, status, reason }) => ({
+      text: `Instância ${name}: ${INSTANCE_STATES[status] ?? status}`,
+      object: reason,
+    })),
+    ...problems.map(problemOf),
+  ];
 }
 
 /** A node reads about once a second. */

@@ -4,8 +4,15 @@ import { eventKey, Ledger } from './ledger.ts';
 import type { Refetch, Viewing } from './page.ts';
 import { Verdict } from './report.ts';
 
+interface Course {
+  closed?: boolean;
+  refetches?: readonly string[];
+  /** When the page had an event of the other history: in its first list, or heard. */
+  other?: 'listed' | 'heard before' | 'heard after';
+}
+
 /** What is said of a page that saw an event which was committed, and undone afterwards. */
-function judge(page: { closed?: boolean; refetches?: readonly string[]; heardMore?: boolean }): number {
+function judge({ closed, refetches = [], other }: Course): number {
   const ledger = new Ledger();
   const after = ledger.now;
   const transaction = ledger.begin(1, 'plain');
@@ -15,14 +22,14 @@ function judge(page: { closed?: boolean; refetches?: readonly string[]; heardMor
   const next = ledger.begin(1, 'plain');
   const later = eventKey(8, ledger.stamp(next));
   ledger.end(next, 'committed');
-  const seen = page.heardMore ? [key, later] : [key];
-  const closedAt = page.closed ? 1_000 : Number.POSITIVE_INFINITY;
-  const refetches = (page.refetches ?? []).map(
-    (reason): Refetch => ({ reason, ageMs: 0, after: 1, list: new Set() }),
-  );
+  const seen = { listed: [key], 'heard before': [later, key], 'heard after': [key, later] }[
+    other ?? 'listed'
+  ];
   const viewing: Viewing = {
-    ...{ name: 'a page', account: '1', kind: 'browser', known: new Set(), seen, heardAt: seen.map(() => 0) },
-    ...{ refetches, turns: [], connections: [], closedAt },
+    ...{ name: 'a page', account: '1', kind: 'browser', seen, heardAt: seen.map(() => 0) },
+    known: new Set(other === 'listed' ? [later] : []),
+    refetches: refetches.map((reason): Refetch => ({ reason, ageMs: 0, after: 1, list: new Set() })),
+    ...{ turns: [], connections: [], closedAt: closed ? 1_000 : Number.POSITIVE_INFINITY },
   };
   const verdict = new Verdict();
   const committed = new Map([[later, { accounts: ['1'], row: 8, version: 1, optional: false }]]);
@@ -36,8 +43,13 @@ test('a page that stayed must have been told of another history', () => {
   expect(judge({ refetches: ['epoch'] })).toBe(0);
 });
 
-test('a page that was closed need not, unless it heard something of the other history', () => {
+test('a page that was closed need not, unless it had something of the other history', () => {
   expect(judge({ closed: true })).toBe(0);
-  expect(judge({ closed: true, heardMore: true })).toBe(1);
-  expect(judge({ closed: true, heardMore: true, refetches: ['epoch'] })).toBe(0);
+  expect(judge({ closed: true, other: 'heard after' })).toBe(1);
+  expect(judge({ closed: true, other: 'heard after', refetches: ['epoch'] })).toBe(0);
+});
+
+test('what is undone is not for a page of the other history', () => {
+  expect(judge({ closed: true, other: 'heard before' })).toBe(1);
+  expect(judge({ closed: true, other: 'listed' })).toBe(1);
 });

@@ -100,13 +100,13 @@ export function compareViewing(
       const outcome = statement?.transaction.outcome;
       const mayBeUndone = outcome !== 'rolled back' && outcome !== undefined;
       if (mayBeUndone && index < lastEpoch) return;
-      // Or the page was closed before it heard anything of the other history: a link may have been cut until then.
+      // Or the page was closed before it had anything of the other history: a link may have been cut until then.
       const wasUndone = ({ after, before }: Undone) =>
         statement && statement.sent <= before && statement.transaction.acknowledged >= after;
-      const heardAfter = ({ before }: Undone) =>
-        seen.some((later, at) => at > index && (ledger.statement(later)?.sent ?? 0) > before);
+      const hasOther = ({ before }: Undone) =>
+        [...known, ...seen].some((other) => (ledger.statement(other)?.sent ?? 0) > before);
       const wasClosed = closedAt < Number.POSITIVE_INFINITY;
-      if (mayBeUndone && wasClosed && undone.some((each) => wasUndone(each) && !heardAfter(each))) return;
+      if (mayBeUndone && wasClosed && undone.some((each) => wasUndone(each) && !hasOther(each))) return;
       verdict.add(
         'uncommitted',
         `${name} saw ${nameOf(key)} of a "${statement?.transaction.kind}", which is not there`,

@@ -1,5 +1,5 @@
-// What another server answers, read only so far. fetch() unpacks what is compressed: a few kilobytes may become
-// gigabytes, and a body may never end.
+// Bounds for what another server answers. It may come late or never; and fetch() unpacks what is compressed, so a few
+// kilobytes may become gigabytes.
 import { RecadoError } from './errors.ts';
 
 /**
@@ -19,4 +19,26 @@ export async function readBounded(response: Response, mostBytes: number): Promis
     chunks.push(chunk);
   }
   return new TextDecoder().decode(Buffer.concat(chunks));
+}
+
+/**
+ * Work whose signal is aborted after this time, or with the given signal. AbortSignal.any() leaves a reference with the
+ * given signal each time, for as long as that lives.
+ */
+export async function within<T>(
+  ms: number,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  signal.throwIfAborted();
+  const limited = new AbortController();
+  const end = () => limited.abort(signal.reason);
+  signal.addEventListener('abort', end);
+  const timer = setTimeout(() => limited.abort(new Error('it took too long')), ms);
+  try {
+    return await work(limited.signal);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', end);
+  }
 }

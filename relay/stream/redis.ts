@@ -3,6 +3,7 @@
 // One key holds the stream of an installation, so one node of a cluster is enough: the one to which MOVED redirects.
 import { once } from 'node:events';
 import { createClient } from '@redis/client';
+import { within } from '../bounded.ts';
 import { errorText, RecadoError } from '../errors.ts';
 import type { Log } from '../log.ts';
 
@@ -72,11 +73,9 @@ export class StreamConnection {
   /** @throws RecadoError `stream_unreachable` */
   async ready(): Promise<StreamClient> {
     const { signal } = this.#closing;
-    if (signal.aborted) throw this.#unreachable();
-    if (this.#client.isReady) return this.#client;
+    if (!signal.aborted && this.#client.isReady) return this.#client;
     try {
-      const limit = AbortSignal.timeout(CONNECT_WITHIN_MS);
-      await once(this.#client, 'ready', { signal: AbortSignal.any([signal, limit]) });
+      await within(CONNECT_WITHIN_MS, signal, (limited) => once(this.#client, 'ready', { signal: limited }));
     } catch {
       throw this.#unreachable();
     }

@@ -1,6 +1,6 @@
 // Requests to an Evolution server: the key, the time limits, and the codes of refusals.
 import { setTimeout as delay } from 'node:timers/promises';
-import { readBounded } from '../../bounded.ts';
+import { readBounded, within } from '../../bounded.ts';
 import { RecadoError } from '../../errors.ts';
 import { readObject, readText } from '../payloads/field.ts';
 
@@ -72,7 +72,10 @@ export function createRequests(options: RequestOptions): Requests {
       .replace(/(https?:\/\/)[^\s/@]*@/gi, '$1***@');
   }
 
-  async function once(method: string, path: string, body?: unknown): Promise<unknown> {
+  const once: Requests['once'] = (method, path, body) =>
+    within(timeoutMs, signal, (limited) => send(limited, method, path, body));
+
+  async function send(limited: AbortSignal, method: string, path: string, body: unknown): Promise<unknown> {
     let response: Response;
     try {
       response = await fetch(`${base}${path}`, {
@@ -81,7 +84,7 @@ export function createRequests(options: RequestOptions): Requests {
         ...(body !== undefined && { body: JSON.stringify(body) }),
         // A redirect would take the key to another address.
         redirect: 'manual',
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+        signal: limited,
       });
     } catch (error) {
       if (signal.aborted) throw error;
@@ -171,7 +174,6 @@ function saidIn(text: string): string {
 // fetch says "fetch failed" and puts the reason (refused, unknown host) into `cause`, sometimes only as a code.
 function reasonOf(error: unknown): string {
   const fields = readObject(error);
-  if (fields?.name === 'TimeoutError') return 'it took too long';
   const cause = readObject(fields?.cause);
   return readText(cause?.message) ?? readText(cause?.code) ?? readText(fields?.message) ?? String(error);
 }

@@ -148,7 +148,10 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
   function handle(event: string, args: unknown[]): void {
     for (const handler of new Set(handlers.get(event))) {
       try {
-        if (typeof handler === 'function') handler(...args);
+        if (typeof handler !== 'function') {
+          throw new TypeError(`The handler of ${event} is ${typeof handler}, expected a function.`);
+        }
+        handler(...args);
       } catch (error) {
         failed('handler_failed', error);
       }

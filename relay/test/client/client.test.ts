@@ -301,6 +301,17 @@ test('a handler that throws is reported, and keeps nobody else from the event', 
   expect(errors).toMatchObject([{ code: 'handler_failed', message: 'bug' }]);
 });
 
+test('a handler that is no function is reported', async () => {
+  const { client, errors, live } = open();
+  // A page without types may do this.
+  Reflect.apply(client.on, client, ['note.added', undefined]);
+  await live();
+  await add('new');
+  await until('it is reported', () => errors.length > 0);
+  const message = 'The handler of note.added is undefined, expected a function.';
+  expect(errors).toMatchObject([{ code: 'handler_failed', message }]);
+});
+
 test('the status follows the connection', async () => {
   const { client, live } = open();
   const statuses: string[] = [client.status.get()];

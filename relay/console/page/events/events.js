@@ -143,6 +143,7 @@ export class EventTail {
         this.#list.set(fresh.filter(this.#wanted()));
       }
     } catch (error) {
+      if (topic !== this.#topic.value || viewer !== this.#session.viewer) return;
       this.#problem = `Os eventos deste tópico não puderam ser lidos (${error.code ?? 'o Recado não responde'}).`;
     }
     this.#showEmpty();
@@ -223,6 +224,7 @@ export class EventTail {
     this.#all = [];
     this.#topic.value = '';
     this.#ofTopic = null;
+    this.#problem = '';
     this.#list.set([]);
     this.#detail.hide();
     this.#showEmpty();

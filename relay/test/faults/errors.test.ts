@@ -6,7 +6,7 @@ import { packageRoot } from '../../package.ts';
 import { ERRORS } from './errors.ts';
 
 test.each(ERRORS.map((error) => [error.name, error] as const))(
-  '"%s" can be planted, and runs',
+  '"%s" can be planted, and leaves modules',
   async (_, { edits }) => {
     const planted = new Map<string, string>();
     for (const { file, find, put } of edits) {

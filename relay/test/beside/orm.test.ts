@@ -6,18 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../package.ts';
 import { recado } from '../commands/recado.ts';
+import { ends } from '../ends.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
 import { Client, startNode, token } from '../world.ts';
 import { djangoIsInstalled, withDjango } from './django.ts';
 import { withDrizzle } from './drizzle.ts';
 import { type Orm, packages, run } from './orm.ts';
 import { withPrisma } from './prisma.ts';
-
-const ends: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
 
 const npmIsInstalled = existsSync(packages);
 const NPM = 'npm ci --prefix relay/test/beside --ignore-scripts';

@@ -79,7 +79,9 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
       const topics = topicsHeard(identity);
       const topic = askedIn(request).get('topic');
       if (topic !== null && !topics.includes(topic)) {
-        throw new RefusedRequest(400, 'topic_unknown', 'A topic is expected that the token hears.');
+        const sentence =
+          'The token does not hear this topic: ask for one of those that the answer without it lists.';
+        throw new RefusedRequest(400, 'topic_unknown', sentence);
       }
       const body = { account: identity.accountId, topics, ...(await loadEvents(identity, topic)) };
       return { status: 200, body };

@@ -37,7 +37,7 @@ interface Row {
 }
 
 const MOST = 200;
-/** Of an account's events, where those of a topic are looked for. */
+/** How many of an account's newest events are searched. */
 const LOOKED_THROUGH = 10_000;
 const MOST_OF_A_NAME = 20;
 const LARGEST_PAYLOAD = 4_096;

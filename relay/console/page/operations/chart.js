@@ -118,7 +118,7 @@ export class Chart {
     );
   }
 
-  /** As the light of the moment has it. */
+  /** The value of a colour in light or dark, whichever the page has now. */
   #colour(name) {
     this.#canvas.style.color = `var(${name})`;
     return getComputedStyle(this.#canvas).color;

@@ -156,6 +156,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     log,
     metrics,
   });
+  arrivals.watchRequests();
   serveBelow(server, settings.http.basePath);
   // A worker gets its connections from the first process.
   const { url, port } = isWorker ? { url: '', port: 0 } : await listen(server, settings.http);

@@ -19,6 +19,8 @@ export const TIMEOUTS = {
 export interface Arrivals {
   /** Every open connection. */
   readonly connections: ReadonlySet<Socket>;
+  /** Call it once engine.io is attached, which takes the listeners for requests that are there before it. */
+  watchRequests(): void;
 }
 
 /** Watches a server's connections, including those that another process hands over. */
@@ -59,7 +61,11 @@ export function watchArrivals(
     byAddress.set(address, others + 1);
     connection.on('close', onClose);
   });
-  server.prependListener('request', ({ socket }) => arrived(socket));
-  server.prependListener('upgrade', ({ socket }) => arrived(socket));
-  return { connections };
+  return {
+    connections,
+    watchRequests() {
+      server.prependListener('request', ({ socket }) => arrived(socket));
+      server.prependListener('upgrade', ({ socket }) => arrived(socket));
+    },
+  };
 }

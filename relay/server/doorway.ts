@@ -1,7 +1,9 @@
 // Limits the connections of the first process. It holds each one until a worker takes it. The sticky library keeps
 // those whose request announces a body, and passes on the chunks one by one. The first process does not parse HTTP, so
 // count and time limits stand in for what a worker's server would refuse.
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Server as HttpServer } from 'node:http';
+import { createServer, type Server, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Settings } from '../config/settings.ts';
 import { networkOf } from '../transport/limits/admission.ts';
 import { HEADERS_WITHIN_MS } from '../transport/limits/arrivals.ts';
@@ -60,6 +62,16 @@ export function watchDoorway(
       if (/content-length:|transfer-encoding:/.test(headers)) boundKept(socket, headers, address, refusals);
       else stopReading(socket);
     });
+  });
+}
+
+/**
+ * For a worker: ends the library's stand-in for a connection that is kept in the first process, once it has answered. The
+ * library never ends what is read from it, so each would stay, and count for its address.
+ */
+export function endStandIns(server: HttpServer): void {
+  server.on('connection', (connection: Duplex) => {
+    if (!(connection instanceof Socket)) connection.once('finish', () => connection.destroy());
   });
 }
 

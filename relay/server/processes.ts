@@ -17,7 +17,7 @@ import { createMetrics, type Metrics } from '../metrics.ts';
 import { Refusals } from '../transport/limits/refusals.ts';
 import { TicketBox, type Tickets } from '../transport/tickets.ts';
 import { answerFirstProcess, askWhoEmitted, askWhoIsSlow } from './ask-workers.ts';
-import { createDoorway, watchDoorway } from './doorway.ts';
+import { createDoorway, endStandIns, watchDoorway } from './doorway.ts';
 import { announceEarly } from './early-sessions.ts';
 import { startSharedReader } from './shared-reader.ts';
 
@@ -226,6 +226,7 @@ export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOption
   server.emit('listening');
   // The library reads these two fields of Socket.IO's server.
   sticky.setupWorker({ httpServer: server, engine: announceEarly(io.engine) } as unknown as Server);
+  endStandIns(server);
   // The constructor registers the listener with which a worker answers the first process.
   new AggregatorRegistry();
   AggregatorRegistry.setRegistries([metrics.registry]);

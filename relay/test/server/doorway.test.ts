@@ -8,6 +8,9 @@ import { packageRoot } from '../../package.ts';
 import { openPolling } from '../transport/hostile.ts';
 import { Client, type Database, deadPort, freshDatabase, SECRET, token, until } from '../world.ts';
 
+/** Connections without a token that one address may have at a time, in each process. */
+const MOST = 200;
+
 let database: Database;
 let first: ChildProcess;
 let port: number;
@@ -24,6 +27,7 @@ beforeAll(async () => {
       HOST: '127.0.0.1',
       PORT: String(port),
       RELAY_PROCESSES: '2',
+      CONNECTIONS_PER_ADDRESS: String(MOST),
     },
     stdio: 'ignore',
   });
@@ -124,6 +128,20 @@ test('requests in many pieces, many at a time, are answered once each', async ()
     return answer.slice(0, 12);
   });
   expect(new Set(await Promise.all(answers))).toEqual(new Set(['HTTP/1.1 200']));
+});
+
+test('requests with a body leave nothing behind: one address may send as many as it likes', async () => {
+  const url = `http://127.0.0.1:${port}/socket.io/?EIO=4&transport=polling&sid=unknown`;
+  let sent = 0;
+  const statuses = new Set<number>();
+  const send = async () => {
+    while (sent < 3 * MOST) {
+      sent += 1;
+      statuses.add((await fetch(url, { method: 'POST', body: '2' })).status);
+    }
+  };
+  await Promise.all(Array.from({ length: 10 }, send));
+  expect([...statuses]).toEqual([400]);
 });
 
 test('honest clients are served meanwhile, over either transport', async () => {

@@ -1,6 +1,7 @@
 // One client cannot hurt another: what a connection may send, and what becomes of one that sends more. Effects are
 // looked at, not times; `npm run attacks` measures those.
 import { once } from 'node:events';
+import { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { queryObjects } from 'node:v8';
@@ -180,6 +181,19 @@ describe('one connection', () => {
     raw.network.write(Buffer.concat(Array(600).fill(frame(PING, Buffer.alloc(0)))));
     await until('it is ended', () => raw.closed);
     await until('nothing holds it', () => queryObjects(WebSocket, { format: 'count' }) < before);
+  });
+
+  test('keeps nothing of its handshake', async () => {
+    const count = () => queryObjects(IncomingMessage, { format: 'count' });
+    const before = count();
+    const all = await Promise.all(Array.from({ length: 20 }, () => RawSocket.open(relay.port)));
+    for (const raw of all) raw.send(await connectPacket());
+    await until('all are live', () =>
+      all.every(({ texts }) => texts.some((said) => said.includes('relay:ready'))),
+    );
+    // Half of them, since requests of earlier tests may go meanwhile.
+    await until('nothing holds the requests', () => count() < before + all.length / 2);
+    for (const { network } of all) network.destroy();
   });
 
   test('that does not read its refusals is ended by the bytes that wait', async () => {

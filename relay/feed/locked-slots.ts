@@ -14,9 +14,8 @@ const LOOK_EVERY_MS = 500;
 
 export class LockedSlots {
   readonly #log: Log;
-  #leftOut: readonly number[] = [];
-  /** What was seen when the first of them was skipped. */
-  #seen: Snapshot | null = null;
+  /** With what was seen when each was skipped. */
+  readonly #leftOut = new Map<number, Snapshot>();
   #lookedAt = 0;
 
   constructor(log: Log) {
@@ -25,13 +24,12 @@ export class LockedSlots {
 
   /** Slots that are not read at the moment. */
   get leftOut(): readonly number[] {
-    return this.#leftOut;
+    return [...this.#leftOut.keys()].sort();
   }
 
   /** Everything is read again from the start. */
   clear(): void {
-    this.#leftOut = [];
-    this.#seen = null;
+    this.#leftOut.clear();
   }
 
   /**
@@ -43,10 +41,9 @@ export class LockedSlots {
     const { slots, current } = await findLockedSlots(session);
     // The lock ended after the read failed.
     if (slots.length === 0) return true;
-    const more = slots.filter((slot) => slot !== current && !this.#leftOut.includes(slot));
+    const more = slots.filter((slot) => slot !== current && !this.#leftOut.has(slot));
     if (more.length === 0 || slots.includes(current)) return false;
-    this.#seen ??= seen;
-    this.#leftOut = [...this.#leftOut, ...more].sort();
+    for (const slot of more) this.#leftOut.set(slot, seen);
     this.#lookedAt = Date.now();
     this.#log.say('slots_locked', { slots: more });
     return true;
@@ -57,20 +54,21 @@ export class LockedSlots {
    * @returns false if they have events that were skipped
    */
   async takeBack(session: Session): Promise<boolean> {
-    if (this.#seen === null || Date.now() - this.#lookedAt < LOOK_EVERY_MS) return true;
+    if (this.#leftOut.size === 0 || Date.now() - this.#lookedAt < LOOK_EVERY_MS) return true;
     this.#lookedAt = Date.now();
     const { slots } = await findLockedSlots(session);
-    const free = this.#leftOut.filter((slot) => !slots.includes(slot));
+    const free = [...this.#leftOut].filter(([slot]) => !slots.includes(slot));
     if (free.length === 0) return true;
-    const unseen = await hasUnseen(session, free, this.#seen).catch((error) => {
-      if (isLocked(error)) return null;
+    let unseen = false;
+    try {
+      for (const [slot, seen] of free) unseen ||= await hasUnseen(session, slot, seen);
+    } catch (error) {
+      // Locked again. Throwing would make the feed reconnect, and a new session reads every slot first.
+      if (isLocked(error)) return true;
       throw error;
-    });
-    // Locked again. Throwing would make the feed reconnect, and a new session reads every slot first.
-    if (unseen === null) return true;
-    this.#leftOut = this.#leftOut.filter((slot) => !free.includes(slot));
-    if (this.#leftOut.length === 0) this.#seen = null;
-    this.#log.say('slots_free', { slots: free, unseen });
+    }
+    for (const [slot] of free) this.#leftOut.delete(slot);
+    this.#log.say('slots_free', { slots: free.map(([slot]) => slot), unseen });
     return !unseen;
   }
 }

@@ -16,13 +16,9 @@ export async function findLockedSlots(session: Session): Promise<{ slots: number
   return rows[0]!;
 }
 
-/** Whether these slots hold events that `seen` has not seen. */
-export async function hasUnseen(
-  session: Session,
-  slots: readonly number[],
-  seen: Snapshot,
-): Promise<boolean> {
-  const events = eventsWithout(SLOTS.filter((slot) => !slots.includes(slot)));
+/** Whether this slot holds events that `seen` has not seen. */
+export async function hasUnseen(session: Session, slot: number, seen: Snapshot): Promise<boolean> {
+  const events = eventsWithout(SLOTS.filter((other) => other !== slot));
   const { rows } = await session.query<{ unseen: boolean }>(
     `select exists (select from ${events} as e where xid >= $1::xid8)
          or exists (select from ${events} as e where xid = any ($2::xid8[])) as unseen`,

@@ -4,8 +4,9 @@
 //   npm run attacks -- --seconds 5 --only pings --processes 1
 //
 // The bystander is another account at another address, since connections without a token are limited for an address:
-// live events at 20 a second, and a client that is cut off and resumes each second. Its 99th percentile, its slowest resume and the memory of the relay's processes above idle are printed. Attackers are
-// processes of their own. Everything stays on this machine; exit code 1: a limit was missed.
+// live events at 20 a second, and a client that is cut off and resumes each second. Its 99th percentile, its slowest
+// resume and the memory of the relay's processes above idle are printed. Attackers are processes of their own.
+// Everything stays on this machine; exit code 1: a limit was missed.
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';

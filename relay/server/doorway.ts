@@ -1,6 +1,7 @@
 // Limits the connections of the first process. It holds each one until a worker takes it. The sticky library keeps
 // those whose request announces a body, and passes on the chunks one by one. The first process does not parse HTTP, so
 // count and time limits stand in for what a worker's server would refuse.
+import type { Worker } from 'node:cluster';
 import type { Server as HttpServer } from 'node:http';
 import { createServer, type Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -101,4 +102,19 @@ function boundKept(socket: Socket, headers: string, address: string, refusals: R
   });
   socket.setTimeout(QUIET_MS, () => socket.destroy());
   socket.once('finish', () => setTimeout(() => socket.destroy(), CLOSE_WITHIN_MS).unref());
+}
+
+/**
+ * Closes the connections that were on their way to a worker that has ended: the one it has not acknowledged, and those
+ * queued behind it. Node would keep them open for ever, without an answer.
+ */
+export function closeUndelivered(worker: Worker): void {
+  // Fields that Node does not document.
+  const sent: { handle: { close(): void } } | null | undefined = Reflect.get(
+    worker.process,
+    '_pendingMessage',
+  );
+  const queue: { handle?: Socket | null }[] | null | undefined = Reflect.get(worker.process, '_handleQueue');
+  sent?.handle.close();
+  for (const { handle } of queue ?? []) handle?.destroy();
 }

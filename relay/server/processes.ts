@@ -3,7 +3,6 @@
 // session: the sticky library does that. The first process also reads the database, or a stream, for all workers.
 import cluster, { type Worker } from 'node:cluster';
 import type { Server as HttpServer } from 'node:http';
-import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import sticky from '@socket.io/sticky';
 import { AggregatorRegistry } from 'prom-client';
@@ -17,7 +16,7 @@ import { createMetrics, type Metrics } from '../metrics.ts';
 import { Refusals } from '../transport/limits/refusals.ts';
 import { TicketBox, type Tickets } from '../transport/tickets.ts';
 import { answerFirstProcess, askWhoEmitted, askWhoIsSlow } from './ask-workers.ts';
-import { createDoorway, endStandIns, watchDoorway } from './doorway.ts';
+import { closeUndelivered, createDoorway, endStandIns, watchDoorway } from './doorway.ts';
 import { announceEarly } from './early-sessions.ts';
 import { startSharedReader } from './shared-reader.ts';
 
@@ -167,21 +166,6 @@ export async function startProcesses(
   };
 }
 
-/**
- * Closes the connections that were on their way to a worker that has ended: the one it has not acknowledged, and those
- * queued behind it. Node would keep them open for ever, without an answer.
- */
-function closeUndelivered(worker: Worker): void {
-  // Fields that Node does not document.
-  const sent: { handle: { close(): void } } | null | undefined = Reflect.get(
-    worker.process,
-    '_pendingMessage',
-  );
-  const queue: { handle?: Socket | null }[] | null | undefined = Reflect.get(worker.process, '_handleQueue');
-  sent?.handle.close();
-  for (const { handle } of queue ?? []) handle?.destroy();
-}
-
 /** @param signal SIGTERM lets the workers drain, SIGINT does not */
 async function endWorkers(signal: 'SIGTERM' | 'SIGINT', withinMs: number): Promise<void> {
   const all = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
@@ -197,7 +181,12 @@ async function endWorkers(signal: 'SIGTERM' | 'SIGINT', withinMs: number): Promi
 
 /** Counts infinitely many connections for a worker until it has joined, so that it is handed none. */
 function startWorker(): void {
-  countConnections(cluster.fork(), Number.POSITIVE_INFINITY);
+  const worker = cluster.fork();
+  worker.on('error', (error: NodeJS.ErrnoException) => {
+    // The sticky library tells a worker that a client left, even one whose channel is closed because it ends.
+    if (error.code !== 'ERR_IPC_CHANNEL_CLOSED' && error.code !== 'EPIPE') throw error;
+  });
+  countConnections(worker, Number.POSITIVE_INFINITY);
 }
 
 /** Sets the sticky library's count: the worker with the fewest clients gets the next connection. */

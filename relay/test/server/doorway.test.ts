@@ -11,6 +11,15 @@ import { Client, type Database, deadPort, freshDatabase, SECRET, token, until } 
 /** Connections without a token that one address may have at a time, in each process. */
 const MOST = 200;
 
+/** A worker whose channel is closed, and which has not ended yet: a moment of every end. */
+const CLOSES_ITS_CHANNEL = `
+  import cluster from 'node:cluster';
+  process.on('SIGWINCH', () => {
+    if (!cluster.worker) return;
+    cluster.worker.exitedAfterDisconnect = true;
+    process.disconnect();
+  });`;
+
 let database: Database;
 let first: ChildProcess;
 let port: number;
@@ -28,6 +37,7 @@ beforeAll(async () => {
       PORT: String(port),
       RELAY_PROCESSES: '2',
       CONNECTIONS_PER_ADDRESS: String(MOST),
+      NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(CLOSES_ITS_CHANNEL)}`,
     },
     stdio: 'ignore',
   });
@@ -41,8 +51,10 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const socket of sockets) socket.destroy();
-  first.kill('SIGTERM');
-  await once(first, 'exit');
+  if (first.exitCode === null) {
+    first.kill('SIGTERM');
+    await once(first, 'exit');
+  }
   await database.close();
 });
 
@@ -150,4 +162,25 @@ test('honest clients are served meanwhile, over either transport', async () => {
     await client.live();
     client.close();
   }
+});
+
+test('a client leaves in the middle of a request, and its worker hears of nothing any more', async () => {
+  const { pathname, search } = new URL(await openPolling(port));
+  const leaving = open(`POST ${pathname}${search} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n`);
+  await once(leaving, 'connect');
+  // Answered behind it.
+  expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);
+  const pids = (await readFile(`/proc/${first.pid}/task/${first.pid}/children`, 'utf8')).trim().split(' ');
+  for (const pid of pids) process.kill(Number(pid), 'SIGWINCH');
+  const isClosed = () =>
+    fetch(`http://127.0.0.1:${port}/healthz`, { signal: AbortSignal.timeout(200) }).then(
+      () => false,
+      () => true,
+    );
+  await until('no worker can be reached', isClosed);
+  leaving.resetAndDestroy();
+  // The first process hears of it before it takes the next connection.
+  await isClosed();
+  await new Promise(setImmediate);
+  expect([first.exitCode, first.signalCode]).toEqual([null, null]);
 });

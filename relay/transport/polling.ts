@@ -36,7 +36,7 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
     if (sid !== null && !connection) refusals.note('session_unknown', { address });
     if (request.method !== 'POST' || !connection) {
       next();
-      // What engine.io passes for a response here lives as long as the websocket, and its request with it: 1 KiB.
+      // What engine.io passes for a response here lives as long as the websocket, and its request with it.
       if (request.headers.upgrade !== undefined) Object.assign(response, { req: null });
       return;
     }

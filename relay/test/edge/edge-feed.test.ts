@@ -397,13 +397,21 @@ test('a client that is ahead: the hub is asked, and the database where it does n
   const stream = new Stream();
   const hub = await Hub.start(stream);
   const edge = await Edge.start(stream);
-  stream.onAsk = () => void hub.feed.read();
+  const held: Entry[] = [];
+  hub.send = (entry) => void held.push(entry);
   await emit(1);
   const ahead = await positionNow();
+  await hub.feed.read();
+  stream.onAsk = () => {
+    for (const entry of held) stream.append(entry);
+    hub.send = (entry) => stream.append(entry);
+  };
   await edge.feed.read(ahead);
   expect(covers(edge.feed.seen, ahead)).toBe(true);
   expect([stream.asked, await edge.reads('client')]).toEqual([1, 0]);
   stream.onAsk = () => {};
+  // It reads no more, and goes on saying that it lives.
+  await hub.feed.close();
   await emit(2);
   const further = await positionNow();
   await edge.feed.read(further);

@@ -10,7 +10,7 @@ export interface ListenerOptions {
   name: string;
   channel: string;
   /** Must not throw: pg would parse the same message again and again. */
-  onNotify: () => void;
+  onNotify: (payload: string) => void;
   /** LISTEN took effect, for the first time or again. Earlier notifications were missed. */
   onListening: () => void;
   /** The connection was lost; reconnecting goes on until close(). */
@@ -57,7 +57,7 @@ export function startListener(options: ListenerOptions): Listener {
       parse: (text: string) => text,
     },
   );
-  subscriber.notifications.on(channel, () => options.onNotify());
+  subscriber.notifications.on(channel, (payload) => options.onNotify(payload ?? ''));
   const end = () => void subscriber.close().catch(() => undefined);
   const onListening = () => {
     clearTimeout(retry);

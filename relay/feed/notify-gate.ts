@@ -10,9 +10,10 @@
 // - The request is enough. While it waits (a writer that notified may keep its transaction open for an hour), Postgres
 //   already refuses the lock to new writers. So the gate is closed once the request is sent, and may be opened by
 //   cancelling the request.
-// - One node holds the gate: the one that has the holder's lock. It notifies the others, once per batch.
+// - One node holds the gate: the one that has the holder's lock. While it finds events, it tells the others once a second
+//   to read at a pace too. A notification for each batch would cost as much as the reads.
 // - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So the holder
-//   keeps its pace for SILENT_AFTER_MS and notifies the other nodes. The safety read finds the events of writers that
+//   keeps its pace for SILENT_AFTER_MS, and so do the other nodes. The safety read finds the events of writers that
 //   take longer.
 // - Correctness does not depend on the gate: a missing notification costs one safety interval.
 import type pg from 'pg';
@@ -33,6 +34,12 @@ export interface GateOptions {
 
 /** How long after opening commits are expected of writers that saw the gate closed. */
 const SILENT_AFTER_MS = 5_000;
+
+/** The payload with which the holder tells the other nodes to read at a pace. Commits notify without one. */
+export const PACE = 'pace';
+
+/** How long a node reads at a pace after that. The holder repeats it in half the time. */
+export const PACE_TOLD_MS = 2_000;
 
 /** While another node holds the gate, it notifies this one. This one tries to get the gate at most this often. */
 const ASK_AGAIN_MS = 1_000;
@@ -68,8 +75,7 @@ export class Gate {
   #request: Request | null = null;
   #silentUntil = 0;
   #busy = false;
-  #notifying = false;
-  #notifyAgain = false;
+  #tellAgainAt = 0;
   #heldElsewhereUntil = 0;
   #ended = false;
 
@@ -130,22 +136,17 @@ export class Gate {
     }
   }
 
-  /** Notifies the other nodes, since no writer does now. */
-  async notifyOthers(): Promise<void> {
-    this.#notifyAgain = true;
-    if (this.#notifying) return;
-    this.#notifying = true;
+  /** Has the other nodes read at a pace, since no writer notifies them now. Cheap to call after every batch. */
+  async tellOthers(): Promise<void> {
+    const now = performance.now();
+    if (now < this.#tellAgainAt) return;
+    this.#tellAgainAt = now + PACE_TOLD_MS / 2;
     try {
-      // A notification that is already under way may arrive before the newest batch is visible.
-      while (this.#notifyAgain) {
-        this.#notifyAgain = false;
-        // This commit holds NOTIFY's lock only for a moment: it writes nothing to disk.
-        await this.#options.pool.query("select pg_notify('relay', '')");
-      }
+      // This commit holds NOTIFY's lock only for a moment: it writes nothing to disk.
+      await this.#options.pool.query("select pg_notify('relay', $1)", [PACE]);
     } catch (error) {
+      this.#tellAgainAt = 0;
       this.#options.log.say('gate_failed', { error: errorText(error) });
-    } finally {
-      this.#notifying = false;
     }
   }
 

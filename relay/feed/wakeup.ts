@@ -4,7 +4,7 @@ import type pg from 'pg';
 import { startListener } from '../db/listen.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import { Gate, type GateState } from './notify-gate.ts';
+import { Gate, type GateState, PACE, PACE_TOLD_MS } from './notify-gate.ts';
 
 /** The channel on which commits notify. */
 const CHANNEL = 'relay';
@@ -83,9 +83,9 @@ export function startWakeup(options: WakeupOptions): Wakeup {
     databaseUrl: options.databaseUrl,
     name: 'recado wakeup',
     channel: CHANNEL,
-    onNotify() {
+    onNotify(payload) {
       metrics.wakeups.inc();
-      pacer.onNotify();
+      pacer.onNotify(payload);
     },
     onListening: wake,
     onDisconnected: () => metrics.listenFailures.inc(),
@@ -137,11 +137,12 @@ class Pacer {
     this.#gate = gate;
   }
 
-  onNotify(): void {
+  onNotify(payload: string): void {
     this.#notified = true;
     this.#unnotified = 0;
     // This node holds the gate: notifications are its own, or of writers that began before the gate closed.
     if (this.#gate.state === 'closed') return;
+    if (payload === PACE) this.#paceUntil = Math.max(this.#paceUntil, Date.now() + PACE_TOLD_MS);
     this.#options.wake();
     const now = Date.now();
     if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, notifications: 0 };
@@ -165,7 +166,7 @@ class Pacer {
 
   onRead({ transactions }: Read): void {
     const { state, silences } = this.#gate;
-    if (silences && transactions > 0 && !this.#queueIsFilling) void this.#gate.notifyOthers();
+    if (silences && transactions > 0 && !this.#queueIsFilling) void this.#gate.tellOthers();
     if (state === 'closed') this.#openWhenCalm(transactions);
     else if (transactions > 0) {
       if (this.#bySafetyTimer && !this.#notified) this.#onUnnotified();

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { createPool, openSession } from '../../db/connect.ts';
-import { Gate } from '../../feed/notify-gate.ts';
+import { Gate, PACE } from '../../feed/notify-gate.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
 import { packageRoot } from '../../package.ts';
@@ -59,12 +59,12 @@ class NotificationCounter {
   }
 
   /** Notifications since the last call, of everything that committed before this one. */
-  async next(): Promise<number> {
+  async next(counted = ''): Promise<number> {
     this.#markers += 1;
     const marker = `marker ${this.#markers}`;
     await this.#session.query("select pg_notify('relay', $1)", [marker]);
     await until('the marker is heard', () => this.#heard.includes(marker));
-    return this.#heard.splice(0).filter((payload) => payload === '').length;
+    return this.#heard.splice(0).filter((payload) => payload === counted).length;
   }
 }
 
@@ -192,13 +192,13 @@ describe('step by step', () => {
     await closeFirmly(second);
   });
 
-  test('a notification of the others that is asked for during one is sent after it', async () => {
+  test('the other nodes are told to keep a pace once for many batches', async () => {
     const gate = openGate();
     const counter = await NotificationCounter.listen();
     await closeFirmly(gate);
-    const asked = [gate.notifyOthers(), gate.notifyOthers(), gate.notifyOthers()];
-    await Promise.all(asked);
-    expect(await counter.next()).toBe(2);
+    await Promise.all([gate.tellOthers(), gate.tellOthers()]);
+    await gate.tellOthers();
+    expect(await counter.next(PACE)).toBe(1);
   });
 });
 
@@ -329,6 +329,16 @@ describe('nodes', () => {
     await until('the gate is open', async () => !(await isClosed()));
     await writer.query('commit');
     for (const listening of clients) await listening.hears(told + 1);
+  });
+
+  test('a node that is told to keep a pace finds what nobody notifies it of', async () => {
+    const relay = await node({ SAFETY_READ_MS: '60000' });
+    const listening = await client(relay.port);
+    const writer = await database.connect();
+    await writer.query('set relay.ring = off');
+    await writer.query("select pg_notify('relay', $1)", [PACE]);
+    await writer.query(INSERT);
+    await listening.hears(1);
   });
 
   test('of two nodes one holds it, and clients of both hear everything once', async () => {

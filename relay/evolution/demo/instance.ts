@@ -37,6 +37,8 @@ export interface FakeInstance {
   profileName: string | null;
   /** What a request to send meets: the connection breaks before or after the message is stored; null: nothing. */
   sendFault: (() => 'before' | 'after' | null) | null;
+  /** Told which page of messages is asked for, before it is answered. */
+  beforePage: ((page: number) => void) | null;
   /** Ids of messages that were marked read. */
   readonly markedRead: string[];
   readonly contacts: Fields[];
@@ -61,6 +63,7 @@ export function createInstance(
     qrCode: null,
     profileName: null,
     sendFault: null,
+    beforePage: null,
     markedRead: [],
     contacts: [],
     groups: [],

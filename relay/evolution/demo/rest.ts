@@ -88,10 +88,11 @@ export const ANSWERS: Record<string, ((question: Question) => Answer | undefined
       typeof gte === 'string' && typeof lte === 'string'
         ? [Math.floor(Date.parse(gte) / 1000), Date.parse(lte) / 1000]
         : [-Infinity, Infinity];
+    const currentPage = Number(body.page ?? 1);
+    instance.beforePage?.(currentPage);
     const found = newestFirst(instance.messages).filter(({ messageTimestamp: at }) => at >= from && at <= to);
     if (version === '1') return ok(found);
     const size = Number(body.offset ?? 50);
-    const currentPage = Number(body.page ?? 1);
     const records = found.slice((currentPage - 1) * size, currentPage * size);
     const total = found.length;
     return ok({ messages: { total, pages: Math.ceil(total / size), currentPage, records } });

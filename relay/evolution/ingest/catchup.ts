@@ -1,6 +1,6 @@
 // Evolution does not replay events. After every connect the worker reads over REST what it may have missed: chats, then
 // messages from some time before the point up to which everything is known. Reading a fact twice changes nothing.
-import type { Api } from '../api/api.ts';
+import type { Api, MessagePage } from '../api/api.ts';
 import { readObject } from '../payloads/field.ts';
 import { type Address, readAddress } from '../payloads/jid.ts';
 import { timeOf } from '../payloads/message.ts';
@@ -97,16 +97,20 @@ export async function catchUp(options: CatchUpOptions): Promise<CatchUp> {
     const reading = readNames(await options.api.contacts(), await options.api.groups(), context);
     await write('findContacts', [reading]);
   }
-  await inPages(together(messagePages(options, since, read)), options.signal, (records) => {
-    const readings = records.map((record) => readMessagePage([record], context, arrival()));
-    const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
-    return async () => {
-      await write('findMessages', readings);
-      if (newest > (result.caughtUpTo?.getTime() ?? 0)) result.caughtUpTo = new Date(newest);
-      read.messages += records.length;
-      options.onProgress(read);
-    };
-  });
+  await inPages(
+    together(messagePages(options, { since, newestFirst: isFirst, progress: read })),
+    options.signal,
+    (records) => {
+      const readings = records.map((record) => readMessagePage([record], context, arrival()));
+      const newest = Math.max(...records.map((record) => timeOf(record) ?? 0));
+      return async () => {
+        await write('findMessages', readings);
+        if (newest > (result.caughtUpTo?.getTime() ?? 0)) result.caughtUpTo = new Date(newest);
+        read.messages += records.length;
+        options.onProgress(read);
+      };
+    },
+  );
 
   await store.caughtUp(instance, result);
   for (const chat of result.created) result.updated.delete(chat);
@@ -185,21 +189,54 @@ function chatId(item: unknown): string | null {
   );
 }
 
-// Oldest first, so that a client hears a chat's messages in order; the server's first page is the newest. A message that
-// arrives between two requests moves others to the page just read, so that page is read again.
+interface MessagePages {
+  since: Date | null;
+  /**
+   * For a first reading, whose messages no client hears: a chat is given its last message at once, and not once for each
+   * page that it is on. Otherwise the oldest come first, so that a client hears a chat's messages in order.
+   */
+  newestFirst: boolean;
+  progress: Progress;
+}
+
 async function* messagePages(
-  { api, pageSize }: CatchUpOptions,
-  since: Date | null,
-  progress: Progress,
+  options: CatchUpOptions,
+  { since, newestFirst, progress }: MessagePages,
 ): AsyncGenerator<unknown[]> {
+  const { api, pageSize } = options;
   const newest = await api.messages(since, 1, pageSize);
   progress.of = newest.pages === null ? newest.records.length : newest.total;
-  if (newest.pages === null) {
-    yield* inParts(oldestFirst(newest.records), pageSize);
-    return;
+  if (newest.pages === null) yield* inParts(oldestFirst(newest.records), pageSize);
+  else if (newestFirst) yield* fromTheFirstPage(options, since, newest);
+  else yield* fromTheLastPage(options, since, newest.pages, newest);
+}
+
+// The server's first page is the newest. A message that arrives between two requests moves others to the page that comes
+// next, where they are read again. One that is deleted moves them to the page just read, so that page is read again.
+async function* fromTheFirstPage(
+  { api, pageSize }: CatchUpOptions,
+  since: Date | null,
+  first: MessagePage,
+): AsyncGenerator<unknown[]> {
+  yield first.records;
+  let before = first;
+  for (let page = 2; page <= (before.pages ?? 1); page++) {
+    const answer = await api.messages(since, page, pageSize);
+    if (answer.total < before.total) yield (await api.messages(since, page - 1, pageSize)).records;
+    yield answer.records;
+    before = answer;
   }
+}
+
+// A message that arrives between two requests moves others to the page just read, so that page is read again.
+async function* fromTheLastPage(
+  { api, pageSize }: CatchUpOptions,
+  since: Date | null,
+  pages: number,
+  newest: MessagePage,
+): AsyncGenerator<unknown[]> {
   let { total } = newest;
-  for (let page = newest.pages; page > 1; page--) {
+  for (let page = pages; page > 1; page--) {
     const answer = await api.messages(since, page, pageSize);
     if (answer.total > total) {
       total = answer.total;
@@ -207,7 +244,7 @@ async function* messagePages(
     }
     yield oldestFirst(answer.records);
   }
-  const last = newest.pages > 1 ? await api.messages(since, 1, pageSize) : newest;
+  const last = pages > 1 ? await api.messages(since, 1, pageSize) : newest;
   if (last.total > total) yield oldestFirst((await api.messages(since, 2, pageSize)).records);
   yield oldestFirst(last.records);
 }

@@ -217,3 +217,24 @@ test('catch-up reads page after page', async () => {
     await world.rows('select 1 from evolution.chats where "instanceName" = $1', [fake.name]),
   ).toHaveLength(45);
 });
+
+test('a first reading misses nothing when a message is deleted between two pages', async () => {
+  const evolution = await server();
+  const fake = addFake(evolution);
+  for (let i = 0; i < 95; i++) fake.message({ text: `m${i}`, messageTimestamp: 1795281000 + i }, true);
+  let deleted = false;
+  fake.beforePage = (page) => {
+    if (page === 1 || deleted) return;
+    deleted = true;
+    // The newest, which is on a page that was read. The first one of each later page moves to the page before.
+    fake.messages.pop();
+  };
+  await insert(fake, evolution.url);
+  await until(
+    () =>
+      world.rows('select 1 from evolution.sources where name = $1 and synced_at is not null', [fake.name]),
+    (rows) => rows.length === 1,
+  );
+  expect(deleted).toBe(true);
+  expect(new Set(await contents(fake))).toEqual(new Set(Array.from({ length: 95 }, (_, i) => `m${i}`)));
+});

@@ -40,6 +40,13 @@ export function guardPolling(engine: Engine, admission: Admission, refusals: Ref
       if (request.headers.upgrade !== undefined) Object.assign(response, { req: null });
       return;
     }
+    // engine.io refuses a body that is too long, and would keep its session, and read on.
+    response.once('finish', () => {
+      if (response.statusCode !== 413) return;
+      refusals.note('body_refused', { address });
+      connection.close(true);
+      request.destroy();
+    });
     // Neither reads the body nor answers until the budget has refilled.
     const wait = budgetOf(connection).spend(1);
     if (wait === 0) next();

@@ -159,6 +159,19 @@ describe('one connection', () => {
     expect((await fetch(url)).status).toBe(400);
   });
 
+  test.each(['with its length', 'in chunks'])(
+    'whose body is too long, %s, loses its session',
+    async (how) => {
+      const url = await openPolling(relay.port);
+      const before = await metric(relay, 'refused', { code: 'body_refused' });
+      const body = 'x'.repeat(10_000_000);
+      const sent = how === 'in chunks' ? new Blob([body]).stream() : body;
+      await fetch(url, { method: 'POST', body: sent, duplex: 'half' }).catch(() => undefined);
+      expect((await fetch(url)).status).toBe(400);
+      expect(await metric(relay, 'refused', { code: 'body_refused' })).toBe(before + 1);
+    },
+  );
+
   test('whose pings and pongs nobody reads holds no memory', async () => {
     const raw = await RawSocket.open(relay.port);
     await until('the session is open', () => raw.texts.length > 0);

@@ -71,7 +71,12 @@ export const observations = {
   },
   gate_failed: {
     level: 'warn',
-    text: (o: { error: string }) => `the notify gate could not be opened or closed: ${o.error}`,
+    text: (o: { step: string; error: string }) =>
+      `the notify gate does not work (${o.step}): ${o.error}; the next line is written when it does`,
+  },
+  gate_recovered: {
+    level: 'info',
+    text: (o: { step: string }) => `the notify gate works again (${o.step})`,
   },
   gate_holder_ended: {
     level: 'warn',

@@ -22,6 +22,8 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 
 export type GateState = 'open' | 'closed';
+/** What may fail: to switch the gate, to notify the other nodes, to look at queue and locks, to end a frozen holder. */
+type GateStep = 'switch' | 'notify' | 'look' | 'end holder';
 
 export interface GateOptions {
   /** Opens the session that holds the locks. */
@@ -78,6 +80,7 @@ export class Gate {
   #tellAgainAt = 0;
   #heldElsewhereUntil = 0;
   #ended = false;
+  readonly #failing = new Set<GateStep>();
 
   constructor(options: GateOptions) {
     this.#options = options;
@@ -100,40 +103,19 @@ export class Gate {
     if (this.#busy || this.#ended || Date.now() < this.#heldElsewhereUntil) return false;
     if (this.#state === 'closed') return true;
     this.#busy = true;
-    try {
-      const session = await this.#open();
-      const { rows } = await session.query<{ pid: number; mine: boolean }>(
-        'select pg_backend_pid() as pid, pg_try_advisory_lock(relay.gate_key() + 1) as mine',
-      );
-      if (!rows[0]!.mine) {
-        this.#heldElsewhereUntil = Date.now() + ASK_AGAIN_MS;
-        await this.#release();
-        return false;
-      }
-      this.#request = startRequest(session, rows[0]!.pid);
-      this.#become('closed');
-      return true;
-    } catch (error) {
-      this.#options.log.say('gate_failed', { error: errorText(error) });
-      await this.#release().catch(() => undefined);
-      return false;
-    } finally {
-      this.#busy = false;
-    }
+    const isHolder = await this.#attempt('switch', false, () => this.#requestLock());
+    if (!isHolder) await this.#release().catch(() => undefined);
+    this.#busy = false;
+    return isHolder;
   }
 
   /** Lets writers notify again. */
   async open(): Promise<void> {
     if (this.#busy || this.#state !== 'closed') return;
     this.#busy = true;
-    try {
-      await this.#release();
-    } catch (error) {
-      this.#options.log.say('gate_failed', { error: errorText(error) });
-    } finally {
-      this.#becomeOpen();
-      this.#busy = false;
-    }
+    await this.#attempt('switch', undefined, () => this.#release());
+    this.#becomeOpen();
+    this.#busy = false;
   }
 
   /** Has the other nodes read at a pace, since no writer notifies them now. Cheap to call after every batch. */
@@ -141,31 +123,27 @@ export class Gate {
     const now = performance.now();
     if (now < this.#tellAgainAt) return;
     this.#tellAgainAt = now + PACE_TOLD_MS / 2;
-    try {
+    const told = await this.#attempt('notify', false, async () => {
       // This commit holds NOTIFY's lock only for a moment: it writes nothing to disk.
       await this.#options.pool.query("select pg_notify('relay', $1)", [PACE]);
-    } catch (error) {
-      this.#tellAgainAt = 0;
-      this.#options.log.say('gate_failed', { error: errorText(error) });
-    }
+      return true;
+    });
+    if (!told) this.#tellAgainAt = 0;
   }
 
   /** How full the notification queue is, 0 to 1. When it is full, every commit that notifies fails. */
-  async queueUsage(): Promise<number> {
-    try {
+  queueUsage(): Promise<number> {
+    return this.#attempt('look', 0, async () => {
       const { rows } = await this.#options.pool.query<{ used: number }>(
         'select pg_notification_queue_usage() as used',
       );
       return rows[0]!.used;
-    } catch (error) {
-      this.#options.log.say('gate_failed', { error: errorText(error) });
-      return 0;
-    }
+    });
   }
 
   /** How many commits wait for NOTIFY's lock at this moment. */
-  async countWaiting(): Promise<number> {
-    try {
+  countWaiting(): Promise<number> {
+    return this.#attempt('look', 0, async () => {
       // NOTIFY locks "database 0" (async.c).
       const { rows } = await this.#options.pool.query<{ waiting: number }>(
         `select count(*)::int as waiting from pg_locks
@@ -173,16 +151,13 @@ export class Gate {
             and classid = 'pg_database'::regclass and objid = 0`,
       );
       return rows[0]!.waiting;
-    } catch (error) {
-      this.#options.log.say('gate_failed', { error: errorText(error) });
-      return 0;
-    }
+    });
   }
 
   /** Ends the session of another node that holds the gate and does not notify: a role may terminate its sessions. */
   async endOtherHolder(): Promise<void> {
     if (this.#state === 'closed') return;
-    try {
+    await this.#attempt('end holder', undefined, async () => {
       const { rows } = await this.#options.pool.query<{ pid: number }>(
         `select l.pid, pg_terminate_backend(l.pid)
            from pg_locks as l
@@ -191,14 +166,40 @@ export class Gate {
             and (l.classid::bigint << 32) + l.objid::bigint = relay.gate_key() + 1`,
       );
       if (rows.length > 0) this.#options.log.say('gate_holder_ended', { pid: rows[0]!.pid });
-    } catch (error) {
-      this.#options.log.say('gate_failed', { error: errorText(error) });
-    }
+    });
   }
 
   async end(): Promise<void> {
     this.#ended = true;
     await this.#release().catch(() => undefined);
+  }
+
+  /** Some steps are taken every second: one that fails is told once, and again when it works. */
+  async #attempt<T>(step: GateStep, otherwise: T, act: () => Promise<T>): Promise<T> {
+    const { log } = this.#options;
+    try {
+      const result = await act();
+      if (this.#failing.delete(step)) log.say('gate_recovered', { step });
+      return result;
+    } catch (error) {
+      if (!this.#failing.has(step)) log.say('gate_failed', { step, error: errorText(error) });
+      this.#failing.add(step);
+      return otherwise;
+    }
+  }
+
+  /** @returns false if another node holds the gate */
+  async #requestLock(): Promise<boolean> {
+    const session = await this.#open();
+    const { rows } = await session.query<{ pid: number; mine: boolean }>(
+      'select pg_backend_pid() as pid, pg_try_advisory_lock(relay.gate_key() + 1) as mine',
+    );
+    const { pid, mine } = rows[0]!;
+    if (mine) {
+      this.#request = startRequest(session, pid);
+      this.#become('closed');
+    } else this.#heldElsewhereUntil = Date.now() + ASK_AGAIN_MS;
+    return mine;
   }
 
   #becomeOpen(): void {

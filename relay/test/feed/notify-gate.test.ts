@@ -5,12 +5,24 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { createPool, openSession } from '../../db/connect.ts';
 import { Gate, PACE } from '../../feed/notify-gate.ts';
-import { createLog } from '../../log.ts';
+import { createLog, type Log } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
 import { packageRoot } from '../../package.ts';
 import type { Relay } from '../../server/relay.ts';
 import { ends } from '../ends.ts';
-import { Client, type Database, freshDatabase, SECRET, startNode, token, until } from '../world.ts';
+import { Link } from '../faults/links.ts';
+import { hearing } from '../hearing.ts';
+import {
+  Client,
+  type Database,
+  deadPort,
+  freshDatabase,
+  SECRET,
+  startNode,
+  through,
+  token,
+  until,
+} from '../world.ts';
 
 const log = createLog('silent', false);
 const EVENT = 'gate.test';
@@ -26,12 +38,12 @@ afterEach(async () => {
   await database.close();
 });
 
-function openGate(): Gate {
-  const pool = createPool({ url: database.url, name: 'gate test', max: 2, log });
+function openGate(url = database.url, gateLog: Log = log): Gate {
+  const pool = createPool({ url, name: 'gate test', max: 2, log });
   const gate = new Gate({
-    connect: () => openSession({ url: database.url, name: 'recado gate' }),
+    connect: () => openSession({ url, name: 'recado gate' }),
     pool,
-    log,
+    log: gateLog,
     metrics: createMetrics(),
   });
   ends.push(async () => {
@@ -105,6 +117,33 @@ describe('step by step', () => {
     await gate.open();
     await database.query(INSERT);
     expect(await counter.next()).toBe(1);
+  });
+
+  test('the log tells once that the database is away, and once that it is back', async () => {
+    const port = Number(new URL(database.url).port);
+    const road = await Link.to(port);
+    ends.push(() => road.close());
+    const said: string[] = [];
+    const gate = openGate(
+      through(road, database.url),
+      hearing((name, fields) => said.push(`${name} ${JSON.parse(fields).step}`)),
+    );
+    await gate.queueUsage();
+    expect(said).toEqual([]);
+    road.point(await deadPort());
+    road.cut();
+    for (let second = 1; second <= 3; second += 1) {
+      expect(await gate.queueUsage()).toBe(0);
+      expect(await gate.close()).toBe(false);
+    }
+    expect(said.splice(0)).toEqual(['gate_failed look', 'gate_failed switch']);
+    road.point(port);
+    for (let second = 1; second <= 3; second += 1) {
+      await gate.queueUsage();
+      await gate.close();
+    }
+    const recovered = ['gate_recovered look', 'gate_changed undefined', 'gate_recovered switch'];
+    expect(said).toEqual(recovered);
   });
 
   test('for some seconds after it was opened, commits are expected that do not notify', async () => {

@@ -95,10 +95,19 @@ export function createMetrics() {
       aggregator: 'max',
       registers,
     }),
-    retentionFailures: counter(
-      'recado_retention_failures_total',
-      'Failed attempts to empty old partitions; a full disk shows here.',
-    ),
+    overdueSlots: new Gauge({
+      name: 'recado_slots_overdue',
+      help: 'Partitions of relay.events that should have been emptied, read at most once a minute.',
+      aggregator: 'max',
+      registers,
+    }),
+    diskFull: new Gauge({
+      name: 'recado_disk_full',
+      help: '1 while Postgres cannot write a megabyte, read at most once a minute.',
+      aggregator: 'max',
+      registers,
+    }),
+    retentionFailures: counter('recado_retention_failures_total', 'Failed attempts to empty old partitions.'),
     // sending
     eventsEmitted: counter(
       'recado_events_emitted_total',
@@ -162,6 +171,8 @@ export const OF_THE_READER = [
   'recado_outbox_bytes',
   'recado_capture_failures',
   'recado_contract_problems',
+  'recado_slots_overdue',
+  'recado_disk_full',
   'recado_retention_failures_total',
   'recado_evolution_connected',
   'recado_evolution_parked_updates',

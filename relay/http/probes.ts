@@ -45,7 +45,10 @@ export async function gaugeDatabase(
     for (const set of gauges) await set(pool, metrics);
     if (Date.now() - (checkedAt.get(metrics) ?? 0) < CHECK_EVERY_MS) return;
     checkedAt.set(metrics, Date.now());
-    metrics.contractProblems.set(await countProblems(pool));
+    const { ofContract, overdueSlots, fullDisks } = await countProblems(pool);
+    metrics.contractProblems.set(ofContract);
+    metrics.overdueSlots.set(overdueSlots);
+    metrics.diskFull.set(fullDisks);
   } catch (error) {
     log.say('http_failed', { path: '/metrics', error: errorText(error) });
   }

@@ -53,14 +53,24 @@ async function countUncured(session: Session): Promise<number> {
   return rows[0]!.failures;
 }
 
-/**
- * How many problems the contract has now; relay.check() names them. Failed captures and unknown events are not counted:
- * they stay in relay.check() while their events are kept, and have their own metrics. Nor are a lock that is taken and a
- * queue that fills, which are no problems of the contract.
- */
-export async function countProblems(session: Session): Promise<number> {
-  const { rows } = await session.query<{ problems: number }>(
-    `select count(*)::int as problems from relay.check() where problem not in ('captures_failed', 'event_unknown', 'lock_taken', 'notification_queue')`,
+/** What relay.check() finds now, counted. */
+export interface Problems {
+  /**
+   * Failed captures and unknown events are not counted: they stay in relay.check() while their events are kept, and have
+   * metrics of their own, as has what is no problem of the contract.
+   */
+  readonly ofContract: number;
+  readonly overdueSlots: number;
+  readonly fullDisks: number;
+}
+
+export async function countProblems(session: Session): Promise<Problems> {
+  const { rows } = await session.query<Problems>(
+    `select count(*) filter (where problem not in ('captures_failed', 'event_unknown', 'lock_taken',
+              'notification_queue', 'slot_overdue', 'disk_full'))::int as "ofContract",
+            count(*) filter (where problem = 'slot_overdue')::int as "overdueSlots",
+            count(*) filter (where problem = 'disk_full')::int as "fullDisks"
+       from relay.check()`,
   );
-  return rows[0]!.problems;
+  return rows[0]!;
 }

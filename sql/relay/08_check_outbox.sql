@@ -1,6 +1,7 @@
 -- Checks the outbox.
 --
 --   relay.check_outbox()         relay.events: partitions, indexes, defaults, rights
+--   relay.check_disk()           whether the disk is full
 --   relay.slots()                the slots of the ring
 
 create or replace function relay.check_outbox(
@@ -109,6 +110,28 @@ begin
 end
 $$;
 comment on function relay.check_outbox() is 'Part of relay.check(): the outbox itself.';
+
+-- Nothing tells how much of a disk is free without rights on the server. What does not fit into work_mem goes to a
+-- temporary file, which needs no rights and no lock, and fails as a writer does.
+create or replace function relay.check_disk(
+  out problem text, out event text, out object text, out detail text, out remedy text
+) returns setof record
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp set work_mem = '64kB' set temp_tablespaces = ''
+as $$
+begin
+  perform count(*) from unnest(array_fill(repeat('x', 8000), array[128]));
+exception
+  when disk_full then
+    problem := 'disk_full';
+    object := 'temporary file';
+    detail := format('A megabyte could not be written (%s): writes fail, and old events cannot be removed.', sqlerrm);
+    remedy := 'Give the disk room: docs/operator.md says under RecadoDiskFull how to find what fills it. Nothing needs a restart.';
+    return next;
+  when configuration_limit_exceeded then null; -- temp_file_limit is smaller
+end
+$$;
+comment on function relay.check_disk() is 'Part of relay.check(): whether the disk of this database is full.';
 
 -- Six slots hold the retention, so events older than that plus two slots should be gone.
 create or replace function relay.slots(

@@ -128,6 +128,8 @@ as $$
   union all
   select * from relay.check_locks()
   union all
+  select * from relay.check_disk()
+  union all
   -- A column that was renamed changes the trigger that names it.
   select * from relay.check_triggers() as t where t.problem <> 'trigger_altered' or not exists (select from broken where broken.event = t.event)
   union all

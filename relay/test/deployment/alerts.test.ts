@@ -161,8 +161,19 @@ const FAULTS: Record<string, Fault> = {
     make: faultOf(async () => {
       await publishVisits('to_jsonb(new.id)');
       await database.query('alter table public.visits disable trigger user');
-      // The first one looks again in a minute only.
       return shows(await node(), 'recado_contract_problems', isPositive);
+    }),
+  },
+  RecadoDiskFull: {
+    minutes: 2,
+    // disk-full.test.ts fills one.
+    make: faultOf(async () => {
+      await database.query(
+        `create or replace function relay.check_disk(out problem text, out event text, out object text, out detail text, out remedy text)
+         returns setof record language sql as $$ select 'disk_full', null, 'temporary file', 'no space', 'make room' $$`,
+      );
+      // The first one looks again in a minute only.
+      return shows(await node(), 'recado_disk_full', isPositive);
     }),
   },
   RecadoRetentionFails: {
@@ -174,6 +185,14 @@ const FAULTS: Record<string, Fault> = {
          language plpgsql as $$ begin raise disk_full; end $$`,
       );
       return shows(relay, 'recado_retention_failures_total', isPositive);
+    }),
+  },
+  RecadoSlotOverdue: {
+    minutes: 16,
+    make: faultOf(async () => {
+      // Into the slot that is written now, which no relay empties.
+      await emit('item', '3 days');
+      return shows(await node(), 'recado_slots_overdue', isPositive);
     }),
   },
   RecadoUnknownEvents: {

@@ -30,7 +30,7 @@ const NAMES: readonly string[] = [
     .map(({ name }) => name),
   ...settingsAsText().match(/\b[A-Z][A-Z_0-9]+\b/g)!,
   ...RESYNC_REASONS,
-  ...['jwks_unavailable', 'feed_not_ready', 'internal_error', 'lock_taken'],
+  ...['jwks_unavailable', 'feed_not_ready', 'internal_error', 'lock_taken', 'disk_full'],
   ...['/healthz', '/readyz', 'prometheus.yml', 'recado feed', 'max_connections', 'relay_reader'],
   ...['systemctl status recado', 'docker ps', 'ss -tnp'],
 ];

@@ -15,6 +15,7 @@ const PROBLEMS = {
   capture_privileges: 'A captura não tem os direitos de que precisa',
   captures_failed: 'Eventos não puderam ser capturados',
   default_missing: 'Um valor padrão de relay.events foi mudado',
+  disk_full: 'O disco do Postgres está cheio: as gravações do aplicativo falham',
   event_doubled: 'Um evento é capturado duas vezes',
   event_overtaken: 'Um evento passou à frente de outro',
   event_suspended: 'Um evento está suspenso',

@@ -190,8 +190,8 @@ export const observations = {
   },
   socket_too_slow: {
     level: 'warn',
-    text: (o: { socket: string; bytes: number }) =>
-      `disconnected a client that left ${o.bytes} bytes unread; it resumes when it reconnects`,
+    text: (o: { socket?: string; account: string | null; address: string; bytes: number }) =>
+      `disconnected a client of account ${o.account ?? 'unknown'} at ${o.address} that left ${o.bytes} bytes unread: its network or its page is slow, or events are large; it resumes when it reconnects`,
   },
   socket_failed: {
     level: 'error',

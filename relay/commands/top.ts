@@ -23,6 +23,9 @@ const operations = z.object({
   slowest: z.array(
     z.object({ room: z.string(), events: z.number(), median: z.number(), slowest: z.number() }),
   ),
+  slowClients: z.array(
+    z.object({ account: z.string().nullable(), address: z.string(), times: z.number(), bytes: z.number() }),
+  ),
   database: z
     .object({
       nodes: z.array(z.object({ pid: z.number(), client: z.string(), lastReadAgo: z.number() })),
@@ -129,6 +132,15 @@ function draw(relay: string, before: Operations, now: Operations): string {
   if (now.slowest.length > 0) {
     const slow = now.slowest.map((of) => [of.room, String(of.events), ms(of.median), ms(of.slowest)]);
     parts.push(renderTable(['slowest rooms of the last minute', 'events', 'median', 'slowest'], slow));
+  }
+  if (now.slowClients.length > 0) {
+    const slow = now.slowClients.map((of) => [
+      of.account ?? '',
+      of.address,
+      String(of.times),
+      String(of.bytes),
+    ]);
+    parts.push(renderTable(['closed in the last hour: account', 'address', 'times', 'bytes unread'], slow));
   }
   return parts.join('\n\n');
 }

@@ -1,6 +1,7 @@
 // How it goes, for the charts of an operator. Answers too while the database does not.
 import type pg from 'pg';
 import { type Slow, slowestOf } from '../delivery/recent-emits.ts';
+import { type SlowClient, slowestClients } from '../delivery/slow-clients.ts';
 import { errorText } from '../errors.ts';
 import { type InstanceOverview, readInstances } from '../evolution/overview.ts';
 import { metricsText, readChecks } from '../http/probes.ts';
@@ -21,6 +22,8 @@ export interface Operations {
   latency: { upTo: number | null; count: number }[];
   /** Rooms whose events took longest from capture to emit, in the last minute. */
   slowest: Slow[];
+  /** Closed for not reading, in the last hour. */
+  slowClients: SlowClient[];
   database: DatabaseNews | null;
   /** Why `database` is null. */
   error: string | null;
@@ -72,16 +75,16 @@ export class OperationsReader {
       ([database, instances, problems]) => ({ database: { ...database, instances, problems }, error: null }),
       (error: unknown) => ({ database: null, error: errorText(error) }),
     );
-    const { link, trace, wakeup } = context;
+    const { link, trace, slowClients, wakeup } = context;
     const at = Date.now();
-    const [{ ready, checks }, text, slowest, news] = await Promise.all([
+    const [{ ready, checks }, text, { rooms, clients }, news] = await Promise.all([
       readChecks(context),
       metricsText(context),
-      link ? link.slowest() : trace.slowest(at),
+      link ? link.slowest() : { rooms: trace.slowest(at), clients: slowClients.recent(at) },
       withinReason(asked),
     ]);
-    const told = { slowest: slowestOf(slowest), ...parseMetrics(text), ...news };
-    return { at, ready, checks, gate: wakeup.gate, ...told };
+    const slow = { slowest: slowestOf(rooms), slowClients: slowestClients(clients) };
+    return { at, ready, checks, gate: wakeup.gate, ...slow, ...parseMetrics(text), ...news };
   }
 
   #problems(): Promise<CheckRow[]> {

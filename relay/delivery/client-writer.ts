@@ -4,11 +4,13 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { type Delivery, RESYNC_REASONS, type ResyncReason } from './deliveries.ts';
 import type { Encoded } from './encode.ts';
+import type { SlowClients } from './slow-clients.ts';
 import type { Subscriber } from './subscriber.ts';
 
 export interface ClientWriterOptions {
   /** Bytes that may wait for one client. */
   bufferBytes: number;
+  slowClients: SlowClients;
   log: Log;
   metrics: Metrics;
 }
@@ -23,13 +25,13 @@ export class ClientWriter {
   }
 
   /** Writes, and disconnects a client that is over its byte budget. */
-  write({ connection }: Subscriber, encoded: Encoded): void {
-    const { bufferBytes, metrics, log } = this.#options;
+  write({ connection, identity }: Subscriber, encoded: Encoded): void {
+    const { bufferBytes, slowClients, log } = this.#options;
     try {
       const bytes = connection.write(encoded);
       if (bytes <= bufferBytes) return;
-      metrics.slowConsumers.inc();
-      log.say('socket_too_slow', { socket: connection.id, bytes });
+      const { id: socket, address } = connection;
+      slowClients.note({ socket, account: identity.accountId, address, bytes });
     } catch (error) {
       // Nothing is lost: the client reconnects with a position from before the failed write.
       log.say('socket_failed', { socket: connection.id, error: errorText(error) });

@@ -9,6 +9,7 @@ import type { EventChoice } from './event-choice.ts';
 export interface ClientConnection {
   /** For the log. */
   readonly id: string;
+  readonly address: string;
   readonly open: boolean;
   /** Bytes that the client has not read yet. */
   backlog(): number;

@@ -21,6 +21,7 @@ import { erase, isErasure, REVOKE } from './deliveries.ts';
 import { hearingOf, hears, hearsTheSame, unmarkPosition } from './hears.ts';
 import { LiveAccounts, type ToCatchUp } from './live/live-accounts.ts';
 import type { Trace } from './recent-emits.ts';
+import type { SlowClients } from './slow-clients.ts';
 import type { Origin, Subscriber } from './subscriber.ts';
 
 export interface SubscribersOptions {
@@ -29,6 +30,7 @@ export interface SubscribersOptions {
   replay: Replay;
   witnesses: Witnesses;
   trace: Trace;
+  slowClients: SlowClients;
   roomPrefix: string;
   /** Bytes that may wait for one client. */
   bufferBytes: number;

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type pg from 'pg';
 import type { Settings } from '../config/settings.ts';
 import type { EmittedBy, Slow, Trace } from '../delivery/recent-emits.ts';
+import type { SlowClient, SlowClients } from '../delivery/slow-clients.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { RecadoError } from '../errors.ts';
 import type { Feed } from '../feed/feed.ts';
@@ -18,6 +19,12 @@ export interface WorkerState {
   listening: boolean;
 }
 
+/** Rooms that had to wait in the last minute, and clients that did not read in the last hour. */
+export interface Slowness {
+  rooms: Slow[];
+  clients: SlowClient[];
+}
+
 /** All processes behind one port, this one included. */
 export interface AllProcesses {
   /** The metrics of all processes, summed. */
@@ -25,8 +32,7 @@ export interface AllProcesses {
   workers(): Promise<{ expected: number; workers: WorkerState[] }>;
   /** What they remember of an event. */
   emitted(event: bigint): Promise<EmittedBy>;
-  /** Rooms that had to wait. */
-  slowest(): Promise<Slow[]>;
+  slowest(): Promise<Slowness>;
 }
 
 export interface RequestContext {
@@ -36,6 +42,7 @@ export interface RequestContext {
   streams: Streams;
   metrics: Metrics;
   trace: Trace;
+  slowClients: SlowClients;
   pool: pg.Pool;
   /** null unless several processes share the port. */
   link: AllProcesses | null;

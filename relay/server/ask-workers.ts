@@ -1,6 +1,8 @@
-// What all of several processes remember of the events they emitted: the first process asks its workers.
+// What all of several processes remember of the events they emitted, and of slow clients: the first process asks its workers.
 import cluster from 'node:cluster';
 import type { Emitted, EmittedBy, Slow, Trace } from '../delivery/recent-emits.ts';
+import type { SlowClient, SlowClients } from '../delivery/slow-clients.ts';
+import type { Slowness } from '../http/reply.ts';
 
 type Asked = { recado: 'remember?'; id: number } & (
   | { about: 'emitted'; event: string }
@@ -12,6 +14,7 @@ interface Told {
   id: number;
   emitted: Emitted | null;
   slowest: Slow[];
+  slowClients: SlowClient[];
 }
 
 /** A worker that takes longer is frozen, and somebody waits. */
@@ -25,10 +28,12 @@ export async function askWhoEmitted(event: string): Promise<EmittedBy> {
   return { emitted: told.map(({ emitted }) => emitted).filter((each) => each !== null), silent };
 }
 
-/** Rooms that had to wait. */
-export async function askWhoIsSlow(): Promise<Slow[]> {
+export async function askWhoIsSlow(): Promise<Slowness> {
   const { told } = await askWorkers({ about: 'slowest' });
-  return told.flatMap(({ slowest }) => slowest);
+  return {
+    rooms: told.flatMap(({ slowest }) => slowest),
+    clients: told.flatMap(({ slowClients }) => slowClients),
+  };
 }
 
 async function askWorkers(
@@ -58,7 +63,13 @@ async function askWorkers(
 }
 
 /** A worker's side. @returns ends it */
-export function answerFirstProcess(trace: Trace): () => void {
+export function answerFirstProcess({
+  trace,
+  slowClients,
+}: {
+  trace: Trace;
+  slowClients: SlowClients;
+}): () => void {
   const onMessage = (message: unknown) => {
     if (!isAsked(message)) return;
     process.send?.({
@@ -66,6 +77,7 @@ export function answerFirstProcess(trace: Trace): () => void {
       id: message.id,
       emitted: message.about === 'emitted' ? trace.find(BigInt(message.event)) : null,
       slowest: message.about === 'slowest' ? trace.slowest(Date.now()) : [],
+      slowClients: message.about === 'slowest' ? slowClients.recent(Date.now()) : [],
     } satisfies Told);
   };
   process.on('message', onMessage);

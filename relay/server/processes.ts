@@ -9,6 +9,7 @@ import { AggregatorRegistry } from 'prom-client';
 import type { Server } from 'socket.io';
 import type { Settings } from '../config/settings.ts';
 import type { Trace } from '../delivery/recent-emits.ts';
+import type { SlowClients } from '../delivery/slow-clients.ts';
 import { type Listening, listen } from '../http/listen.ts';
 import type { AllProcesses, WorkerState } from '../http/reply.ts';
 import type { Log } from '../log.ts';
@@ -199,11 +200,12 @@ export interface WorkerOptions {
   io: Pick<Server, 'engine'>;
   metrics: Metrics;
   trace: Trace;
+  slowClients: SlowClients;
   state: () => Omit<WorkerState, 'pid'>;
 }
 
 /** The worker's side: takes the connections handed to it, and asks the first process about all workers. */
-export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOptions): AllProcesses & {
+export function joinAsWorker({ server, io, metrics, state, ...memory }: WorkerOptions): AllProcesses & {
   readonly tickets: Tickets;
   vacate(): void;
   close(): void;
@@ -226,7 +228,7 @@ export function joinAsWorker({ server, io, metrics, trace, state }: WorkerOption
     if (isMessage(message) && message.recado === 'answer') waiting.get(message.id)?.(message.text);
   };
   process.on('message', onMessage);
-  const stopAnswering = answerFirstProcess(trace);
+  const stopAnswering = answerFirstProcess(memory);
   const report = () => {
     if (!process.connected) return;
     process.send?.({ recado: 'state', state: { pid: process.pid, ...state() } } satisfies Report);

@@ -9,6 +9,7 @@ import { consoleRoutes } from '../console/console.ts';
 import { createPool, createReaderPool } from '../db/connect.ts';
 import { Replay } from '../delivery/catch-up/replay.ts';
 import { Trace } from '../delivery/recent-emits.ts';
+import { SlowClients } from '../delivery/slow-clients.ts';
 import { Subscribers } from '../delivery/subscribers.ts';
 import { errorText } from '../errors.ts';
 import { gaugeInstances } from '../evolution/overview.ts';
@@ -86,6 +87,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   // The first process reads the stream and counts these.
   if (isWorker) leaveOut(metrics, settings.stream.url === null ? OF_ALL_PROCESSES : OF_AN_EDGE);
   const trace = new Trace();
+  const slowClients = new SlowClients(log, metrics);
   // The time-outs close connections whose request arrives too slowly.
   const server = createServer({ ...TIMEOUTS, maxHeaderSize: MAX_HEADER_BYTES });
   const replayPool = createReaderPool({
@@ -136,6 +138,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     verifier,
     feed,
     trace,
+    slowClients,
     replay: new Replay(replayPool, REPLAY_PAGE, metrics),
     witnesses,
     roomPrefix: settings.roomPrefix,
@@ -153,8 +156,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     arrivals,
     refusals,
     bufferBytes: settings.relay.clientBufferBytes,
-    log,
-    metrics,
+    slowClients,
   });
   arrivals.watchRequests();
   serveBelow(server, settings.http.basePath);
@@ -167,6 +169,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
         io: sockets.io,
         metrics,
         trace,
+        slowClients,
         state() {
           gaugeProcess({ metrics, subscribers, feed, wakeup });
           return { ready: feed.ready, listening: wakeup.listening };
@@ -174,7 +177,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       })
     : null;
   const tickets = link?.tickets ?? new TicketBox();
-  const streams = new Streams({ subscribers, admission, refusals, tickets, log, metrics });
+  const streams = new Streams({ subscribers, admission, refusals, tickets });
   source.start(subscribers);
   server.on('request', (request, response) => {
     answer(request, response, {
@@ -184,6 +187,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       streams,
       metrics,
       trace,
+      slowClients,
       pool,
       link,
       hasStream: settings.stream.url !== null,

@@ -7,11 +7,10 @@ import { TokenError } from '../auth/token-error.ts';
 import type { Encoded } from '../delivery/encode.ts';
 import { parseEventChoice } from '../delivery/event-choice.ts';
 import { hearingOf } from '../delivery/hears.ts';
+import type { SlowClients } from '../delivery/slow-clients.ts';
 import { type ClientConnection, type Origin, Subscriber } from '../delivery/subscriber.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { errorText, RecadoError } from '../errors.ts';
-import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
 import { beginSession, hearingIn, RelayAdapter } from './adapter.ts';
 import type { Leaving } from './drain.ts';
 import type { Admission, Place } from './limits/admission.ts';
@@ -30,8 +29,7 @@ export interface SocketsOptions {
   refusals: Refusals;
   /** Bytes that may wait for one client. */
   bufferBytes: number;
-  log: Log;
-  metrics: Metrics;
+  slowClients: SlowClients;
 }
 
 interface ConnectionState {
@@ -101,11 +99,12 @@ export class Sockets {
     this.#io.on('connection', (socket) => this.#welcome(socket));
     guardPolling(this.#io.engine, options.admission, options.refusals);
     announceSessions(this.#io.engine);
-    const { bufferBytes } = options;
     const onPacket = function (this: EngineConnection) {
       // The client makes the relay answer but does not read the answers.
-      if (writerOf(this).waiting() <= bufferBytes) return;
-      options.metrics.slowConsumers.inc();
+      const bytes = writerOf(this).waiting();
+      if (bytes <= options.bufferBytes) return;
+      const { account = null, address = 'unknown' } = states.get(this)?.place ?? {};
+      options.slowClients.note({ account, address, bytes });
       writerOf(this).close(true);
     };
     const onClose = function (this: EngineConnection) {
@@ -169,7 +168,7 @@ export class Sockets {
       // The client sets "recovered" when it gets the same pid again, and then an app that follows Socket.IO's
       // documentation does not refetch. A new session prevents that.
       if (!socket.recovered || origin.resync !== null) beginSession(socket, hearing);
-      const connection = new SocketConnection(socket, auth.bare === true);
+      const connection = new SocketConnection(socket, address, auth.bare === true);
       if (socket.recovered && last.marked) connection.mark(hearing);
       socket.data.subscriber = new Subscriber(connection, identity, choice, origin, socket.recovered);
       next();
@@ -236,13 +235,15 @@ export class Sockets {
 /** A class because there is one for every client, and an object of closures would take more memory. */
 class SocketConnection implements ClientConnection {
   readonly #socket: Client;
+  readonly address: string;
   readonly #writer: SocketWriter;
   readonly #bare: boolean;
   #hearing = '';
 
   /** @param bare the client's handlers take one argument; see Encoded.bare */
-  constructor(socket: Client, bare: boolean) {
+  constructor(socket: Client, address: string, bare: boolean) {
     this.#socket = socket;
+    this.address = address;
     this.#writer = writerOf(socket.conn);
     this.#bare = bare;
   }

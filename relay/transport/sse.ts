@@ -10,8 +10,6 @@ import { type EventChoice, parseEventChoice } from '../delivery/event-choice.ts'
 import { type ClientConnection, Subscriber } from '../delivery/subscriber.ts';
 import type { Subscribers } from '../delivery/subscribers.ts';
 import { errorText, RecadoError } from '../errors.ts';
-import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
 import type { Leaving } from './drain.ts';
 import type { Admission, Place, Refusal } from './limits/admission.ts';
 import type { Refusals } from './limits/refusals.ts';
@@ -22,8 +20,6 @@ export interface StreamsOptions {
   admission: Admission;
   refusals: Refusals;
   tickets: Tickets;
-  log: Log;
-  metrics: Metrics;
 }
 
 /** How often a comment line is sent, so that proxies keep the connection and a vanished client is noticed. */
@@ -125,7 +121,7 @@ export class Streams {
       const origin = await subscribers.findOrigin(identity.accountId, lastEventId(request), isThere);
       if (response.destroyed) return;
       this.#begin(response);
-      const connection = connectionOf(response, id);
+      const connection = connectionOf(response, id, place.address);
       // There is no session to compare topics with, so every connection gets relay:ready, which has their fingerprint.
       const subscriber = new Subscriber(connection, identity, choice, origin, false);
       response.once('close', () => subscribers.remove(subscriber));
@@ -208,9 +204,10 @@ function lastEventId({ headers, url = '' }: IncomingMessage): string | null {
   return String(headers['last-event-id'] ?? '') || given || null;
 }
 
-function connectionOf(response: ServerResponse, id: string): ClientConnection {
+function connectionOf(response: ServerResponse, id: string, address: string): ClientConnection {
   return {
     id,
+    address,
     get open() {
       return !response.destroyed && !response.writableEnded;
     },

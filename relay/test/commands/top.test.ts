@@ -27,9 +27,12 @@ afterAll(async () => {
   await database.close();
 });
 
-async function watch(operatorToken: string | null = OPERATOR_TOKEN): Promise<string[]> {
+async function watch(
+  operatorToken: string | null = OPERATOR_TOKEN,
+  { port }: Pick<Relay, 'port'> = relay,
+): Promise<string[]> {
   const pictures: string[] = [];
-  const options = { relay: `http://127.0.0.1:${relay.port}`, operatorToken, everyMs: 50 };
+  const options = { relay: `http://127.0.0.1:${port}`, operatorToken, everyMs: 50 };
   const running = await top({ ...options, show: (picture) => pictures.push(picture) });
   ends.push(() => running.close());
   return pictures;
@@ -60,6 +63,19 @@ test('what is off with the contract stands in the picture', async () => {
   const pictures = await watch();
   const isOff = () => pictures.some((picture) => /^OFF +trigger_disabled/m.test(picture));
   await until('the trigger is named', isOff);
+});
+
+test('a client that does not read is named', async () => {
+  const small = await startNode(database.url, { CLIENT_BUFFER_BYTES: '5MiB' });
+  ends.push(() => small.close());
+  const slow = await new Client(small, { token: await token() }, { reconnection: false }).live();
+  ends.push(() => slow.close());
+  slow.network.pause();
+  const pictures = await watch(OPERATOR_TOKEN, small);
+  await until('it is named', async () => {
+    await database.query(`select relay.emit('acc-1', 'item', to_jsonb(repeat('x', 400000)))`);
+    return pictures.some((picture) => /^ acc-1 +\| 127\.0\.0\.1 +\| 1 +\| \d{7,}$/m.test(picture));
+  });
 });
 
 test('a wrong token and a wrong address are sentences', async () => {

@@ -60,6 +60,11 @@ export class Place {
     counts.addresses.set(address, (counts.addresses.get(address) ?? 0) + 1);
   }
 
+  /** null until a token is verified. */
+  get account(): string | null {
+    return this.#account;
+  }
+
   /**
    * Counts the connection for the account from now on.
    * @returns the account's budget; null if the account has too many connections, and then nothing changes

@@ -62,13 +62,15 @@ export const INSTANCE_STATES = {
 };
 
 /** @returns {{text: string, object?: string, detail?: Element}[]} object: in English, as it was said or named */
-export function warningsOf({ checks, database, error, metrics }) {
+export function warningsOf({ at, checks, database, error, metrics, slowClients }) {
   const texts = Object.entries(checks)
     .filter(([, text]) => text !== 'ok')
     .map(([name, text]) => CHECKS[name] ?? text);
-  if (metrics.slow_consumers_closed_total > 0) {
+  for (const { account, address, times, lastAt, bytes } of slowClients) {
+    const who = times === 1 ? 'Uma tela lenta' : 'Telas lentas';
+    const often = times === 1 ? 'foi desconectada' : `foram desconectadas ${times} vezes, a última`;
     texts.push(
-      `${metrics.slow_consumers_closed_total} telas lentas foram desconectadas; elas voltam e recuperam.`,
+      `${who} da conta ${account ?? 'desconhecida'} em ${address} ${often} há ${number.format((at - lastAt) / 1_000)} s, com ${number.format(bytes / 1_048_576)} MiB por ler. A rede ou a página de lá é lenta, ou os eventos são grandes; ao voltar, recupera tudo.`,
     );
   }
   if (metrics.retention_failures_total > 0) {

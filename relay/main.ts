@@ -146,8 +146,8 @@ program
 program
   .command('sql')
   .description('runs a statement on the database and prints what it returns')
-  .argument('<statement>', 'for example: update doctors set "deletedAt" = now() where id = 123')
-  .action(async (statement: string) => {
+  .argument('[statement]', 'such as: select * from relay.check(); without it, standard input is run')
+  .action(async (statement?: string) => {
     const { settings, log } = begin('sql');
     const url = await openDatabase(settings, log, 'recado sql', {
       patienceMs: PERSON_WAITS_MS,

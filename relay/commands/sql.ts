@@ -1,13 +1,15 @@
 // recado sql: for machines without psql.
+import { text } from 'node:stream/consumers';
 import type pg from 'pg';
 import { errorField, errorText, RecadoError } from '../errors.ts';
 
 /**
- * Runs a statement (or several) and renders what the last one returned.
+ * Runs a statement (or several), by default those of standard input, and renders what the last one returned.
  * @throws RecadoError `sql_failed` with what Postgres said
  */
-export async function runSql(pool: pg.Pool, statement: string): Promise<string> {
-  const answers = await pool.query({ text: statement, rowMode: 'array' }).catch((error: unknown) => {
+export async function runSql(pool: pg.Pool, statement?: string): Promise<string> {
+  const sql = statement ?? (await text(process.stdin));
+  const answers = await pool.query({ text: sql, rowMode: 'array' }).catch((error: unknown) => {
     throw new RecadoError('sql_failed', sentenceOf(error), { cause: error });
   });
   // An array where the text has several statements, which pg's types do not say.

@@ -99,6 +99,15 @@ describe('a database that does not answer', () => {
   });
 });
 
+test('recado sql without a statement runs what is typed', async () => {
+  const typed = `select 'it''s' as said;\nselect $$"quoted"$$ as said, 2 as n;\n`;
+  expect(await recado(['sql'], { DATABASE_URL: empty.url }, typed)).toEqual({
+    code: 0,
+    stdout: ' said     | n\n----------+---\n "quoted" | 2\nSELECT 1\n',
+    stderr: '',
+  });
+});
+
 describe('TLS', () => {
   test('a root certificate that is not there is a sentence, not a stack trace', async () => {
     const { code, stderr } = await recado(['migrate'], {

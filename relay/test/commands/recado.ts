@@ -9,8 +9,12 @@ export interface Ran {
   readonly stderr: string;
 }
 
-/** Runs a command to its end. @param env besides PATH; nothing of the test's own environment */
-export function recado(args: readonly string[], env: Record<string, string>): Promise<Ran> {
+/**
+ * Runs a command to its end.
+ * @param env besides PATH; nothing of the test's own environment
+ * @param typed its standard input
+ */
+export function recado(args: readonly string[], env: Record<string, string>, typed = ''): Promise<Ran> {
   return new Promise((resolve) => {
     const child = execFile(
       process.execPath,
@@ -18,5 +22,7 @@ export function recado(args: readonly string[], env: Record<string, string>): Pr
       { env: { PATH: process.env.PATH ?? '', ...env }, timeout: 25_000, maxBuffer: 2 ** 24 },
       (_, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
     );
+    // A command that reads nothing may have ended.
+    child.stdin?.on('error', () => undefined).end(typed);
   });
 }

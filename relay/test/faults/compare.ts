@@ -1,7 +1,7 @@
 // The comparison: what the handlers of every page saw, with what the database committed for its account.
 import { mayHear } from './audiences.ts';
 import { isFlicker, isVisit } from './database.ts';
-import { type EventKey, eventKey, type Ledger, nameOf, rowOf } from './ledger.ts';
+import { type EventKey, eventKey, type Ledger, nameOf, rowOf, type Statement } from './ledger.ts';
 import type { Viewing } from './page.ts';
 import type { Verdict } from './report.ts';
 import type { Server } from './server.ts';
@@ -51,7 +51,7 @@ export function compareLedger(
   undone: readonly Undone[] = [],
 ): void {
   for (const { outcome, keys, kind, acknowledged } of ledger.transactions) {
-    if (undone.some(({ after, before }) => acknowledged >= after && acknowledged <= before)) continue;
+    if (undone.some(({ after, before }) => acknowledged > after && acknowledged <= before)) continue;
     for (const key of keys) {
       if (outcome === 'committed' && !committed.has(key) && !isVisit(rowOf(key))) {
         verdict.add('lost by the database', `${nameOf(key)} of an acknowledged "${kind}"`);
@@ -76,7 +76,6 @@ export function compareViewing(
     const event = committed.get(key);
     if (event) versions.set(event.row, Math.max(event.version, versions.get(event.row) ?? 0));
   }
-  const lastEpoch = refetches.findLast(({ reason }) => reason === 'epoch')?.after ?? -1;
   const had = new Set<EventKey>();
   let latest: { sent: number; key: EventKey } = { sent: -1, key: -1 };
   let told = 0;
@@ -96,17 +95,7 @@ export function compareViewing(
     }
     had.add(key);
     if (!event) {
-      // Committed once, and undone since: then the client was told afterwards that what it has is another history.
-      const outcome = statement?.transaction.outcome;
-      const mayBeUndone = outcome !== 'rolled back' && outcome !== undefined;
-      if (mayBeUndone && index < lastEpoch) return;
-      // Or the page was closed before it had anything of the other history: a link may have been cut until then.
-      const wasUndone = ({ after, before }: Undone) =>
-        statement && statement.sent <= before && statement.transaction.acknowledged >= after;
-      const hasOther = ({ before }: Undone) =>
-        [...known, ...seen].some((other) => (ledger.statement(other)?.sent ?? 0) > before);
-      const wasClosed = closedAt < Number.POSITIVE_INFINITY;
-      if (mayBeUndone && wasClosed && undone.some((each) => wasUndone(each) && !hasOther(each))) return;
+      if (statement && isExcused(viewing, index, statement, ledger, undone)) return;
       verdict.add(
         'uncommitted',
         `${name} saw ${nameOf(key)} of a "${statement?.transaction.kind}", which is not there`,
@@ -145,4 +134,27 @@ export function compareViewing(
     const deed = ledger.statement(key)?.transaction.kind ?? 'mark';
     verdict.add('missing', `${name} never saw ${nameOf(key)}, a "${deed}"`);
   }
+}
+
+/**
+ * Whether what the page heard there was committed once and undone since. Then the page was told of another history
+ * before it had anything of it; or it was closed before, since a link may have been cut until then.
+ */
+function isExcused(
+  { known, seen, refetches, closedAt }: Viewing,
+  index: number,
+  { sent, transaction }: Statement,
+  ledger: Ledger,
+  undone: readonly Undone[],
+): boolean {
+  if (transaction.outcome === 'rolled back') return false;
+  const told = refetches.find(({ reason, after }) => reason === 'epoch' && after > index);
+  if (!told && closedAt === Number.POSITIVE_INFINITY) return false;
+  const had = [...known, ...seen.slice(0, told?.after)];
+  return undone.some(
+    ({ after, before }) =>
+      sent <= before &&
+      transaction.ended > after &&
+      had.every((key) => (ledger.statement(key)?.sent ?? 0) <= before),
+  );
 }

@@ -30,6 +30,8 @@ export interface Transaction {
   /** What it did, for the report of an error. */
   readonly kind: string;
   outcome: Outcome;
+  /** When its outcome was known, or known to be unknown: it did not commit later. */
+  ended: number;
   /** When the answer to the commit had arrived. */
   acknowledged: number;
   /** The same by Date.now(). */
@@ -38,7 +40,7 @@ export interface Transaction {
   keys: EventKey[];
 }
 
-interface Statement {
+export interface Statement {
   readonly transaction: Transaction;
   /** When it was sent; its events were captured later. */
   readonly sent: number;
@@ -55,6 +57,7 @@ export class Ledger {
       writer,
       kind,
       outcome: 'open',
+      ended: Number.POSITIVE_INFINITY,
       acknowledged: Number.POSITIVE_INFINITY,
       acknowledgedAt: Number.POSITIVE_INFINITY,
       keys: [],
@@ -73,6 +76,7 @@ export class Ledger {
   end(transaction: Transaction, outcome: Outcome): void {
     this.#clock += 1;
     transaction.outcome = outcome;
+    transaction.ended = this.#clock;
     if (outcome !== 'committed') return;
     transaction.acknowledged = this.#clock;
     transaction.acknowledgedAt = Date.now();

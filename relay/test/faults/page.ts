@@ -7,6 +7,7 @@ import { until } from '../world.ts';
 import { choiceOf, TOPICS } from './audiences.ts';
 import { type EventKey, eventKey } from './ledger.ts';
 import { PATIENCE_MS, SECRET } from './nodes.ts';
+import { PagePosition } from './page-position.ts';
 import type { Server } from './server.ts';
 import { EventStream } from './stream.ts';
 
@@ -152,11 +153,7 @@ export class Page {
   #socket: Connection | null = null;
   #viewing!: Viewing;
   readonly #marks = new Set<EventKey>();
-  #kept: { position: string; seen: number; at: number } | null = null;
-  /** The snapshots in its position, each with when the page heard of it first. */
-  #snapshots = new Map<string, number>();
-  /** Since when it has the first of them. */
-  #positionAt = Date.now();
+  readonly #position: PagePosition;
   #ready = false;
   /** Of its next token. */
   #topics: readonly string[];
@@ -172,6 +169,7 @@ export class Page {
     this.name = name;
     this.#port = port;
     this.#database = database;
+    this.#position = new PagePosition(kind === 'forgetful' ? FORGOTTEN : 0);
     this.#topics = TOPICS[kind];
     this.#given = this.#topics;
   }
@@ -238,16 +236,15 @@ export class Page {
     if (this.kind === 'loader') {
       this.#viewing.closedAt = Date.now();
       const { position, known } = await this.#load();
-      this.#view(known);
-      this.#positionAt = Date.now();
+      this.#view(known, position);
       await this.#connect(position);
-    } else if (this.#kept) {
-      this.#viewing.seen.length = this.#kept.seen;
-      this.#viewing.heardAt.length = this.#kept.seen;
-      this.#positionAt = this.#kept.at;
-      this.#snapshots = new Map([[this.#kept.position.split(/[~*]/)[0]!, this.#kept.at]]);
-      await this.#connect(this.#kept.position);
+      return;
     }
+    const kept = this.#position.comeBack();
+    if (!kept) return;
+    this.#viewing.seen.length = kept.seen;
+    this.#viewing.heardAt.length = kept.seen;
+    await this.#connect(kept.position);
   }
 
   async #inTurn(change: () => Promise<void>): Promise<void> {
@@ -283,7 +280,7 @@ export class Page {
     turns.push({ after: seen.length, topics, askedAt: this.#askedAt, toldAt: Date.now() });
   }
 
-  #view(known: ReadonlySet<EventKey>): void {
+  #view(known: ReadonlySet<EventKey>, position?: string): void {
     const { name, account, kind } = this;
     const now = Date.now();
     this.#viewing = {
@@ -299,7 +296,7 @@ export class Page {
       closedAt: Number.POSITIVE_INFINITY,
     };
     this.viewings.push(this.#viewing);
-    this.#kept = null;
+    this.#position.begin(position);
   }
 
   async #connect(position: string | undefined): Promise<void> {
@@ -380,8 +377,7 @@ export class Page {
     socket.on('relay:resync', ({ reason }: { reason: string }, position: string) => {
       figures.resyncs.set(reason, (figures.resyncs.get(reason) ?? 0) + 1);
       void this.#refetch(reason);
-      this.#positionAt = Date.now();
-      this.#kept = { position, seen: this.#viewing.seen.length, at: this.#positionAt };
+      this.#position.startAnew(position, this.#viewing.seen.length);
       const isOfTurn = reason === 'topics' && this.#given !== this.#topics;
       if (reason === 'topics') this.#hearBy(this.#topics);
       if (socket.recovered && heardSinceConnect === 0 && !isOfTurn) {
@@ -392,7 +388,9 @@ export class Page {
     socket.onAny((event: string, ...parts: unknown[]) => {
       const last = parts.at(-1);
       const seen = this.#viewing.seen.length + (EVENTS.includes(event) ? 1 : 0);
-      if (typeof last === 'string' && event !== 'relay:resync') this.#keep(last, seen);
+      if (typeof last === 'string' && event !== 'relay:resync' && this.#position.follow(last, seen)) {
+        figures.complaints.push(`got ${event} of another history before it was told of it`);
+      }
       // A stream has no session, and is told each time where it is.
       if (event === 'relay:ready' && cameWithPosition && this.kind !== 'stream') {
         figures.complaints.push('came back with a position, and was greeted as if it had none');
@@ -401,21 +399,9 @@ export class Page {
     });
   }
 
-  #keep(position: string, seen: number): void {
-    // Within a batch or a replay the position begins with a snapshot from before it.
-    const [snapshot, bound] = position.split(/[~*]/);
-    const at = (part: string) => this.#snapshots.get(part) ?? Date.now();
-    this.#positionAt = at(snapshot!);
-    this.#snapshots = new Map(
-      [snapshot!, `${snapshot!.split('-')[0]}-${bound}`].map((part) => [part, at(part)]),
-    );
-    if (this.kind === 'forgetful' && this.#kept && seen < this.#kept.seen + FORGOTTEN) return;
-    this.#kept = { position, seen, at: this.#positionAt };
-  }
-
   async #refetch(reason: string): Promise<void> {
     const { seen, refetches } = this.#viewing;
-    const refetch: Refetch = { reason, ageMs: Date.now() - this.#positionAt, after: seen.length, list: null };
+    const refetch: Refetch = { reason, ageMs: this.#position.ageMs, after: seen.length, list: null };
     refetches.push(refetch);
     refetch.list = (await this.#load()).known;
   }

@@ -128,7 +128,7 @@ async function buildWorld(stage: Stage, seed: number, ledger: Ledger, hubs: bool
     for (const [place, kind] of KINDS.entries()) {
       if (kind === 'polling' && index > 1) continue;
       const link = await Link.to(nodes[(index + place) % nodes.length]!.port);
-      clients.push(new Client(link, { account, kind, database: server }));
+      clients.push(new Client(link, { account, kind, databaseUrl: server.url }));
     }
   }
   await Promise.all(clients.map((client) => client.open()));

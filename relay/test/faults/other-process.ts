@@ -4,7 +4,6 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import pg from 'pg';
 import { packageRoot } from '../../package.ts';
 import type { EventKey } from './ledger.ts';
 import { type Figures, type Kind, Page, type Viewing } from './page.ts';
@@ -110,19 +109,7 @@ export class OtherProcess {
 async function play({ plans, databaseUrl }: { plans: readonly Plan[]; databaseUrl: string }): Promise<void> {
   const tell = (message: Message) => void process.send?.(message);
   process.once('disconnect', () => process.exit(0));
-  const database = {
-    async use<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-      const client = new pg.Client({ connectionString: databaseUrl });
-      client.on('error', () => undefined);
-      try {
-        await client.connect();
-        return await work(client);
-      } finally {
-        await client.end().catch(() => undefined);
-      }
-    },
-  };
-  const pages = plans.map((plan) => new Page({ ...plan, database }));
+  const pages = plans.map((plan) => new Page({ ...plan, databaseUrl }));
   for (const page of pages) page.onMark = (mark) => tell({ about: 'mark', name: page.name, mark });
   process.on('message', () => {
     tell({

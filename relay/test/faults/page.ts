@@ -8,7 +8,7 @@ import { choiceOf, TOPICS } from './audiences.ts';
 import { type EventKey, eventKey } from './ledger.ts';
 import { PATIENCE_MS, SECRET } from './nodes.ts';
 import { PagePosition } from './page-position.ts';
-import type { Server } from './server.ts';
+import { useSession } from './session.ts';
 import { EventStream } from './stream.ts';
 
 /**
@@ -131,7 +131,7 @@ export interface PageOptions {
   /** Where it finds its relay. */
   readonly port: number;
   /** Where its lists come from. */
-  readonly database: Pick<Server, 'use'>;
+  readonly databaseUrl: string;
   readonly name?: string;
 }
 
@@ -149,7 +149,7 @@ export class Page {
     complaints: [],
   };
   readonly #port: number;
-  readonly #database: Pick<Server, 'use'>;
+  readonly #databaseUrl: string;
   #socket: Connection | null = null;
   #viewing!: Viewing;
   readonly #marks = new Set<EventKey>();
@@ -163,12 +163,12 @@ export class Page {
   #changing: Promise<void> = Promise.resolve();
   #reloading: Promise<void> = Promise.resolve();
 
-  constructor({ account, kind, port, database, name = `${kind} of ${account}` }: PageOptions) {
+  constructor({ account, kind, port, databaseUrl, name = `${kind} of ${account}` }: PageOptions) {
     this.account = account;
     this.kind = kind;
     this.name = name;
     this.#port = port;
-    this.#database = database;
+    this.#databaseUrl = databaseUrl;
     this.#position = new PagePosition(kind === 'forgetful' ? FORGOTTEN : 0);
     this.#topics = TOPICS[kind];
     this.#given = this.#topics;
@@ -410,7 +410,7 @@ export class Page {
   async #load(): Promise<{ position: string; known: Set<EventKey> }> {
     for (;;) {
       try {
-        return await this.#database.use(async (client) => {
+        return await useSession(this.#databaseUrl, async (client) => {
           await client.query('begin isolation level repeatable read');
           const position = await client.query<{ position: string }>('select relay.position() as position');
           const list = await client.query<{ row: number; stamp: number }>(

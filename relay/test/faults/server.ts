@@ -5,8 +5,9 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import pg from 'pg';
+import type pg from 'pg';
 import { type EmbeddedPostgres, startEmbedded } from '../../db/embedded.ts';
+import { useSession } from './session.ts';
 
 /**
  * `max_prepared_transactions`: some writers commit in two phases. `wal_writer_delay`: the longest there is, so that a
@@ -128,14 +129,7 @@ export class Server {
   }
 
   async use<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
-    const client = new pg.Client({ connectionString: this.url });
-    client.on('error', () => undefined);
-    try {
-      await client.connect();
-      return await work(client);
-    } finally {
-      await client.end().catch(() => undefined);
-    }
+    return useSession(this.url, work);
   }
 
   async stop(): Promise<void> {

@@ -24,7 +24,7 @@ export async function runWakeups(stage: Stage, verdict: Verdict): Promise<Figure
     const client = new Client(await Link.to(node.port), {
       account: ACCOUNT,
       kind: 'websocket',
-      database: server,
+      databaseUrl: server.url,
       name: `client of relay ${node.name}`,
     });
     clients.push(client);

@@ -80,7 +80,7 @@ const REPLAY_PAGE: PageLimits = { events: 1_000, bytes: 256 * 1024, payloadBytes
  */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
   const { databaseUrl, jwt, settings, demo = false, log } = options;
-  // An edge holds at most three sessions: for its feed, for replays, and for the console.
+  // An edge holds at most three sessions: for its feed, for replays, and for the console. Spans need a fourth.
   const isEdge = isWorker || settings.stream.url !== null;
   const metrics = createMetrics();
   leaveOut(metrics, isEdge ? OF_THE_READER : OF_AN_EDGE);

@@ -2,9 +2,9 @@
 import { setStatus, softDelete } from '../clinic.ts';
 import { clinic } from './one-clinic.ts';
 
-describe('the bell', () => {
-  /** How often the statements rang. A marker sent after them says when all that they sent has arrived. */
-  async function rings(...statements: string[]): Promise<number> {
+describe('a transaction notifies', () => {
+  /** How many notifications the statements sent. A marker sent after them says when all that they sent has arrived. */
+  async function notifications(...statements: string[]): Promise<number> {
     const listener = await clinic.connect();
     try {
       await listener.query('listen relay');
@@ -25,13 +25,15 @@ describe('the bell', () => {
   }
 
   test('once per transaction, however many events', async () => {
-    expect(await rings(softDelete)).toBe(1);
-    expect(await rings('begin', setStatus('CHECKIN'), setStatus('CANCELADO'), 'commit')).toBe(1);
-    expect(await rings(setStatus('CHECKIN'), setStatus('CANCELADO'))).toBe(2);
+    expect(await notifications(softDelete)).toBe(1);
+    expect(await notifications('begin', setStatus('CHECKIN'), setStatus('CANCELADO'), 'commit')).toBe(1);
+    expect(await notifications(setStatus('CHECKIN'), setStatus('CANCELADO'))).toBe(2);
   });
 
-  test('again after a savepoint took the first ring back', async () => {
-    expect(await rings('begin', 'savepoint s', softDelete, 'rollback to s', softDelete, 'commit')).toBe(1);
+  test('again after a savepoint took the first notification back', async () => {
+    expect(
+      await notifications('begin', 'savepoint s', softDelete, 'rollback to s', softDelete, 'commit'),
+    ).toBe(1);
   });
 
   test('not for zero rows, a rollback, or a change that is no event', async () => {
@@ -39,14 +41,14 @@ describe('the bell', () => {
       `create table public.marks (id integer primary key);
        select relay.publish('mark', 'public.marks', level => 'statement', account => '1')`,
     );
-    expect(await rings('update public.marks set id = id')).toBe(0);
-    expect(await rings('begin', softDelete, 'rollback')).toBe(0);
-    expect(await rings(`update public.appointments set notes = ''`)).toBe(0);
+    expect(await notifications('update public.marks set id = id')).toBe(0);
+    expect(await notifications('begin', softDelete, 'rollback')).toBe(0);
+    expect(await notifications(`update public.appointments set notes = ''`)).toBe(0);
   });
 
-  test('muted: recorded, not rung', async () => {
+  test('not where it is muted: the event is recorded', async () => {
     await clinic.writer.query('set relay.ring = off');
-    expect(await rings(softDelete)).toBe(0);
+    expect(await notifications(softDelete)).toBe(0);
     expect(await clinic.value(`select count(*)::int from relay.events where event = 'doctors.deleted'`)).toBe(
       1,
     );

@@ -53,6 +53,21 @@ async function measure(
   return results;
 }
 
+function figuresOf(
+  results: ReadonlyMap<Writing, readonly number[]>,
+  section: string,
+  unit: string,
+): Figure[] {
+  return [...results].map(([name, rounds]) => ({
+    section,
+    what: peers[name].label,
+    value: median(rounds),
+    rounds,
+    unit,
+    bar: name,
+  }));
+}
+
 export async function writers(bench: Bench): Promise<Figure[]> {
   const section = 'writers';
   const unit = `commits/s (${await findDriver()})`;
@@ -68,16 +83,7 @@ export async function writers(bench: Bench): Promise<Figure[]> {
     ...(atLeast !== null && { limit: { atLeast } }),
   });
   return [
-    ...names.map(
-      (name): Figure => ({
-        section,
-        what: peers[name].label,
-        value: median(rounds(name)),
-        rounds: rounds(name),
-        unit,
-        bar: name,
-      }),
-    ),
+    ...figuresOf(results, section, unit),
     ratio('no trigger', 'none', 0.6),
     ratio('outbox row alone', 'outbox', 0.9),
     ratio('its own trigger, muted', 'muted', 0.9),
@@ -121,16 +127,7 @@ async function slowCommit(bench: Bench, commitMs: 1 | 5): Promise<Figure[]> {
       ...(commitMs === 5 && { limit: { atLeast } }),
     });
     return [
-      ...names.map(
-        (name): Figure => ({
-          section,
-          what: peers[name].label,
-          value: median(rounds(name)),
-          rounds: rounds(name),
-          unit: 'commits/s',
-          bar: name,
-        }),
-      ),
+      ...figuresOf(results, section, 'commits/s'),
       ratio('outbox row alone', 'outbox', 0.85),
       ratio('textbook', 'textbook', 15),
     ];

@@ -1,48 +1,21 @@
 // A node that is told to end, behind the shipped load balancer: its clients are at the other one with their first attempt.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { packageRoot } from '../../package.ts';
-import {
-  Client,
-  type Database,
-  deadPort,
-  freshDatabase,
-  OPERATOR,
-  OPERATOR_TOKEN,
-  SECRET,
-  token,
-  until,
-} from '../world.ts';
+import { Process } from '../server/process.ts';
+import { Client, type Database, freshDatabase, OPERATOR_TOKEN, SECRET, token, until } from '../world.ts';
 import { type Balancer, HAPROXY, startBalancer } from './compose.ts';
 
-const nodes: ChildProcess[] = [];
+const nodes: Process[] = [];
 const ports: Record<string, number> = {};
 let database: Database;
 let balancer: Balancer | undefined;
 let clients: Client[] = [];
 
-async function startNode(name: string): Promise<ChildProcess> {
-  const port = await deadPort();
-  ports[name] = port;
-  const env = {
-    ...{ ...process.env, DATABASE_URL: database.url, JWT_SECRET: SECRET, OPERATOR_TOKEN },
-    ...{ HOST: '127.0.0.1', PORT: String(port), TRUSTED_PROXIES: '1' },
-  };
-  const node = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), 'relay'], {
-    env,
-    stdio: 'ignore',
-  });
+async function startNode(name: string): Promise<Process> {
+  const env = { DATABASE_URL: database.url, JWT_SECRET: SECRET, OPERATOR_TOKEN, TRUSTED_PROXIES: '1' };
+  const node = await Process.start('relay', env);
+  ports[name] = node.port;
   nodes.push(node);
-  const ready = async () => (await fetch(`http://127.0.0.1:${port}/readyz`).catch(() => null))?.ok;
-  await until(`${name} is ready`, ready, 60_000);
   return node;
-}
-
-async function socketsOf(name: string): Promise<number> {
-  const response = await fetch(`http://127.0.0.1:${ports[name]}/metrics`, { headers: OPERATOR });
-  return Number(/^recado_sockets (\d+)$/m.exec(await response.text())?.[1]);
 }
 
 beforeAll(async () => {
@@ -52,7 +25,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const client of clients) client.close();
   await balancer?.close();
-  for (const node of nodes) if (node.exitCode === null) node.kill('SIGKILL');
+  await Promise.all(nodes.map((node) => node.end('SIGKILL')));
   await database.close();
 });
 
@@ -63,7 +36,7 @@ const haproxyIsMissing = !existsSync(HAPROXY) && process.env.RECADO_CI === undef
   'the clients of a node that gets SIGTERM are at the other one with their first attempt',
   async () => {
     const first = await startNode('relay-1');
-    await startNode('relay-2');
+    const second = await startNode('relay-2');
     balancer = await startBalancer(ports);
     const auth = { token: await token() };
     clients = Array.from(
@@ -83,10 +56,8 @@ const haproxyIsMissing = !existsSync(HAPROXY) && process.env.RECADO_CI === undef
       client.socket.on('disconnect', () => left.set(client, performance.now()));
       client.socket.on('connect', () => away.push(performance.now() - (left.get(client) ?? 0)));
     }
-    const ended = once(first, 'exit');
-    first.kill('SIGTERM');
-    expect(await ended).toEqual([0, null]);
-    const everybody = async () => (await socketsOf('relay-2')) === 40 && away.length === left.size;
+    expect(await first.end('SIGTERM')).toBe(0);
+    const everybody = async () => (await second.metric('recado_sockets')) === 40 && away.length === left.size;
     await until('all are at the other one', everybody, 60_000);
     expect(left.size).toBeGreaterThan(5);
     // TELL=1 says how long the slowest took.

@@ -1,79 +1,9 @@
 // A hub and edges as processes, with a real Redis between them: what happens to clients when each of them goes away.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
-import { packageRoot } from '../../package.ts';
 import { type Redis, redisIsMissing, startRedis } from '../redis.ts';
-import {
-  Client,
-  type Database,
-  deadPort,
-  freshDatabase,
-  OPERATOR,
-  OPERATOR_TOKEN,
-  SECRET,
-  token,
-  until,
-} from '../world.ts';
+import { Client, type Database, freshDatabase, OPERATOR_TOKEN, SECRET, token, until } from '../world.ts';
+import { Process } from './process.ts';
 
 const describeWithRedis = redisIsMissing ? describe.skip : describe;
-
-class Process {
-  readonly port: number;
-  #child: ChildProcess;
-
-  private constructor(command: string, port: number, env: Record<string, string>) {
-    this.port = port;
-    this.#child = spawn(process.execPath, [join(packageRoot, 'dist/relay/main.js'), command], {
-      env: { ...process.env, ...env, HOST: '127.0.0.1', PORT: String(port), LOG_LEVEL: 'warn' },
-      stdio: process.env.TEST_LOG ? 'inherit' : 'ignore',
-    });
-  }
-
-  static async start(command: string, env: Record<string, string>): Promise<Process> {
-    const started = new Process(command, await deadPort(), env);
-    try {
-      await until(`${command} is ready`, () => started.isReady(), 60_000);
-    } catch (error) {
-      await started.end('SIGKILL');
-      throw error;
-    }
-    return started;
-  }
-
-  async isReady(): Promise<boolean> {
-    return (await this.ask('/readyz')).status === 200;
-  }
-
-  async ask(path: string): Promise<{ status: number; text: string }> {
-    try {
-      const response = await fetch(`http://127.0.0.1:${this.port}${path}`, {
-        headers: OPERATOR,
-        signal: AbortSignal.timeout(5_000),
-      });
-      return { status: response.status, text: await response.text() };
-    } catch {
-      return { status: 0, text: '' };
-    }
-  }
-
-  async metric(name: string): Promise<number | undefined> {
-    const line = (await this.ask('/metrics')).text.split('\n').find((text) => text.startsWith(`${name} `));
-    return line === undefined ? undefined : Number(line.split(' ')[1]);
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
-  }
-
-  async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = once(this.#child, 'exit');
-    this.#child.kill('SIGCONT');
-    this.#child.kill(signal);
-    await gone;
-  }
-}
 
 describeWithRedis('with a hub, two edges and Redis', () => {
   let database: Database;
@@ -84,7 +14,7 @@ describeWithRedis('with a hub, two edges and Redis', () => {
   let clients: Client[];
   let told = 0;
   // Also where a set-up fails.
-  const closers: (() => Promise<void>)[] = [];
+  const closers: (() => Promise<unknown>)[] = [];
 
   beforeAll(async () => {
     database = await freshDatabase();

@@ -18,7 +18,7 @@ const COUNT = `
   requestAnimationFrame(tick);
   new MutationObserver((records) => {
     for (const { addedNodes } of records) counted.entries += addedNodes.length;
-  }).observe(document.querySelector('#journey'), { childList: true });
+  }).observe(document.querySelector('#timeline'), { childList: true });
   const chats = document.querySelector('#chats');
   new MutationObserver(() => {
     counted.most = Math.max(counted.most, chats.children.length);

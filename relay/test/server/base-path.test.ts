@@ -56,7 +56,7 @@ test('the console asks for nothing outside of the path', async () => {
   const links = [...page.matchAll(/(?:href|src)="([^"#]+)"/g)].map(([, link]) => link!);
   expect(links.length).toBeGreaterThan(3);
   for (const link of links) expect(new URL(link, 'http://relay/realtime/').pathname).toMatch(/^\/realtime\//);
-  for (const name of ['main', 'session', 'operations', 'contract', 'journey']) {
+  for (const name of ['main', 'session', 'operations', 'contract', 'timeline']) {
     const script = await (await ask(`/realtime/console/${name}.js`)).text();
     expect(script).not.toMatch(/['"`]\/(console|demo|socket\.io)/);
   }

@@ -3,7 +3,6 @@
 
 import { announce, keepingFocus, setText, showList } from '../element.js';
 import { afterPaint, perFrame } from '../frames.js';
-import { Journey } from './journey.js';
 import {
   ARRIVED,
   fillAppointment,
@@ -14,13 +13,14 @@ import {
   SERVING,
   sendingText,
 } from './rows.js';
+import { Timeline } from './timeline.js';
 
 /** Rows of a list that are shown at once. */
 const PAGE = 20;
 
 export class Clinic {
   #session;
-  #journey;
+  #timeline;
   #root = document.querySelector('#clinica');
   #appointments = new Map();
   #doctors = new Map();
@@ -38,7 +38,7 @@ export class Clinic {
 
   constructor(session) {
     this.#session = session;
-    this.#journey = new Journey(session, () => this.#show());
+    this.#timeline = new Timeline(session, () => this.#show());
     this.#search.addEventListener('input', () => {
       this.#chatsShown = PAGE;
       this.#show();
@@ -64,13 +64,13 @@ export class Clinic {
     this.#fresh.clear();
     this.#news = '';
     announce('');
-    this.#journey.clear(`update doctors set "deletedAt" = now() where id = ${doctors.at(-1)?.id ?? 123}`);
+    this.#timeline.clear(`update doctors set "deletedAt" = now() where id = ${doctors.at(-1)?.id ?? 123}`);
     this.#show();
   }
 
   async #act(action, key, title) {
     const id = key === null ? null : Number(key.split('-')[1]);
-    await this.#journey.act({ action, id, key, title });
+    await this.#timeline.act({ action, id, key, title });
     this.#showBanner();
   }
 
@@ -78,7 +78,7 @@ export class Clinic {
     if (!this.#session.demo) return;
     const { event, payload } = arrival;
     const news = this.#changes[event]?.(payload);
-    this.#journey.hear(arrival);
+    this.#timeline.hear(arrival);
     if (news) this.#news = arrival.recovered ? `Recuperado: ${news}` : news;
     this.#arrived.push(arrival);
     this.#show();
@@ -169,7 +169,7 @@ export class Clinic {
     const arrived = this.#arrived.splice(0);
     if (arrived.length > 0) {
       afterPaint(() => {
-        for (const arrival of arrived) this.#journey.shown(arrival, Date.now());
+        for (const arrival of arrived) this.#timeline.shown(arrival, Date.now());
       });
     }
     if (!this.#root.hidden) this.#showLists();
@@ -179,7 +179,7 @@ export class Clinic {
   }
 
   #tellNow() {
-    this.#journey.showForeign();
+    this.#timeline.showForeign();
     if (this.#news) announce(this.#news);
     this.#news = '';
   }
@@ -220,7 +220,7 @@ export class Clinic {
       key,
       make: () => makeRow(kind, (action, row, title) => this.#act(action, row.dataset.key, title)),
       update: (row, item) => {
-        const waits = this.#journey.waitsFor(key(item));
+        const waits = this.#timeline.waitsFor(key(item));
         // An item that changed is another object.
         if (row.item === item && row.waits === waits) return;
         Object.assign(row, { item, waits });
@@ -235,7 +235,7 @@ export class Clinic {
   #showBanner() {
     const banner = document.querySelector('#cut-banner');
     const { state } = this.#session;
-    const waiting = this.#journey.waiting;
+    const waiting = this.#timeline.waiting;
     banner.hidden = !['cut', 'away'].includes(state);
     const because = state === 'cut' ? 'Conexão cortada' : 'Sem conexão';
     setText(banner, banner.hidden ? '' : `${because}: a lista parou. ${promise(state, waiting)}`);

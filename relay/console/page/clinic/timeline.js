@@ -7,10 +7,10 @@ const LATENCIES = 50;
 const number = new Intl.NumberFormat('pt-BR', { maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat('pt-BR', { timeStyle: 'medium' });
 
-export class Journey {
+export class Timeline {
   #session;
   #changed;
-  #list = document.querySelector('#journey');
+  #list = document.querySelector('#timeline');
   /** Written, and not all of its events seen: {key, awaited, committedAt, shown}. */
   #pending = new Set();
   /** Arrived while an answer is on its way that may claim them. */
@@ -33,7 +33,7 @@ export class Journey {
     this.#unclaimed = [];
     this.#foreign = [];
     this.#list.replaceChildren();
-    document.querySelector('#journey-example').replaceChildren("npm run sql -- '", ...colour(example), "'");
+    document.querySelector('#timeline-example').replaceChildren("npm run sql -- '", ...colour(example), "'");
     this.#showHint();
   }
 
@@ -164,8 +164,8 @@ export class Journey {
 
   #showHint() {
     const begun = this.#list.children.length > 0;
-    document.querySelector('#journey-hint').hidden = begun;
-    document.querySelector('#journey-example').hidden = begun;
+    document.querySelector('#timeline-hint').hidden = begun;
+    document.querySelector('#timeline-example').hidden = begun;
   }
 }
 

@@ -41,7 +41,7 @@ program
   .description(
     'everything at once: embedded Postgres if there is no DATABASE_URL, migrations, samples, relay',
   )
-  .option('--demo-whatsapp', 'with an Evolution server that plays WhatsApp, for trying it without a phone')
+  .option('--demo-whatsapp', 'with an Evolution server that simulates WhatsApp, to try it without a phone')
   .action(async ({ demoWhatsapp = false }: { demoWhatsapp?: boolean }) => {
     const { settings, log } = begin('start');
     await until(log, await start(settings, log, { demoWhatsApp: demoWhatsapp }));

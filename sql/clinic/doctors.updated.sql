@@ -1,4 +1,4 @@
--- Being busy has an event of its own, and updatedAt alone (ORMs set it with every write) is no news.
+-- A change of isBusy has an event of its own. A change of updatedAt alone is none: ORMs set it with every write.
 select relay.publish(
   event => 'doctors.updated',
   on_table => 'public.doctors',

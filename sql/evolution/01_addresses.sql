@@ -73,7 +73,7 @@ begin
   )
   select coalesce(array_agg(noted.alias), '{}') into news_of from noted;
 
-  -- A LID belongs to one number for good: a second number for it is ignored.
+  -- A LID never moves to another number: a second number for it is ignored.
   if jsonb_array_length(coalesce(facts -> 'pairs', '[]')) > 0 then
     update evolution.aliases as lid set phone = pair.phone
       from jsonb_to_recordset(facts -> 'pairs') as pair(lid text, phone text)

@@ -1,6 +1,6 @@
 -- Writing to the outbox.
 --
---   relay.gate_key()              advisory lock that says whether commits notify (the protocol: relay/feed/wakeup.ts)
+--   relay.gate_key()              advisory lock that says whether commits notify (the protocol: relay/feed/notify-gate.ts)
 --   relay.ringing_xid()           default of relay.events.xid: notifies the relays once per transaction
 --   relay.restore_defaults()      for a DBA: sets the defaults again
 --   relay.refuse_name(text)       raises for a name that Socket.IO or the relay reserves
@@ -11,7 +11,7 @@
 create or replace function relay.gate_key() returns bigint
 language sql immutable parallel safe
 as $$ select 8242561920741 $$;
-comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try it shared before they notify; a relay that holds it exclusively silences them.';
+comment on function relay.gate_key() is 'Advisory lock of the gate. Writers try it shared before they notify; while a relay holds it exclusively, they do not notify.';
 
 -- The default of relay.events.xid. Postgres holds one lock for the whole cluster from NOTIFY to the end of the commit,
 -- so a commit notifies only if it gets the gate's lock shared, and not at all while a relay holds the gate; it notifies
@@ -46,7 +46,7 @@ begin
     relay.ringing_xid());
 end
 $$;
-comment on function relay.restore_defaults() is 'Gives relay.events back the defaults of xid and created_at. That of slot: relay.set_retention().';
+comment on function relay.restore_defaults() is 'Restores the defaults of relay.events.xid and created_at. relay.set_retention() restores that of slot.';
 
 do $$
 begin

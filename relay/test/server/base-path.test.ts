@@ -56,8 +56,9 @@ test('the console asks for nothing outside of the path', async () => {
   const links = [...page.matchAll(/(?:href|src)="([^"#]+)"/g)].map(([, link]) => link!);
   expect(links.length).toBeGreaterThan(3);
   for (const link of links) expect(new URL(link, 'http://relay/realtime/').pathname).toMatch(/^\/realtime\//);
-  for (const name of ['main', 'session', 'operations', 'contract', 'timeline']) {
-    const script = await (await ask(`/realtime/console/${name}.js`)).text();
-    expect(script).not.toMatch(/['"`]\/(console|demo|socket\.io)/);
+  for (const name of ['main', 'session', 'operations/operations', 'contract/contract', 'clinic/timeline']) {
+    const script = await ask(`/realtime/console/${name}.js`);
+    expect(script.status).toBe(200);
+    expect(await script.text()).not.toMatch(/['"`]\/(console|demo|socket\.io)/);
   }
 });

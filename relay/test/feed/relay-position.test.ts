@@ -54,19 +54,22 @@ describe('relay.position()', () => {
   );
 
   test('sees neither more nor less than the statement that selects the list with it', async () => {
-    // A statement that is slow enough for others to commit in the middle of it.
+    // A statement that waits until another transaction has committed in the middle of it.
+    const other = await database.connect();
+    await other.query('select pg_advisory_lock(1)');
     const slow = database.query<{ list: string[]; text: string }>(
       `with list as materialized (select coalesce(array_agg(payload::text), '{}') as list from relay.events),
-            pause as materialized (select pg_sleep(0.3), list from list)
+            pause as materialized (select pg_advisory_xact_lock(1), list from list)
        select list, relay.position() as text from pause`,
     );
-    await until('the statement sleeps', async () => {
-      const rows = await database.query(
-        "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()",
+    await until('the statement waits', async () => {
+      const rows = await other.query(
+        "select from pg_stat_activity where wait_event = 'advisory' and datname = current_database()",
       );
-      return rows.length > 0;
+      return rows.rowCount === 1;
     });
     await emit(database, 'meanwhile');
+    await other.query('select pg_advisory_unlock(1)');
     const [row] = await slow;
     expect(row!.list).toEqual([]);
     expect(await unseenIn(row!.text)).toEqual(['"meanwhile"']);

@@ -1,7 +1,7 @@
 // Who hears what inside an account, in a run. It follows from the kind of the page and from the row, so that every
 // process knows it.
 import { FIRST_PAGE, FIRST_STOCK, isWhisper } from './database.ts';
-import type { Kind } from './page.ts';
+import type { Kind } from './viewing.ts';
 
 /** Of each page's first token; its subject is its kind. */
 export const TOPICS: Readonly<Record<Kind, readonly string[]>> = {

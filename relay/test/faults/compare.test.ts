@@ -1,8 +1,8 @@
 // The comparison of what a page saw with what is committed, where the database was put back to what it had been.
 import { compareViewing } from './compare.ts';
 import { eventKey, Ledger, type Outcome } from './ledger.ts';
-import type { Refetch, Viewing } from './page.ts';
 import { Verdict } from './report.ts';
+import type { Refetch, Viewing } from './viewing.ts';
 
 interface Course {
   closed?: boolean;

@@ -2,9 +2,9 @@
 import { mayHear } from './audiences.ts';
 import { isFlicker, isVisit } from './database.ts';
 import { type EventKey, eventKey, type Ledger, nameOf, rowOf, type Statement } from './ledger.ts';
-import type { Viewing } from './page.ts';
 import type { Verdict } from './report.ts';
 import type { Server } from './server.ts';
+import type { Viewing } from './viewing.ts';
 
 export interface Committed {
   readonly row: number;

@@ -3,8 +3,8 @@ import { Disturbances } from './disturbances.ts';
 import { Lateness } from './lateness.ts';
 import { eventKey, Ledger } from './ledger.ts';
 import { Machine } from './machine.ts';
-import type { Viewing } from './page.ts';
 import { Verdict } from './report.ts';
+import type { Viewing } from './viewing.ts';
 
 /** A page that heard one event of each transaction, so many milliseconds after its commit. */
 function viewingOf(ledger: Ledger, delays: readonly number[]): Viewing {

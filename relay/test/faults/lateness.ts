@@ -3,8 +3,8 @@
 import type { Disturbances } from './disturbances.ts';
 import { type Ledger, nameOf } from './ledger.ts';
 import type { Machine } from './machine.ts';
-import type { Viewing } from './page.ts';
 import type { Figure, Verdict } from './report.ts';
+import type { Viewing } from './viewing.ts';
 import { RECONNECT_MS } from './world.ts';
 
 /** A safety read comes once a second: that is how long a muted commit may take, and half a second more. */

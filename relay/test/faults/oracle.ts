@@ -14,10 +14,10 @@ import { Machine } from './machine.ts';
 import { markEnd } from './marks.ts';
 import type { RelayNode } from './nodes.ts';
 import { OtherProcess } from './other-process.ts';
-import { KINDS, type Viewing } from './page.ts';
 import { addComplaints, type Figure, figuresOf, type Verdict, type Witness } from './report.ts';
 import { runSchedule, type Schedule } from './schedule.ts';
 import type { Stage } from './stage.ts';
+import { KINDS, type Viewing } from './viewing.ts';
 import type { World } from './world.ts';
 import { Writers } from './writers.ts';
 

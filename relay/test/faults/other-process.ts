@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { packageRoot } from '../../package.ts';
 import type { EventKey } from './ledger.ts';
-import { type Figures, type Kind, Page, type Viewing } from './page.ts';
+import { Page } from './page.ts';
+import type { Figures, Kind, Viewing } from './viewing.ts';
 
 interface Plan {
   readonly account: string;

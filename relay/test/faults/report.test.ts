@@ -1,6 +1,7 @@
 // A connection that says it recovered must not begin with a refetch, unless the reason came up while it was live.
-import type { Figures } from './page.ts';
+
 import { addComplaints, Verdict } from './report.ts';
+import type { Figures } from './viewing.ts';
 
 const witnessOf = (...contradictions: string[]): { name: string; figures: Figures } => ({
   name: 'a page',

@@ -1,5 +1,5 @@
 // What a run found: violations, which must be zero, and figures.
-import type { Figures, Viewing } from './page.ts';
+import type { Figures, Viewing } from './viewing.ts';
 
 /** What must be zero. */
 const VIOLATIONS = [

@@ -1,7 +1,8 @@
 // The rule in random lives: nothing is missed, heard twice, out of order, or refused without need; and each mistake in
 // the rule, or in what must surround it, is found by the same lives.
 import { judge } from '../../stream/rule.ts';
-import { AS_BUILT, type Findings, Life, type Tried } from './life.ts';
+import { Life } from './random/life.ts';
+import { AS_BUILT, type Findings, type Tried } from './random/nodes.ts';
 
 /** So many go well; a mistake is found in fewer than the second number. */
 const LIVES = 400;

@@ -165,6 +165,28 @@ export class RelayAdapter extends Adapter {`,
     ],
   },
   {
+    // A client that comes back after the database went back in time is sent the other history without a word.
+    name: 'position of another history honoured',
+    run: [
+      '--scenario',
+      'faults',
+      '--only',
+      'storage snapshot restored|client links cut',
+      '--seconds',
+      '20',
+      '--faults',
+      '10',
+    ],
+    noticedAs: ['complaints'],
+    edits: [
+      {
+        file: 'delivery/subscribers.js',
+        find: "return { position: null, resync: 'epoch' };",
+        put: 'return { position: { ...position, epoch: feed.epoch }, resync: null };',
+      },
+    ],
+  },
+  {
     // Whoever names an account twice.
     name: 'an event for each account named',
     run: ['--scenario', 'faults', '--only', 'burst', '--seconds', '10', '--faults', '2'],

@@ -412,7 +412,10 @@ describe('nodes', () => {
         ).length > 0,
       30_000,
     );
-    await writeUntil('the process holds the gate', async () => (await holdings(1)).length > 0);
+    // The holder's lock comes before the request that closes the gate.
+    await writeUntil('the process has closed the gate', async () =>
+      (await holdings(0)).some(({ mode }) => mode === 'ExclusiveLock'),
+    );
     return child;
   }
 
@@ -433,10 +436,11 @@ describe('nodes', () => {
 
   test('a holder that is frozen is found out by its silence, and ended by the other node', async () => {
     const child = await holderProcess();
+    // Before a node is started, which may take longer than an idle holder keeps the gate.
+    child.kill('SIGSTOP');
     const relay = await node();
     const listening = await client(relay.port);
     told = 0;
-    child.kill('SIGSTOP');
     const frozen = (await holdings(1)).map(({ name }) => name);
     expect(frozen).toEqual(['recado gate']);
     const counter = await NotificationCounter.listen();

@@ -204,7 +204,8 @@ describe('a client that hears nothing of what is written', () => {
       for (const last = n + 10; n < last; n += 1) await emit(['chat:1'], n);
       await busy.hears(n);
     }
-    expect(n).toBeGreaterThanOrEqual(100);
+    // With every batch, three rounds would do: each has one at least.
+    expect(n).toBeGreaterThan(30);
     expect(n).toBeLessThan(1_000);
     expect(quiet.heard.map(({ event }) => event)).toEqual([
       ...['relay:ready', 'relay:position', 'relay:position', 'relay:position'],

@@ -15,8 +15,8 @@ describe('without query storms', () => {
       for (const last = n + 10; n < last; n += 1) await emit(n, `${account}-busy`);
       await busy.hears(n);
     }
-    // Not with every batch: when half of the recent events are newer.
-    expect(n).toBeGreaterThanOrEqual(100);
+    // When half of the recent batches are newer. With every batch, three rounds would do: each has one at least.
+    expect(n).toBeGreaterThan(30);
     expect(n).toBeLessThan(1_000);
     way.freeze();
     way.cut();

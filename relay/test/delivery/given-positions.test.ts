@@ -178,9 +178,10 @@ describe('a position', () => {
     await relay.close();
     // What it saw is gone, what it did not see is there.
     await emptyAll();
-    await emitMany(last + 1, 300);
+    const all = last + 300;
+    await emitMany(last + 1, all);
     await node({ PORT: String(port), WINDOW_EVENTS: '100' });
-    expect(await c.hears(300)).toEqual(range(1, 300));
+    expect(await c.hears(all)).toEqual(range(1, all));
     expect(c.connects.map(({ recovered }) => recovered)).toEqual([false, true]);
   });
 

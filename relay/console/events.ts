@@ -36,8 +36,8 @@ interface Row {
   audience: string[] | null;
 }
 
+/** The page tells both: how many are shown, and among how many of the account's newest events they are searched. */
 const MOST = 200;
-/** How many of an account's newest events are searched. */
 const LOOKED_THROUGH = 10_000;
 const MOST_OF_A_NAME = 20;
 const LARGEST_PAYLOAD = 4_096;
@@ -58,9 +58,9 @@ export async function readStored(
   const { rows } = await session.query<Row & { stored: StoredEvent }>(
     `select e.event, ${boundedAudience('e.audience')}, ${COLUMNS} as stored
        from (select * from relay.events where account_id = $1 order by xid desc, id desc limit ${LOOKED_THROUGH}) as e
-      where ($2::text is null or $2 = any (e.audience)) and exists (select from relay.catalogue as c where c.event = e.event)
+      where ($3 and e.audience is null or e.audience && $2) and exists (select from relay.catalogue as c where c.event = e.event)
       order by e.xid desc, e.id desc limit ${MOST}`,
-    [identity.accountId, topic],
+    [identity.accountId, topic === null ? topicsHeard(identity) : [topic], topic === null],
   );
   return rows
     .filter((row) => hears({ identity, choice: null }, row))

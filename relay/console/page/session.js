@@ -35,6 +35,7 @@ export class Session extends EventTarget {
   #token = null;
   #tokensAt = 0;
   #turn = 0;
+  #signedIn = 0;
   #openedAt = 0;
 
   /** @param {{account: string | null, person: string | null}} wanted of the demonstration */
@@ -57,7 +58,7 @@ export class Session extends EventTarget {
 
   /** What one hears is not shown to the other. */
   get viewer() {
-    return `${this.account} ${this.person}`;
+    return `${this.account} ${this.person} ${this.#signedIn}`;
   }
 
   get #people() {
@@ -67,6 +68,7 @@ export class Session extends EventTarget {
   /** Outside the demonstration: a token somebody brought. */
   signIn(token) {
     this.#token = token.trim();
+    this.#signedIn += 1;
     sessionStorage.setItem(TOKEN_IN_TAB, this.#token);
     this.#become('connecting');
     this.#connectAfterStored();
@@ -76,13 +78,12 @@ export class Session extends EventTarget {
   async #connectAfterStored() {
     this.#turn += 1;
     const turn = this.#turn;
-    const stored = await this.ask('GET', 'console/events').catch(() => null);
+    const nothing = { account: null, events: [], topics: [], position: null };
+    const stored = await this.ask('GET', 'console/events').catch(() => nothing);
     if (turn !== this.#turn) return;
-    if (stored !== null) {
-      this.account = stored.account;
-      this.#tell('stored', stored);
-    }
-    this.#connect(stored?.position ?? null);
+    this.account = stored.account;
+    this.#tell('stored', stored);
+    this.#connect(stored.position);
   }
 
   signOut() {

@@ -71,11 +71,9 @@ export class EventTail {
 
   /** What somebody else heard is not shown. After a resync those that are here stay. */
   #begin({ events, topics }) {
-    if (this.#viewer !== this.#session.viewer) {
-      this.#clear();
-      this.#showTopics(topics);
-    }
+    if (this.#viewer !== this.#session.viewer) this.#clear();
     this.#viewer = this.#session.viewer;
+    this.#showTopics(topics);
     if (this.#all.length > 0) return;
     this.#fresh.unshift(...events.map(stored));
     this.#show();
@@ -108,11 +106,14 @@ export class EventTail {
   }
 
   #showTopics(topics) {
+    const chosen = this.#topic.value;
     this.#topic.replaceChildren(
       element('option', { value: '' }, 'todos'),
       ...topics.map((topic) => element('option', { value: topic }, topic)),
     );
     document.querySelector('#event-topics').hidden = topics.length === 0;
+    this.#topic.value = topics.includes(chosen) ? chosen : '';
+    if (this.#topic.value !== chosen) this.#chooseTopic();
   }
 
   #chooseTopic() {

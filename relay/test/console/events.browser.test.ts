@@ -1,10 +1,10 @@
-// Eventos: its filters together, and for whom they choose.
+// Eventos: its filters together, and what it says when its events cannot be read.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { signToken } from '../../auth/sign.ts';
 import { until } from '../world.ts';
-import { openStage, type Recado, type Stage, startRecado, stop } from './chromium.ts';
+import { openStage, type Recado, type Stage, screenshot, startRecado, stop, violations } from './chromium.ts';
 
 let stage: Stage;
 
@@ -43,6 +43,27 @@ test('event, topic, account and words choose together, and a chosen event tells 
   await page.getByLabel('Mostrar').selectOption('doctors.created');
   await glance(page, 'Dra. Procurada da Aurora').waitFor();
   expect(await shown(page)).toEqual(['doctors.created']);
+});
+
+test('events of a topic that cannot be read again stay, dimmed, with their time, until they can', async () => {
+  const page = await openEvents();
+  await say('Pedro Alves', 'lida antes');
+  await page.getByLabel('Tópico').selectOption('reception');
+  await glance(page, 'lida antes').waitFor();
+  await page.route('**/console/events?*', (route) => route.abort());
+  await say('Pedro Alves', 'ainda não lida');
+  const list = page.locator('#events-view');
+  await until('the list is of before', async () => (await list.getAttribute('data-stale')) !== null);
+  expect(await list.getAttribute('data-stale')).toMatch(
+    /^Eventos até \d\d:\d\d:\d\d\. Os eventos deste tópico não puderam ser lidos \(o Recado não responde\)\.$/,
+  );
+  expect(await page.locator('#announcer').textContent()).toContain('não puderam ser lidos');
+  expect(await glance(page, 'lida antes').isVisible()).toBe(true);
+  expect(await violations(page)).toEqual([]);
+  await screenshot(page, 'topic-stopped');
+  await page.unroute('**/console/events?*');
+  await glance(page, 'ainda não lida').waitFor();
+  expect(await list.getAttribute('data-stale')).toBe(null);
 });
 
 describe('outside the demonstration', () => {

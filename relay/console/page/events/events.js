@@ -1,6 +1,6 @@
 // What this token hears, after what is stored: a list that stays smooth at hundreds of events a second, and the way of
 // the one that was chosen.
-import { element, setText } from '../element.js';
+import { announce, element, setText } from '../element.js';
 import { perFrame } from '../frames.js';
 import { EventDetail } from './event-detail.js';
 import { LongList } from './long-list.js';
@@ -28,6 +28,8 @@ export class EventTail {
    */
   #ofTopic = null;
   #reading;
+  #readAt = null;
+  /** Why they could not be read again. */
   #problem = '';
   #pause = document.querySelector('#event-pause');
   #viewport = document.querySelector('#events-view');
@@ -66,7 +68,11 @@ export class EventTail {
   }
 
   shown(shown) {
-    if (shown) this.#flush();
+    clearTimeout(this.#reading);
+    this.#reading = undefined;
+    if (!shown) return;
+    this.#flush();
+    if (this.#ofTopic !== null) this.#readTopic();
   }
 
   /** What somebody else heard is not shown. After a resync those that are here stay. */
@@ -102,7 +108,7 @@ export class EventTail {
     setText(this.#pause, this.#pauseText());
     if (this.#ofTopic === null) this.#list.add(fresh.filter(this.#wanted()), MOST);
     else if (fresh.length > 0) this.#reading ??= setTimeout(() => this.#readTopic(), READ_AGAIN_MS);
-    this.#showEmpty();
+    this.#showNote();
   }
 
   #showTopics(topics) {
@@ -118,7 +124,7 @@ export class EventTail {
 
   #chooseTopic() {
     this.#ofTopic = this.#topic.value === '' ? null : [];
-    this.#problem = '';
+    this.#tell('');
     this.#choose();
     if (this.#ofTopic !== null) this.#readTopic();
   }
@@ -134,7 +140,8 @@ export class EventTail {
       if (topic !== this.#topic.value || viewer !== this.#session.viewer) return;
       const known = new Set(this.#ofTopic.map(({ id }) => id));
       const fresh = events.filter(({ id }) => !known.has(id)).map(stored);
-      this.#problem = '';
+      this.#readAt = Date.now();
+      this.#tell('');
       if (fresh.length < events.length) {
         this.#ofTopic = [...this.#ofTopic, ...fresh].slice(-MOST);
         this.#list.add(fresh.filter(this.#wanted()), MOST);
@@ -145,9 +152,17 @@ export class EventTail {
       }
     } catch (error) {
       if (topic !== this.#topic.value || viewer !== this.#session.viewer) return;
-      this.#problem = `Os eventos deste tópico não puderam ser lidos (${error.code ?? 'o Recado não responde'}).`;
+      this.#tell(`Os eventos deste tópico não puderam ser lidos (${error.code ?? 'o Recado não responde'}).`);
+      if (this.#viewport.clientHeight > 0)
+        this.#reading ??= setTimeout(() => this.#readTopic(), READ_AGAIN_MS);
     }
-    this.#showEmpty();
+    this.#showNote();
+  }
+
+  #tell(problem) {
+    if (this.#problem === problem) return;
+    this.#problem = problem;
+    announce(problem);
   }
 
   /** Which entries are to be seen. */
@@ -164,7 +179,7 @@ export class EventTail {
     this.#flush();
     this.#list.set((this.#ofTopic ?? this.#all).filter(this.#wanted()));
     this.#viewport.scrollTop = 0;
-    this.#showEmpty();
+    this.#showNote();
   }
 
   #makeRow() {
@@ -225,15 +240,19 @@ export class EventTail {
     this.#all = [];
     this.#topic.value = '';
     this.#ofTopic = null;
-    this.#problem = '';
+    this.#tell('');
     this.#list.set([]);
     this.#detail.hide();
-    this.#showEmpty();
+    this.#showNote();
   }
 
-  #showEmpty() {
+  #showNote() {
     const empty = document.querySelector('#events-empty');
-    empty.hidden = this.#list.length > 0;
+    const { length } = this.#list;
+    empty.hidden = length > 0;
+    if (this.#problem && length > 0)
+      this.#viewport.dataset.stale = `Eventos até ${clock.format(this.#readAt)}. ${this.#problem}`;
+    else delete this.#viewport.dataset.stale;
     const none = this.#all.length === 0 && this.#ofTopic === null;
     setText(
       empty,

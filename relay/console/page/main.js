@@ -133,6 +133,10 @@ const REFUSALS = {
   token_missing: 'Falta o token.',
   token_malformed: 'Isto não é um token. Copie o token inteiro e cole de novo.',
   token_signature: 'O token foi assinado com uma chave que o Recado não conhece.',
+  token_claim: 'O token não diz de que conta é.',
+  token_issuer: 'O token foi emitido por outro serviço.',
+  token_audience: 'O token é de outra aplicação.',
+  token_too_long: 'Isto é longo demais para um token. Copie só o token e cole de novo.',
 };
 
 session.addEventListener('state', () => {

@@ -373,6 +373,10 @@ describe('outside the demonstration', () => {
     await page.getByLabel('Token de acesso').fill('not a token');
     await page.getByRole('button', { name: 'Entrar' }).click();
     await page.getByText('Isto não é um token.').waitFor();
+    const nobodys = await signToken({ secret, accountId: '1', expiresIn: 600, claim: 'another' });
+    await page.getByLabel('Token de acesso').fill(nobodys);
+    await page.getByRole('button', { name: 'Entrar' }).click();
+    await page.getByText('O token não diz de que conta é.').waitFor();
     // The browser writes down the refused request.
     stage.complaints.splice(0);
     await page.getByLabel('Token de acesso').fill(token);

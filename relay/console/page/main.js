@@ -78,9 +78,10 @@ function showAccounts() {
       name: 'account',
       value: id,
       checked: id === session.account,
+      class: 'unseen',
     });
     radio.addEventListener('change', () => open(id, session.person));
-    find('#accounts').append(element('label', {}, radio, element('span', {}, name)));
+    find('#accounts').append(element('label', { class: 'muted small' }, radio, element('span', {}, name)));
   }
   const { people } = session.accounts.find(({ id }) => id === session.account) ?? { people: [] };
   find('#people').hidden = !session.demo;
@@ -119,13 +120,13 @@ find('#sign-out').addEventListener('click', () => session.signOut());
 // How the connection is.
 
 const WORDS = {
-  'signed-out': 'Sem token',
-  connecting: 'Conectando…',
-  recovering: 'Recuperando…',
-  live: 'Ao vivo',
-  away: 'Reconectando…',
-  cut: 'Conexão cortada',
-  refused: 'Token recusado',
+  'signed-out': ['Sem token', '--soft-ink'],
+  connecting: ['Conectando…', '--wait'],
+  recovering: ['Recuperando…', '--wait'],
+  live: ['Ao vivo', '--live'],
+  away: ['Reconectando…', '--wait'],
+  cut: ['Conexão cortada', '--broken'],
+  refused: ['Token recusado', '--broken'],
 };
 const REFUSALS = {
   token_expired: 'O token venceu. Cole um novo.',
@@ -141,11 +142,10 @@ const REFUSALS = {
 
 session.addEventListener('state', () => {
   const { state } = session;
-  setText(
-    find('#state-text'),
-    state === 'live' && !session.demo ? `Ao vivo, conta ${session.account}` : WORDS[state],
-  );
-  find('#lamp').dataset.state = state;
+  const [words, colour] = WORDS[state];
+  const account = state === 'live' && !session.demo ? `, conta ${session.account}` : '';
+  setText(find('#state-text'), words + account);
+  find('#state').style.setProperty('--dot', `var(${colour})`);
   const button = find('#line-switch');
   button.hidden = !['live', 'cut', 'away', 'connecting', 'recovering'].includes(state);
   button.setAttribute('aria-checked', String(state !== 'cut'));
@@ -153,7 +153,6 @@ session.addEventListener('state', () => {
   find('#sign-out').hidden = session.demo || state === 'signed-out' || state === 'refused';
   const refusal = `O token não foi aceito (${session.refusal}).`;
   setText(find('#sign-in-problem'), state === 'refused' ? (REFUSALS[session.refusal] ?? refusal) : '');
-  document.body.dataset.line = state;
   if (document.body.dataset.ready === 'yes') showTab(wantedTab());
 });
 

@@ -225,7 +225,6 @@ export class Clinic {
         if (row.item === item && row.waits === waits) return;
         Object.assign(row, { item, waits });
         fill(row, item);
-        row.classList.toggle('waits', waits);
         setText(row.querySelector('.waiting-note'), waits ? 'Gravado; esperando o evento' : '');
         if (this.#fresh.has(key(item))) light(row);
       },

@@ -23,7 +23,7 @@ const BUTTONS = {
     ['finish', 'Finalizar', 'main'],
     ['cancel', 'Cancelar', 'quiet'],
   ],
-  doctor: [['deleteDoctor', 'Excluir', 'quiet danger']],
+  doctor: [['deleteDoctor', 'Excluir', 'quiet']],
   chat: [
     ['message', 'Nova mensagem', 'quiet'],
     ['reply', 'Responder', 'quiet'],
@@ -114,9 +114,9 @@ export function makeRow(kind, act) {
       { class: 'what' },
       element(
         'p',
-        { class: 'name flow' },
+        { class: 'flow' },
         element('span', { class: 'who strong' }),
-        element('span', { class: 'tag' }),
+        element('span', { class: kind === 'chat' ? 'tag main' : 'tag dot' }),
       ),
       element('p', { class: 'detail muted small breaks' }),
       element('p', { class: 'waiting-note small strong' }),
@@ -140,7 +140,7 @@ export function fillAppointment(row, { startTime, patient, doctor, status, appoi
 
 export function fillDoctor(row, { name, isBusy }) {
   fill(row, { mark: initials(name), name, detail: '', tag: isBusy ? 'Ocupado' : 'Livre' });
-  row.querySelector('.tag').style.setProperty('--dot', isBusy ? '#e0a100' : '#2a9d5c');
+  row.querySelector('.tag').style.setProperty('--dot', `var(${isBusy ? '--wait' : '--live'})`);
   label(row, name, ['deleteDoctor']);
 }
 
@@ -157,7 +157,6 @@ export function fillChat(row, { contactName, lastMessage, unreadCount, instanceN
   });
   const next = attendant === 'ana' ? NAMES.bruno : NAMES.ana;
   setText(row.querySelector('[data-does=handOver]'), `Passar a ${next}`);
-  row.classList.toggle('unread', unreadCount > 0);
   // A chat of an instance is written to; the others are only samples.
   const write = instanceName === null ? 'message' : 'reply';
   label(row, contactName, unreadCount > 0 ? [write, 'read', 'handOver'] : [write, 'handOver']);

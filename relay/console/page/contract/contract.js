@@ -60,7 +60,7 @@ function card({ event, room, audience, description, payload, sample, recorded },
       ? null
       : element(
           'p',
-          { class: 'from-database' },
+          {},
           element('span', { class: 'tag' }, 'descrição no banco'),
           ' ',
           element('span', { lang: 'en' }, description),

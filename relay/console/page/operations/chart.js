@@ -5,6 +5,7 @@ import uPlot from '../uplot.js';
 
 const SAMPLES = 120;
 const HEIGHT = 110;
+const CURVES = ['--brand', '--wait', '--bad'];
 const clock = new Intl.DateTimeFormat('pt-BR', { timeStyle: 'medium' });
 const number = new Intl.NumberFormat('pt-BR', { maximumFractionDigits: 2 });
 
@@ -26,19 +27,19 @@ export class Chart {
     this.#options = options;
     this.#samples = [[], ...options.lines.map(() => [])];
     const legend = options.lines.map((name, index) => {
-      const item = element('li', {}, name);
-      item.style.setProperty('--curve', `var(--curve-${index})`);
+      const item = element('li', { class: 'dot' }, name);
+      item.style.setProperty('--dot', `var(${CURVES[index]})`);
       return item;
     });
     this.element = element(
       'figure',
-      { class: 'card stack chart' },
+      { class: 'card stack' },
       element('figcaption', { class: 'muted small strong' }, options.title),
       this.#value,
       this.#canvas,
       this.#nothing,
       options.lines.length > 1
-        ? element('ul', { class: 'legend flow muted small', 'aria-hidden': 'true' }, legend)
+        ? element('ul', { class: 'flow muted small', 'aria-hidden': 'true' }, legend)
         : null,
     );
     new ResizeObserver(() => this.#draw()).observe(this.#canvas);
@@ -107,7 +108,7 @@ export class Chart {
             label,
             width: 2,
             points: { show: false },
-            stroke: () => this.#colour(`--curve-${index}`),
+            stroke: () => this.#colour(CURVES[index]),
             ...(index === 0 && { fill: () => this.#colour('--tint') }),
             ...(steps && { paths: uPlot.paths.stepped({ align: 1 }) }),
           })),

@@ -218,7 +218,8 @@ function showWarnings(warnings) {
 function verdict(text, look) {
   const target = document.querySelector('#verdict');
   setText(target, text);
-  target.className = `verdict tag strong ${look}`;
+  target.className = `tag strong ${look}`;
+  target.hidden = text === '';
 }
 
 function lamp(text, good, title) {
@@ -251,9 +252,8 @@ const TOTALS = {
 };
 
 function showTotals(metrics) {
-  const pairs = Object.entries(TOTALS).flatMap(([name, text]) => [
-    element('dt', { class: 'muted' }, text),
-    element('dd', { class: 'strong' }, number.format(metrics[name] ?? 0)),
+  showRows('#totals', Object.entries(TOTALS), '', ([name, text]) => [
+    text,
+    element('strong', {}, number.format(metrics[name] ?? 0)),
   ]);
-  document.querySelector('#totals').replaceChildren(...pairs);
 }

@@ -1,5 +1,5 @@
 // npm scripts run in sh, and on Windows in cmd.exe.
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../package.ts';
 
@@ -40,6 +40,11 @@ test('what a script of sh would look like is found', () => {
   };
   for (const [script, what] of Object.entries(examples))
     expect([script, found(script)]).toEqual([script, what]);
+});
+
+/** npx runs the file itself. */
+test('what a build makes of the command may be executed', () => {
+  accessSync(join(packageRoot, 'dist/relay/main.js'), constants.X_OK);
 });
 
 /** sh has a word `exec`; cmd.exe finds a file of that name in the folder where npm runs its scripts. */

@@ -123,6 +123,12 @@ function changeLevelOnSignal(log: AdjustableLog): void {
   });
 }
 
+// `recado contract | head` reads no further.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(process.exitCode ?? 0);
+});
+
 export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }

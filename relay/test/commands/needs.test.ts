@@ -1,8 +1,12 @@
 // What each command asks for, how long it waits, and which command it names next.
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { readSettings } from '../../config/settings.ts';
 import { waitForDatabase } from '../../db/connect.ts';
+import { packageRoot } from '../../package.ts';
 import { portOf } from '../../port.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
@@ -106,6 +110,15 @@ test('recado sql without a statement runs what is typed', async () => {
     stdout: ' said     | n\n----------+---\n "quoted" | 2\nSELECT 1\n',
     stderr: '',
   });
+});
+
+test('recado sql ends without a word when nobody reads on', async () => {
+  const long = `select repeat('x', 1000) as x from generate_series(1, 5000)`;
+  const command = `'${process.execPath}' '${join(packageRoot, 'dist/relay/main.js')}' sql "${long}" | head -n 1`;
+  const env = { PATH: process.env.PATH, DATABASE_URL: empty.url };
+  const { stdout, stderr } = await promisify(execFile)('sh', ['-c', command], { env });
+  expect(stdout.trim()).toBe('x');
+  expect(stderr).toBe('');
 });
 
 describe('TLS', () => {

@@ -120,6 +120,7 @@ language plpgsql volatile
 set search_path = pg_catalog, pg_temp set work_mem = '64kB' set temp_tablespaces = ''
 as $$
 begin
+  event := null;
   perform count(*) from unnest(array_fill(repeat('x', 8000), array[128]));
 exception
   when disk_full then

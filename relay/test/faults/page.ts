@@ -30,12 +30,13 @@ interface Connection {
   disconnect(): unknown;
 }
 
-/** Each of their connections has a fresh token. */
 /**
  * Long enough for a half-open link to be noticed, and for the next one, on a machine that is busy with other things: a
  * change that is never told is found just as well.
  */
 const TURN_MS = 180_000;
+
+/** Each of their connections has a fresh token. */
 const RENEWING: readonly Kind[] = ['impatient', 'keeper', 'changing'];
 
 /** The position of a forgetful page is up to so many events old. */

@@ -87,7 +87,7 @@ export function startWakeup(options: WakeupOptions): Wakeup {
       metrics.wakeups.inc();
       pacer.onNotify(payload);
     },
-    onListening: wake,
+    onListening: () => pacer.onListening(),
     onDisconnected: () => metrics.listenFailures.inc(),
     log,
   });
@@ -126,7 +126,9 @@ class Pacer {
   #notified = true;
   #bySafetyTimer = false;
   #unnotified = 0;
+  /** Times of performance.now(), which no clock that is set moves. */
   #paceUntil = 0;
+  #toldUntil = 0;
   #queueIsFilling = false;
   #timer: NodeJS.Timeout | undefined;
   #pacedAt: number | null = null;
@@ -137,12 +139,21 @@ class Pacer {
     this.#gate = gate;
   }
 
+  /** What the holder of the gate told before was missed, and it may not repeat it for a while. */
+  onListening(): void {
+    this.#paceFor(PACE_TOLD_MS);
+    this.#options.wake();
+  }
+
   onNotify(payload: string): void {
     this.#notified = true;
     this.#unnotified = 0;
     // This node holds the gate: notifications are its own, or of writers that began before the gate closed.
     if (this.#gate.state === 'closed') return;
-    if (payload === PACE) this.#paceUntil = Math.max(this.#paceUntil, Date.now() + PACE_TOLD_MS);
+    if (payload === PACE) {
+      this.#toldUntil = performance.now() + PACE_TOLD_MS;
+      this.#paceFor(PACE_TOLD_MS);
+    }
     this.#options.wake();
     const now = Date.now();
     if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, notifications: 0 };
@@ -169,7 +180,8 @@ class Pacer {
     if (silences && transactions > 0 && !this.#queueIsFilling) void this.#gate.tellOthers();
     if (state === 'closed') this.#openWhenCalm(transactions);
     else if (transactions > 0) {
-      if (this.#bySafetyTimer && !this.#notified) this.#onUnnotified();
+      const isTold = performance.now() < this.#toldUntil;
+      if (this.#bySafetyTimer && !this.#notified && !isTold) this.#onUnnotified();
       this.#notified = false;
       // After the read and not at the notification: the event comes first.
       if (this.#slice.notifications >= NOTIFICATIONS_TO_LOOK) void this.#lookAtWaiting();
@@ -222,7 +234,7 @@ class Pacer {
   /** A writer has `relay.ring = off`, or the holder of the gate is frozen and does not notify. */
   #onUnnotified(): void {
     this.#unnotified += 1;
-    this.#paceUntil = Date.now() + PACE_UNNOTIFIED_MS;
+    this.#paceFor(PACE_UNNOTIFIED_MS);
     if (this.#unnotified < UNNOTIFIED_TO_SUSPECT) return;
     this.#unnotified = 0;
     // While the queue fills up, the holder does not notify.
@@ -230,11 +242,15 @@ class Pacer {
     void this.#gate.endOtherHolder();
   }
 
+  #paceFor(ms: number): void {
+    this.#paceUntil = Math.max(this.#paceUntil, performance.now() + ms);
+  }
+
   #keepPace(): void {
     clearTimeout(this.#timer);
     const took = this.#pacedAt === null ? 0 : performance.now() - this.#pacedAt;
     this.#pacedAt = null;
-    const paced = this.#gate.silences || Date.now() < this.#paceUntil;
+    const paced = this.#gate.silences || performance.now() < this.#paceUntil;
     if (!paced || this.#ended) return;
     this.#timer = setTimeout(
       () => {

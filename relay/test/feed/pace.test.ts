@@ -1,0 +1,106 @@
+// A node that does not hold the gate reads at a pace while the holder tells it to.
+import { createPool, openSession } from '../../db/connect.ts';
+import { Gate, PACE } from '../../feed/notify-gate.ts';
+import { startWakeup, type Wakeup } from '../../feed/wakeup.ts';
+import { createLog } from '../../log.ts';
+import { createMetrics } from '../../metrics.ts';
+import { ends } from '../ends.ts';
+import { type Database, freshDatabase, until } from '../world.ts';
+
+const log = createLog('silent', false);
+let database: Database;
+beforeAll(async () => {
+  database = await freshDatabase();
+});
+afterAll(() => database.close());
+
+class Node {
+  readonly metrics = createMetrics();
+  readonly pool = createPool({ url: database.url, name: 'gate of a test', max: 1, log });
+  readonly wakeup: Wakeup;
+  reads = 0;
+  /** What each read does. It answers how many transactions it found. */
+  read: () => number = () => 0;
+
+  constructor(safetyReadMs: number) {
+    this.wakeup = startWakeup({
+      databaseUrl: database.url,
+      connect: openGateSession,
+      pool: this.pool,
+      mayCloseGate: true,
+      wake: () =>
+        queueMicrotask(() => {
+          this.reads += 1;
+          this.wakeup.onRead({ transactions: this.read() });
+        }),
+      safetyReadMs,
+      paceMs: 1,
+      log,
+      metrics: this.metrics,
+    });
+    ends.push(async () => {
+      await this.wakeup.close();
+      await this.pool.end();
+    });
+  }
+
+  async listens(): Promise<void> {
+    await until('it listens', () => this.wakeup.listening);
+  }
+
+  async notified(): Promise<number> {
+    return (await this.metrics.wakeups.get()).values[0]?.value ?? 0;
+  }
+
+  async reads20Times(): Promise<void> {
+    const { reads } = this;
+    await until('it has read at a pace', () => this.reads > reads + 20);
+  }
+}
+
+const openGateSession = () => openSession({ url: database.url, name: 'gate of a test' });
+
+test('a node that begins to listen, or does again, may have missed that it is told', async () => {
+  const node = new Node(60_000);
+  await node.listens();
+  await node.reads20Times();
+  await database.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup' and datname = current_database()",
+  );
+  await until('it noticed', () => !node.wakeup.listening);
+  await node.listens();
+  await node.reads20Times();
+});
+
+test('a clock that is set forward ends no pace', async () => {
+  const node = new Node(60_000);
+  await node.listens();
+  await database.query("select pg_notify('relay', $1)", [PACE]);
+  await until('it is told', async () => (await node.notified()) > 0);
+  const { now } = Date;
+  ends.push(() => {
+    Date.now = now;
+  });
+  Date.now = () => now() + 3_600_000;
+  await node.reads20Times();
+});
+
+test('a holder that tells once a second is not taken for a frozen one, however frequent the safety reads', async () => {
+  const pool = createPool({ url: database.url, name: 'holder of a test', max: 1, log });
+  const holder = new Gate({ connect: openGateSession, pool, log, metrics: createMetrics() });
+  ends.push(async () => {
+    await holder.end();
+    await pool.end();
+  });
+  expect(await holder.close()).toBe(true);
+  const node = new Node(50);
+  await node.listens();
+  await holder.tellOthers();
+  await until('it is told', async () => (await node.notified()) > 0);
+  node.read = () => {
+    void holder.tellOthers();
+    return 1;
+  };
+  await until('it is told twice more', async () => (await node.notified()) > 2, 10_000);
+  expect(holder.state).toBe('closed');
+});

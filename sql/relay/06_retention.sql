@@ -35,6 +35,12 @@ begin
       using errcode = 'invalid_transaction_state', hint = 'set transaction isolation level read committed';
   end if;
   select retention into strict kept_for from relay.installation;
+  -- Reading would wait for whoever holds the slot, and keep locks of the slots that were looked at before.
+  begin
+    execute format('lock table %s in access share mode nowait', partition);
+  exception when lock_not_available then
+    return 'busy';
+  end;
   execute format('select created_at from %s order by xid desc limit 1', partition) into newest;
   if newest is null then
     return 'empty';

@@ -109,6 +109,16 @@ describe('a slot is kept', () => {
     expect(await empty(0, await now())).toBe('emptied');
   });
 
+  test('while another program keeps it locked; who asks does not wait', async () => {
+    await record(0, '25 hours');
+    const [locker, asking] = [await database.connect(), await database.connect()];
+    await locker.query('begin; lock table relay.events_0 in access exclusive mode');
+    await asking.query("set lock_timeout = '1ms'");
+    expect(await empty(0, await now(), asking)).toBe('busy');
+    await locker.query('rollback');
+    expect(await empty(0, await now())).toBe('emptied');
+  });
+
   test('while a reader holds its lock, as pg_dump does for all tables', async () => {
     await record(0, '25 hours');
     const dump = await database.connect();

@@ -1,0 +1,84 @@
+// Which slots are left out, and when they are read again, without a node that reads beside it.
+import type pg from 'pg';
+import { openReader } from '../../db/connect.ts';
+import { LockedSlots } from '../../feed/locked-slots.ts';
+import { createLog } from '../../log.ts';
+import type { Session } from '../../outbox/events.ts';
+import { NOTHING, parseSnapshot } from '../../outbox/position.ts';
+import { type Database, freshDatabase, until } from '../world.ts';
+
+let database: Database;
+let locker: pg.Client;
+
+beforeAll(async () => {
+  database = await freshDatabase();
+  await database.query(`select relay.publish('note')`);
+  locker = await database.connect();
+});
+afterAll(() => database.close());
+
+/** @param distance of the slot from the one that writers are in */
+async function lockSlot(distance: number): Promise<number> {
+  await locker.query('begin');
+  const { rows } = await locker.query<{ slot: number }>(
+    'select (relay.slot_at(clock_timestamp()) + $1) % 8 as slot',
+    [distance],
+  );
+  await locker.query(`lock table relay.events_${rows[0]!.slot} in access exclusive mode`);
+  return rows[0]!.slot;
+}
+
+test('an old slot that is locked again while it is looked at stays left out', async () => {
+  const reader = await openReader({ url: database.url, name: 'reader under test' });
+  await reader.query("set lock_timeout = '50ms'");
+  const slots = new LockedSlots(createLog('silent', false));
+  let looks = 0;
+  // Each time the first look has found it free.
+  const lockedAgain: Session = {
+    query: (async (query: unknown, values: unknown[]) => {
+      if (typeof query === 'string' && query.includes('as unseen') && looks++ === 0) await lockSlot(4);
+      return reader.query(query as string, values);
+    }) as Session['query'],
+  };
+  const slot = await lockSlot(4);
+  const read = reader.query(`select from relay.events_${slot}`).catch((error: unknown) => error);
+  expect(await slots.leaveOut(reader, NOTHING, await read)).toBe(true);
+  await locker.query('rollback');
+  const takeBack = () => slots.takeBack(lockedAgain);
+  await until('it is looked at', async () => (await takeBack()) && looks === 1);
+  expect(slots.leftOut).toEqual([slot]);
+  await locker.query('rollback');
+  await until('it is taken back', async () => (await takeBack()) && slots.leftOut.length === 0);
+  await reader.end();
+});
+
+test('what was read from a slot before it was locked too is not taken for passed by', async () => {
+  const reader = await openReader({ url: database.url, name: 'reader under test' });
+  await reader.query("set lock_timeout = '50ms'");
+  const slots = new LockedSlots(createLog('silent', false));
+  const seen = async () => {
+    const { rows } = await reader.query<{ now: string }>('select pg_current_snapshot()::text as now');
+    return parseSnapshot(rows[0]!.now);
+  };
+  const failOn = (slot: number) =>
+    reader.query(`select from relay.events_${slot}`).catch((error: unknown) => error);
+  const first = await lockSlot(3);
+  expect(await slots.leaveOut(reader, await seen(), await failOn(first))).toBe(true);
+  const second = (first + 2) % 8;
+  await database.query(
+    `insert into relay.events (slot, account_id, event, payload) values ($1, 'other', 'note', '1')`,
+    [second],
+  );
+  const readUpTo = await seen();
+  await locker.query(`lock table relay.events_${second} in access exclusive mode`);
+  expect(await slots.leaveOut(reader, readUpTo, await failOn(second))).toBe(true);
+  expect(slots.leftOut).toEqual([first, second].sort());
+  await locker.query('rollback');
+  let complete = true;
+  await until('both are taken back', async () => {
+    complete &&= await slots.takeBack(reader);
+    return slots.leftOut.length === 0;
+  });
+  expect(complete).toBe(true);
+  await reader.end();
+});

@@ -30,7 +30,7 @@ test.each(pages)('%s links to what exists', (page) => {
 
 test('the npm scripts it names exist', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
-  const known = ['start', 'test', 'ci', 'prune', 'install', ...Object.keys(scripts)];
+  const known = ['start', 'test', 'ci', 'prune', 'install', 'pack', ...Object.keys(scripts)];
   for (const page of pages) {
     for (const [, name] of read(page).matchAll(/npm (?:run )?([a-z:0-9]+)/g)) expect(known).toContain(name);
   }

@@ -212,7 +212,7 @@ async function* messagePages(
 }
 
 // The server's first page is the newest. A message that arrives between two requests moves others to the page that comes
-// next, where they are read again. One that is deleted moves them to the page just read, so that page is read again.
+// next, where they are read again. Those that are deleted move others to pages that were read, which are read again.
 async function* fromTheFirstPage(
   { api, pageSize }: CatchUpOptions,
   since: Date | null,
@@ -222,7 +222,9 @@ async function* fromTheFirstPage(
   let before = first;
   for (let page = 2; page <= (before.pages ?? 1); page++) {
     const answer = await api.messages(since, page, pageSize);
-    if (answer.total < before.total) yield (await api.messages(since, page - 1, pageSize)).records;
+    const moved = Math.ceil((before.total - answer.total) / first.records.length);
+    for (let again = Math.max(1, page - moved); again < page; again++)
+      yield (await api.messages(since, again, pageSize)).records;
     yield answer.records;
     before = answer;
   }

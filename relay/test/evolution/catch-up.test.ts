@@ -218,16 +218,19 @@ test('catch-up reads page after page', async () => {
   ).toHaveLength(45);
 });
 
-test('a first reading misses nothing when a message is deleted between two pages', async () => {
+test.each([
+  ['one message is', 2, 1],
+  ['more messages than a page has are', 4, 45],
+])('a first reading misses nothing when %s deleted between two pages', async (_what, at, count) => {
   const evolution = await server();
   const fake = addFake(evolution);
   for (let i = 0; i < 95; i++) fake.message({ text: `m${i}`, messageTimestamp: 1795281000 + i }, true);
   let deleted = false;
   fake.beforePage = (page) => {
-    if (page === 1 || deleted) return;
+    if (page !== at || deleted) return;
     deleted = true;
-    // The newest, which is on a page that was read. The first one of each later page moves to the page before.
-    fake.messages.pop();
+    // The newest, which are on pages that were read. As many of the later pages move to the pages before.
+    fake.messages.splice(-count);
   };
   await insert(fake, evolution.url);
   await until(

@@ -13,8 +13,8 @@
 // - One node holds the gate: the one that has the holder's lock. While it finds events, it tells the others once a second
 //   to read at a pace too. A notification for each batch would cost as much as the reads.
 // - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So the holder
-//   keeps its pace for SILENT_AFTER_MS, and so do the other nodes. The safety read finds the events of writers that
-//   take longer.
+//   keeps its pace for SILENT_AFTER_MS, and tells the other nodes as before. The safety read finds the events of writers
+//   that take longer.
 // - Correctness does not depend on the gate: a missing notification costs one safety interval.
 import type pg from 'pg';
 import { errorText } from '../errors.ts';
@@ -92,7 +92,7 @@ export class Gate {
 
   /** Whether commits without a notification are expected: their writers see the gate closed, or saw it closed. */
   get silences(): boolean {
-    return this.#state === 'closed' || Date.now() < this.#silentUntil;
+    return this.#state === 'closed' || performance.now() < this.#silentUntil;
   }
 
   /**
@@ -100,7 +100,7 @@ export class Gate {
    * @returns whether this node holds the gate now
    */
   async close(): Promise<boolean> {
-    if (this.#busy || this.#ended || Date.now() < this.#heldElsewhereUntil) return false;
+    if (this.#busy || this.#ended || performance.now() < this.#heldElsewhereUntil) return false;
     if (this.#state === 'closed') return true;
     this.#busy = true;
     const isHolder = await this.#attempt('switch', false, () => this.#requestLock());
@@ -198,12 +198,12 @@ export class Gate {
     if (mine) {
       this.#request = startRequest(session, pid);
       this.#become('closed');
-    } else this.#heldElsewhereUntil = Date.now() + ASK_AGAIN_MS;
+    } else this.#heldElsewhereUntil = performance.now() + ASK_AGAIN_MS;
     return mine;
   }
 
   #becomeOpen(): void {
-    if (this.#state === 'closed') this.#silentUntil = Date.now() + SILENT_AFTER_MS;
+    if (this.#state === 'closed') this.#silentUntil = performance.now() + SILENT_AFTER_MS;
     this.#become('open');
   }
 

@@ -126,8 +126,8 @@ class Pacer {
   #notified = true;
   #bySafetyTimer = false;
   #unnotified = 0;
-  /** Times of performance.now(), which no clock that is set moves. */
   #paceUntil = 0;
+  /** The holder of the gate told this node to keep a pace until then. */
   #toldUntil = 0;
   #queueIsFilling = false;
   #timer: NodeJS.Timeout | undefined;
@@ -139,9 +139,9 @@ class Pacer {
     this.#gate = gate;
   }
 
-  /** What the holder of the gate told before was missed, and it may not repeat it for a while. */
+  /** Notifications were missed, and the gate's holder may not repeat soon that it is closed. */
   onListening(): void {
-    this.#paceFor(PACE_TOLD_MS);
+    this.#toldUntil = performance.now() + PACE_TOLD_MS;
     this.#options.wake();
   }
 
@@ -150,12 +150,9 @@ class Pacer {
     this.#unnotified = 0;
     // This node holds the gate: notifications are its own, or of writers that began before the gate closed.
     if (this.#gate.state === 'closed') return;
-    if (payload === PACE) {
-      this.#toldUntil = performance.now() + PACE_TOLD_MS;
-      this.#paceFor(PACE_TOLD_MS);
-    }
+    const now = performance.now();
+    if (payload === PACE) this.#toldUntil = now + PACE_TOLD_MS;
     this.#options.wake();
-    const now = Date.now();
     if (now - this.#slice.began > SLICE_MS) this.#slice = { began: now, notifications: 0 };
     this.#slice.notifications += 1;
     if (this.#slice.notifications >= NOTIFICATIONS_TO_CLOSE) this.#closeUnderLoad();
@@ -180,8 +177,8 @@ class Pacer {
     if (silences && transactions > 0 && !this.#queueIsFilling) void this.#gate.tellOthers();
     if (state === 'closed') this.#openWhenCalm(transactions);
     else if (transactions > 0) {
-      const isTold = performance.now() < this.#toldUntil;
-      if (this.#bySafetyTimer && !this.#notified && !isTold) this.#onUnnotified();
+      const isTold = this.#notified || performance.now() < this.#toldUntil;
+      if (this.#bySafetyTimer && !isTold) this.#onUnnotified();
       this.#notified = false;
       // After the read and not at the notification: the event comes first.
       if (this.#slice.notifications >= NOTIFICATIONS_TO_LOOK) void this.#lookAtWaiting();
@@ -196,7 +193,7 @@ class Pacer {
   }
 
   async #lookAtWaiting(): Promise<void> {
-    const now = Date.now();
+    const now = performance.now();
     const since = now - this.#looks.at;
     if (!this.#options.mayCloseGate || since < LOOK_EVERY_MS) return;
     if (since > FORGET_LOOKS_AFTER_MS) this.#looks.waiting = 0;
@@ -208,7 +205,7 @@ class Pacer {
 
   #closeUnderLoad(): void {
     const { began, notifications } = this.#slice;
-    const perSecond = (notifications * 1_000) / Math.max(Date.now() - began, LOOK_EVERY_MS);
+    const perSecond = (notifications * 1_000) / Math.max(performance.now() - began, LOOK_EVERY_MS);
     this.#closeGate(Math.min(Math.max(perSecond * PART_TO_OPEN, OPEN_BELOW.least), OPEN_BELOW.most));
   }
 
@@ -218,12 +215,12 @@ class Pacer {
     this.#openBelow = openBelow;
     this.#looks.waiting = 0;
     this.#slice.notifications = 0;
-    this.#second = { began: Date.now(), transactions: 0, calm: 0 };
+    this.#second = { began: performance.now(), transactions: 0, calm: 0 };
     void this.#gate.close().then(() => this.#keepPace());
   }
 
   #openWhenCalm(transactions: number): void {
-    const now = Date.now();
+    const now = performance.now();
     this.#second.transactions += transactions;
     if (now - this.#second.began < 1_000) return;
     const calm = this.#second.transactions < this.#openBelow ? this.#second.calm + 1 : 0;
@@ -234,7 +231,7 @@ class Pacer {
   /** A writer has `relay.ring = off`, or the holder of the gate is frozen and does not notify. */
   #onUnnotified(): void {
     this.#unnotified += 1;
-    this.#paceFor(PACE_UNNOTIFIED_MS);
+    this.#paceUntil = performance.now() + PACE_UNNOTIFIED_MS;
     if (this.#unnotified < UNNOTIFIED_TO_SUSPECT) return;
     this.#unnotified = 0;
     // While the queue fills up, the holder does not notify.
@@ -242,15 +239,11 @@ class Pacer {
     void this.#gate.endOtherHolder();
   }
 
-  #paceFor(ms: number): void {
-    this.#paceUntil = Math.max(this.#paceUntil, performance.now() + ms);
-  }
-
   #keepPace(): void {
     clearTimeout(this.#timer);
     const took = this.#pacedAt === null ? 0 : performance.now() - this.#pacedAt;
     this.#pacedAt = null;
-    const paced = this.#gate.silences || performance.now() < this.#paceUntil;
+    const paced = this.#gate.silences || performance.now() < Math.max(this.#paceUntil, this.#toldUntil);
     if (!paced || this.#ended) return;
     this.#timer = setTimeout(
       () => {

@@ -370,16 +370,6 @@ describe('nodes', () => {
     for (const listening of clients) await listening.hears(told + 1);
   });
 
-  test('a node that is told to keep a pace finds what nobody notifies it of', async () => {
-    const relay = await node({ SAFETY_READ_MS: '60000' });
-    const listening = await client(relay.port);
-    const writer = await database.connect();
-    await writer.query('set relay.ring = off');
-    await writer.query("select pg_notify('relay', $1)", [PACE]);
-    await writer.query(INSERT);
-    await listening.hears(1);
-  });
-
   test('of two nodes one holds it, and clients of both hear everything once', async () => {
     const relays = [await node(), await node()] as const;
     const clients = [await client(relays[0].port), await client(relays[1].port)] as const;

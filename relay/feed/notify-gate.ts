@@ -11,7 +11,7 @@
 //   already refuses the lock to new writers. So the gate is closed once the request is sent, and may be opened by
 //   cancelling the request.
 // - One node holds the gate: the one that has the holder's lock. While it finds events, it tells the others once a second
-//   to read at a pace too. A notification for each batch would cost as much as the reads.
+//   to read at a pace too. A notification for each batch would cost a commit each time.
 // - Reopening. A writer that saw the gate closed may commit after it was opened, without a notification. So the holder
 //   keeps its pace for SILENT_AFTER_MS, and tells the other nodes as before. The safety read finds the events of writers
 //   that take longer.

@@ -6,6 +6,7 @@ import { createLog } from '../../log.ts';
 import type { Session } from '../../outbox/events.ts';
 import { NOTHING, parseSnapshot } from '../../outbox/position.ts';
 import { type Database, freshDatabase, until } from '../world.ts';
+import { lockSlot } from './lock-slot.ts';
 
 let database: Database;
 let locker: pg.Client;
@@ -17,17 +18,6 @@ beforeAll(async () => {
 });
 afterAll(() => database.close());
 
-/** @param distance of the slot from the one that writers are in */
-async function lockSlot(distance: number): Promise<number> {
-  await locker.query('begin');
-  const { rows } = await locker.query<{ slot: number }>(
-    'select (relay.slot_at(clock_timestamp()) + $1) % 8 as slot',
-    [distance],
-  );
-  await locker.query(`lock table relay.events_${rows[0]!.slot} in access exclusive mode`);
-  return rows[0]!.slot;
-}
-
 test('an old slot that is locked again while it is looked at stays left out', async () => {
   const reader = await openReader({ url: database.url, name: 'reader under test' });
   await reader.query("set lock_timeout = '50ms'");
@@ -36,11 +26,12 @@ test('an old slot that is locked again while it is looked at stays left out', as
   // Each time the first look has found it free.
   const lockedAgain: Session = {
     query: (async (query: unknown, values: unknown[]) => {
-      if (typeof query === 'string' && query.includes('as unseen') && looks++ === 0) await lockSlot(4);
+      if (typeof query === 'string' && query.includes('as unseen') && looks++ === 0)
+        await lockSlot(locker, 4);
       return reader.query(query as string, values);
     }) as Session['query'],
   };
-  const slot = await lockSlot(4);
+  const slot = await lockSlot(locker, 4);
   const read = reader.query(`select from relay.events_${slot}`).catch((error: unknown) => error);
   expect(await slots.leaveOut(reader, NOTHING, await read)).toBe(true);
   await locker.query('rollback');
@@ -62,7 +53,7 @@ test('what was read from a slot before it was locked too is not taken for passed
   };
   const failOn = (slot: number) =>
     reader.query(`select from relay.events_${slot}`).catch((error: unknown) => error);
-  const first = await lockSlot(3);
+  const first = await lockSlot(locker, 3);
   expect(await slots.leaveOut(reader, await seen(), await failOn(first))).toBe(true);
   const second = (first + 2) % 8;
   await database.query(

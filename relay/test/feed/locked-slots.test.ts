@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import type { Relay } from '../../server/relay.ts';
 import { Client, type Database, freshDatabase, metric, startNode, token, until } from '../world.ts';
+import { lockSlot } from './lock-slot.ts';
 
 let database: Database;
 let node: Relay;
@@ -23,21 +24,10 @@ afterAll(async () => {
 
 const emit = (n: number) => database.query(`select relay.emit('acc', 'note', $1)`, [n]);
 
-/** @param distance of the slot from the one that writers are in */
-async function lockSlot(distance: number): Promise<number> {
-  await locker.query('begin');
-  const { rows } = await locker.query<{ slot: number }>(
-    'select (relay.slot_at(clock_timestamp()) + $1) % 8 as slot',
-    [distance],
-  );
-  await locker.query(`lock table relay.events_${rows[0]!.slot} in access exclusive mode`);
-  return rows[0]!.slot;
-}
-
 test('an old slot: events go on, and nobody refetches when it is free', async () => {
   await emit(1);
   await client.hears(1);
-  await lockSlot(4);
+  await lockSlot(locker, 4);
   await emit(2);
   await emit(3);
   expect(await client.hears(3)).toEqual([1, 2, 3]);
@@ -52,7 +42,7 @@ test('an old slot: events go on, and nobody refetches when it is free', async ()
 
 test('a transaction with more events than a page, while an old slot is locked', async () => {
   const before = client.payloads.length;
-  await lockSlot(4);
+  await lockSlot(locker, 4);
   await emit(29);
   await client.hears(before + 1);
   await database.query(
@@ -69,7 +59,7 @@ test('a transaction with more events than a page, while an old slot is locked', 
 
 test('two old slots, the second while the first is locked', async () => {
   const before = client.payloads.length;
-  await lockSlot(3);
+  await lockSlot(locker, 3);
   await emit(6);
   await client.hears(before + 1);
   const second = await database.connect();
@@ -89,7 +79,7 @@ test('two old slots, the second while the first is locked', async () => {
 
 test('what its holder wrote to it was passed by: everybody refetches', async () => {
   const before = client.payloads.length;
-  const slot = await lockSlot(4);
+  const slot = await lockSlot(locker, 4);
   await locker.query(
     `insert into relay.events (slot, account_id, event, payload) values ($1, 'acc', 'note', '9')`,
     [slot],
@@ -107,7 +97,7 @@ test('what its holder wrote to it was passed by: everybody refetches', async () 
 
 test('the slot that writers are in: they wait, and then everything comes', async () => {
   const before = client.payloads.length;
-  await lockSlot(0);
+  await lockSlot(locker, 0);
   const writing = emit(12);
   await until('the writer waits', async () => {
     const waiting = await database.query('select from pg_locks where not granted');

@@ -227,7 +227,7 @@ export class RelayAdapter extends Adapter {`,
     edits: [
       {
         file: 'feed/notify-gate.js',
-        find: 'Date.now() < this.#silentUntil',
+        find: 'performance.now() < this.#silentUntil',
         put: 'false',
       },
     ],

@@ -160,12 +160,14 @@ describe('on one database', () => {
     await emit(database, 1);
     await reader.feed.read();
     for (const n of [2, 3]) {
+      const { session } = reader;
+      const gone = new Promise<void>((resolve) => session!.once('end', () => resolve()));
       await database.query(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'feed under test'",
       );
-      await until('the feed noticed', () => !reader.feed.ready);
+      await gone;
       await emit(database, n);
-      await until('the feed is back', () => reader.feed.ready);
+      await until('the feed is back', () => reader.session !== session && reader.feed.ready);
     }
     expect(reader.events.map(({ payload }) => payload)).toEqual(['1', '2', '3']);
   });

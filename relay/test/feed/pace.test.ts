@@ -52,6 +52,10 @@ class Node {
     return (await this.metrics.wakeups.get()).values[0]?.value ?? 0;
   }
 
+  async lost(): Promise<number> {
+    return (await this.metrics.listenFailures.get()).values[0]?.value ?? 0;
+  }
+
   async reads20Times(): Promise<void> {
     const { reads } = this;
     await until('it has read at a pace', () => this.reads > reads + 20);
@@ -75,7 +79,7 @@ test('a node that begins to listen, or does again, may have missed that it is to
   await database.query(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup' and datname = current_database()",
   );
-  await until('it noticed', () => !node.wakeup.listening);
+  await until('it noticed', async () => (await node.lost()) > 0);
   await node.listens();
   await node.reads20Times();
 });

@@ -7,7 +7,7 @@
 import type { Log } from '../log.ts';
 import type { Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
-import { findLockedSlots, hasUnseen } from '../outbox/slots.ts';
+import { findLockedSlots, hasUnseen, type LockedNow, NONE_LOCKED } from '../outbox/slots.ts';
 
 /** Reading pg_locks blocks, for a moment, every session that takes a lock. */
 const LOOK_EVERY_MS = 500;
@@ -27,9 +27,19 @@ export class LockedSlots {
     return [...this.#leftOut.keys()].sort();
   }
 
-  /** Everything is read again from the start. */
-  clear(): void {
+  /** For a first read, which has not seen anything: the locked slots. None if writers wait for the same lock. */
+  async findFirst(session: Session): Promise<LockedNow> {
+    const locked = await findLockedSlots(session);
+    if (locked.slots.length === 0 || locked.slots.includes(locked.current)) return NONE_LOCKED;
+    this.#log.say('slots_locked', { slots: locked.slots });
+    return locked;
+  }
+
+  /** Everything is read again from the start, without these slots. What `seen` has seen of them is not missing. */
+  startWithout(slots: readonly number[], seen: Snapshot): void {
     this.#leftOut.clear();
+    for (const slot of slots) this.#leftOut.set(slot, seen);
+    this.#lookedAt = Date.now();
   }
 
   /**

@@ -4,7 +4,8 @@ import type { Metrics } from '../metrics.ts';
 import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
 import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
 import { cut, isTooOld, NOTHING, type Snapshot, union, witnessOf } from '../outbox/position.ts';
-import { findForeign, type Largest, readLargest, readStart, startNewEpoch } from '../outbox/start.ts';
+import { NONE_LOCKED } from '../outbox/slots.ts';
+import { findForeign, readLargest, readStart, type Start, startNewEpoch } from '../outbox/start.ts';
 import type { Step } from '../stream/rule.ts';
 import { type FeedListener, notReady } from './feed.ts';
 import { LockedSlots } from './locked-slots.ts';
@@ -69,7 +70,9 @@ export class OutboxReader {
 
   /** The first session begins at what is visible now. Later ones continue, while the epoch is the same. */
   async begin(session: Session): Promise<void> {
-    let start = await readStart(session);
+    // Later sessions read every slot first, to know whether it is the same database.
+    const locked = this.#epoch === null ? await this.#lockedSlots.findFirst(session) : NONE_LOCKED;
+    let start = await readStart(session, locked.slots);
     this.#retentionMs = start.retentionMs;
     if (start.epoch === this.#epoch && (await this.#isOtherHistory(session))) {
       // The database has gone back in time without becoming another one: a storage snapshot was restored, or a crash
@@ -82,10 +85,10 @@ export class OutboxReader {
     if (start.epoch === this.#epoch) return;
     const lost = this.#epoch !== null;
     this.#epoch = start.epoch;
-    this.#startOver(start.now, start.largest);
+    this.#startOver(start, locked);
     // Before anything that can fail: a listener that is not told has a gap.
     if (lost) this.#lose('epoch');
-    await this.#warmUp(session, start.now);
+    await this.#warmUp(session, start.now, locked);
   }
 
   /** Whether the last batch, or the largest transaction that was handed on, is missing in the database. */
@@ -96,17 +99,19 @@ export class OutboxReader {
     return (await findForeign(session, claimed)).size > 0;
   }
 
-  #startOver(now: Snapshot, largest: Largest | null): void {
+  #startOver({ now, largest }: Start, locked = NONE_LOCKED): void {
     this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
     this.#lastBatch.clear();
-    this.#lockedSlots.clear();
+    this.#lockedSlots.startWithout(locked.slots, this.#seen);
     this.#options.witnesses?.clear();
     this.#recent = new RecentEvents(this.#seen, this.#options.recent);
   }
 
-  async #warmUp(session: Session, now: Snapshot): Promise<void> {
+  async #warmUp(session: Session, now: Snapshot, locked = NONE_LOCKED): Promise<void> {
     const { recent, page, witnesses } = this.#options;
-    this.#recent = await warmUp(session, { now, seen: this.#seen, recent, page, witnesses });
+    this.#recent = await warmUp(session, { now, seen: this.#seen, recent, page, witnesses, locked });
+    // An event that a locked slot has after this is missing in memory.
+    this.#lockedSlots.startWithout(locked.slots, this.#recent.from);
   }
 
   #lose(reason: 'epoch' | 'retention'): void {
@@ -124,7 +129,7 @@ export class OutboxReader {
     } else if (isTooOld(this.#seen, page.emptied)) {
       const start = await readStart(session);
       await this.listener.beforeBatch?.(session, null);
-      this.#startOver(start.now, start.largest);
+      this.#startOver(start);
       this.#lose('retention');
       await this.#warmUp(session, start.now);
       page = { ...page, events: [] };

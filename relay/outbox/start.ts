@@ -23,8 +23,11 @@ function toLargest(xid: string, witness: string | null): Largest {
   return { xid: BigInt(xid), ...(witness !== null && { witness: Number.parseInt(witness, 16) }) };
 }
 
-/** Settles the epoch, which removes events of another database, and returns where to begin. */
-export async function readStart(session: Session): Promise<Start> {
+/**
+ * Settles the epoch, which removes events of another database, and returns where to begin.
+ * @param leftOut slots that are not read
+ */
+export async function readStart(session: Session, leftOut: readonly number[] = []): Promise<Start> {
   const settled = await session.query<{ epoch: string }>('select relay.settle_epoch() as epoch');
   const { rows } = await session.query<{
     now: string;
@@ -36,7 +39,7 @@ export async function readStart(session: Session): Promise<Start> {
            case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.xid else installation.emptied_through end::text as largest,
            case when newest.xid >= coalesce(installation.emptied_through, newest.xid) then newest.witness else installation.emptied_witness end as witness
       from relay.installation
-      left join lateral (select e.xid, relay.witness(e.created_at) as witness from relay.events as e
+      left join lateral (select e.xid, relay.witness(e.created_at) as witness from ${eventsWithout(leftOut)} as e
                           where pg_visible_in_snapshot(e.xid, pg_current_snapshot())
                           order by e.xid desc, e.id desc limit 1) as newest on true`);
   const { now, largest, witness, retention } = rows[0]!;
@@ -95,8 +98,14 @@ export async function findForeign(
 /**
  * The first transaction of the newest events that fit into these limits, with nothing removed among them; for filling
  * the recent events. The bytes are of JSON: events are stored compressed, and may be a thousand times smaller there.
+ * @param leftOut slots that are not read
  */
-export async function findRecent(session: Session, events: number, bytes: number): Promise<bigint> {
+export async function findRecent(
+  session: Session,
+  events: number,
+  bytes: number,
+  leftOut: readonly number[] = [],
+): Promise<bigint> {
   const { rows } = await session.query<{
     oldest: string | null;
     newest: string | null;
@@ -106,7 +115,7 @@ export async function findRecent(session: Session, events: number, bytes: number
     `with newest as (
        select xid, payload, coalesce(pg_column_size(audience), 0) as topics,
               row_number() over w as n, sum(pg_column_size(payload)) over w as bytes
-         from (select xid, payload, ${boundedAudience('audience')} from relay.events order by xid desc limit $1::int + 1) as e
+         from (select xid, payload, ${boundedAudience('audience')} from ${eventsWithout(leftOut)} as e order by xid desc limit $1::int + 1) as e
        window w as (order by xid desc rows unbounded preceding)
      ),
      stored as materialized (

@@ -71,7 +71,6 @@ export class RecentEvents {
   readonly #limits: RecentEventsLimits;
   readonly #byAccount = new Map<string | null, Queue<OutboxEvent>>();
   #batches = new Queue<StoredBatch>();
-  /** A reader that has seen this needs nothing older than what is here. */
   #from: Snapshot;
   #bytes = 0;
   #events = 0;
@@ -97,6 +96,11 @@ export class RecentEvents {
     const full = Math.max(this.#bytes / this.#limits.bytes, this.#events / this.#limits.events);
     const middle = full < 0.5 ? 0 : (this.#batches.at(this.#batches.length >> 1)?.number ?? 0);
     return Math.max(middle, this.#forgotten);
+  }
+
+  /** A reader that has seen this needs nothing older than what is here. */
+  get from(): Snapshot {
+    return this.#from;
   }
 
   get size(): { bytes: number; events: number } {

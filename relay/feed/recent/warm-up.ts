@@ -3,6 +3,7 @@
 import type { OutboxEvent, PageLimits, Session } from '../../outbox/events.ts';
 import { readPage } from '../../outbox/pages.ts';
 import { cut, isTooOld, type Snapshot } from '../../outbox/position.ts';
+import { findFirstAfter, type LockedNow } from '../../outbox/slots.ts';
 import { findRecent } from '../../outbox/start.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent-events.ts';
 import type { Witnesses } from './witnesses.ts';
@@ -19,19 +20,29 @@ export interface WarmUp {
   page: PageLimits;
   /** Told which transactions were read. */
   witnesses?: Witnesses | undefined;
+  /** These slots are not read. */
+  locked: LockedNow;
 }
 
-/** The newest events that fit. None, if retention removed some of them meanwhile. */
+/**
+ * The newest events that fit, from the slots that writers entered after those that are locked. None, if retention removed
+ * some of them meanwhile.
+ */
 export async function warmUp(
   session: Session,
-  { now, seen, recent, page: limits, witnesses }: WarmUp,
+  { now, seen, recent, page: limits, witnesses, locked }: WarmUp,
 ): Promise<RecentEvents> {
+  const { slots } = locked;
+  const first = slots.length === 0 ? 0n : await findFirstAfter(session, locked, now);
+  if (first === null) return new RecentEvents(seen, recent);
   // Memory holds two bytes a character.
-  const oldest = await findRecent(session, recent.events, Math.floor(recent.bytes / 2));
+  const fitting = await findRecent(session, recent.events, Math.floor(recent.bytes / 2), slots);
+  // The first transaction may have begun in a slot that is locked.
+  const oldest = fitting > first ? fitting : first + 1n;
   const from = before(oldest, now);
   const events: OutboxEvent[] = [];
   for (let after = 0n, more = true; more; after = events.at(-1)?.id ?? 0n) {
-    const page = await readPage(session, { seen: from, bound: seen, after }, limits);
+    const page = await readPage(session, { seen: from, bound: seen, after }, limits, slots);
     if (isTooOld(from, page.emptied)) return new RecentEvents(seen, recent);
     events.push(...page.events);
     more = page.more;

@@ -1,0 +1,127 @@
+// A node starts while somebody has an old slot of relay.events locked.
+import type pg from 'pg';
+import type { Relay } from '../../server/relay.ts';
+import { ends } from '../ends.ts';
+import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
+import { lockSlot } from './lock-slot.ts';
+
+let database: Database;
+let locker: pg.Client;
+
+beforeEach(async () => {
+  database = await freshDatabase();
+  ends.push(() => database.close());
+  await database.query(`select relay.publish('note')`);
+  locker = await database.connect();
+});
+
+const emit = (n: number) => database.query(`select relay.emit('acc', 'note', $1)`, [n]);
+
+async function start(env: Record<string, string> = {}): Promise<Relay> {
+  const node = await startNode(database.url, env);
+  ends.push(() => node.close());
+  await node.ready();
+  return node;
+}
+
+async function connect(node: Relay): Promise<Client> {
+  const client = new Client(node, { token: await token('acc') });
+  ends.push(async () => client.close());
+  return client.live();
+}
+
+/** @param distance of the slot from the one that writers are in */
+const emitInto = (distance: number, n: number) =>
+  database.query(
+    `insert into relay.events (slot, account_id, event, payload)
+     values ((relay.slot_at(clock_timestamp()) + $1) % 8, 'acc', 'note', to_jsonb($2::int))`,
+    [distance, n],
+  );
+
+test('it is ready, events come, and nobody refetches when the slot is free', async () => {
+  await emit(1);
+  await lockSlot(locker, 4);
+  const client = await connect(await start());
+  await emit(2);
+  expect(await client.hears(1)).toEqual([2]);
+  await locker.query('rollback');
+  await emit(3);
+  expect(await client.hears(2)).toEqual([2, 3]);
+  expect(client.of('relay:resync')).toEqual([]);
+});
+
+test('what its holder wrote to it was passed by: everybody refetches', async () => {
+  await emit(1);
+  const slot = await lockSlot(locker, 4);
+  await locker.query(
+    `insert into relay.events (slot, account_id, event, payload) values ($1, 'acc', 'note', '2')`,
+    [slot],
+  );
+  const client = await connect(await start());
+  await locker.query('commit');
+  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
+  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+  await emit(3);
+  expect(await client.hears(1)).toEqual([3]);
+});
+
+/** A client of a node that is gone, and what starts the next node at its port. */
+async function leave(distance = 0): Promise<{ client: Client; comeBack: () => Promise<Relay> }> {
+  await emitInto(distance, 0);
+  const node = await startNode(database.url);
+  const client = await connect(node);
+  // A position that names transactions in progress, of other tests on this server, is older than what the next node has.
+  for (let heard = 0; heard === 0 || client.offset!.includes('.'); heard += 1) {
+    await emitInto(distance, 0);
+    await client.hears(heard + 1);
+  }
+  client.heard.length = 0;
+  await node.close();
+  return { client, comeBack: () => start({ PORT: String(node.port) }) };
+}
+
+test('a client that missed events of newer slots gets them at once', async () => {
+  const { client, comeBack } = await leave();
+  await emit(1);
+  await emitInto(3, 2);
+  await lockSlot(locker, 4);
+  await comeBack();
+  await emit(3);
+  expect(await client.hears(3)).toEqual([1, 2, 3]);
+  await locker.query('rollback');
+  await emit(4);
+  expect(await client.hears(4)).toEqual([1, 2, 3, 4]);
+  expect(client.of('relay:resync')).toEqual([]);
+});
+
+test('a client that missed older events waits until it is free, and others do not', async () => {
+  const { client, comeBack } = await leave(3);
+  await emitInto(3, 1);
+  await emitInto(4, 2);
+  await emit(3);
+  await lockSlot(locker, 4);
+  const other = await connect(await comeBack());
+  await emit(4);
+  expect(await other.hears(1)).toEqual([4]);
+  expect(client.payloads).toEqual([]);
+  await locker.query('rollback');
+  expect(await client.hears(4)).toEqual([1, 2, 3, 4]);
+  expect(client.of('relay:resync')).toEqual([]);
+});
+
+test.each([
+  ['the newest event', []],
+  ['an event between newer ones', [2]],
+])('a client that missed %s, which is in it, is told to refetch', async (_, newer) => {
+  const { client, comeBack } = await leave();
+  await emitInto(4, 1);
+  for (const n of newer) await emit(n);
+  await lockSlot(locker, 4);
+  await comeBack();
+  await client.live(2);
+  await emit(3);
+  expect(await client.hears(1 + newer.length)).toEqual([...newer, 3]);
+  await locker.query('rollback');
+  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
+  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+});

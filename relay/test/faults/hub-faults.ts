@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Chance } from './chance.ts';
 import type { Link } from './links.ts';
 import type { RelayNode } from './nodes.ts';
-import { type Beyond, type FaultKind, RECONNECT_MS, type World } from './world.ts';
+import type { Beyond } from './stage.ts';
+import { type FaultKind, RECONNECT_MS, type World } from './world.ts';
 
 function beyond({ stream }: World): Beyond {
   if (!stream) throw new Error('There is no hub in this run.');

@@ -10,7 +10,14 @@ import type { Link } from './links.ts';
 import { type NodeOptions, RelayNode, SECRET } from './nodes.ts';
 import { Server } from './server.ts';
 import { StreamServer } from './stream-server.ts';
-import type { Beyond } from './world.ts';
+
+/** What lies between the database and nodes that are edges. */
+export interface Beyond {
+  readonly server: StreamServer;
+  readonly hubs: readonly RelayNode[];
+  /** Of each hub and each edge. */
+  readonly links: ReadonlyMap<RelayNode, Link>;
+}
 
 export class Stage {
   readonly folder: string;

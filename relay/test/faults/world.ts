@@ -4,21 +4,11 @@ import type { Client } from './clients.ts';
 import type { Undone } from './compare.ts';
 import type { Disturbances } from './disturbances.ts';
 import type { Ledger } from './ledger.ts';
-import type { Link } from './links.ts';
 import type { RelayNode } from './nodes.ts';
 import type { OtherProcess } from './other-process.ts';
 import type { Server } from './server.ts';
-import type { Stage } from './stage.ts';
-import type { StreamServer } from './stream-server.ts';
+import type { Beyond, Stage } from './stage.ts';
 import type { Writers } from './writers.ts';
-
-/** What lies between the database and nodes that are edges. */
-export interface Beyond {
-  readonly server: StreamServer;
-  readonly hubs: readonly RelayNode[];
-  /** Of each hub and each edge. */
-  readonly links: ReadonlyMap<RelayNode, Link>;
-}
 
 export interface World {
   readonly stage: Stage;

@@ -1,5 +1,4 @@
 // Everything that the WhatsApp worker can log; part of the list in observations.ts.
-import type { Observation } from './observations.ts';
 
 export const whatsappObservations = {
   evolution_held: {
@@ -61,4 +60,4 @@ export const whatsappObservations = {
     text: (o: { error: string; failures: number }) =>
       `the worker cannot read its list of instances (${o.error}), attempt ${o.failures}`,
   },
-} satisfies Record<string, Observation>;
+} as const;

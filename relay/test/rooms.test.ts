@@ -3,26 +3,34 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { packageRoot } from '../package.ts';
 
-/** Lints a file that is there only for the moment. */
-async function lint(room: string, text: string): Promise<{ red: boolean; output: string }> {
-  const path = join('relay', room, `planted-${randomBytes(4).toString('hex')}.ts`);
-  await writeFile(join(packageRoot, path), text);
+/** Lints files that are there only for the moment. */
+async function lint(
+  rule: string,
+  texts: Readonly<Record<string, string>>,
+): Promise<{ red: boolean; output: string }> {
+  const paths = Object.keys(texts);
+  for (const path of paths) await writeFile(join(packageRoot, path), texts[path]!);
   try {
     return await new Promise((resolve) => {
       execFile(
         process.execPath,
-        ['node_modules/@biomejs/biome/bin/biome', 'lint', '--only=style/noRestrictedImports', path],
+        ['node_modules/@biomejs/biome/bin/biome', 'lint', `--only=${rule}`, ...paths],
         { cwd: packageRoot },
         (error, stdout, stderr) => resolve({ red: error !== null, output: stdout + stderr }),
       );
     });
   } finally {
-    await rm(join(packageRoot, path));
+    for (const path of paths) await rm(join(packageRoot, path));
   }
 }
+
+const plantedIn = (room: string) => join('relay', room, `planted-${randomBytes(4).toString('hex')}.ts`);
+
+const lintImports = (room: string, text: string) =>
+  lint('style/noRestrictedImports', { [plantedIn(room)]: text });
 
 test('every room has its rule', async () => {
   const rules = await readFile(join(packageRoot, 'biome.rooms.json'), 'utf8');
@@ -62,7 +70,7 @@ test.each([
     "import { connectInstance } from '../connection.ts';\nexport const planted = connectInstance;\n",
   ],
 ])('%s from a room above %s is refused', async (_kind, room, text) => {
-  const { red, output } = await lint(room, text);
+  const { red, output } = await lintImports(room, text);
   expect(output).toContain(`relay/${room}/ imports only from the rooms below it`);
   expect(red).toBe(true);
 });
@@ -71,5 +79,17 @@ test.each([
   ['feed', "import { openReader } from '../db/connect.ts';\nexport const planted = openReader;\n"],
   ['evolution/ingest', "import { createApi } from '../api/api.ts';\nexport const planted = createApi;\n"],
 ])('an import from a room below %s is let in', async (room, text) => {
-  expect(await lint(room, text)).toMatchObject({ red: false });
+  expect(await lintImports(room, text)).toMatchObject({ red: false });
+});
+
+test('a circle is refused, even one of types', async () => {
+  const [one, other] = [plantedIn('feed'), plantedIn('feed')];
+  const imports = (path: string) =>
+    `import type { Planted as Next } from './${basename(path)}';\nexport interface Planted { next: Next }\n`;
+  const { red, output } = await lint('suspicious/noImportCycles', {
+    [one]: imports(other),
+    [other]: imports(one),
+  });
+  expect(output).toContain('This import is part of a cycle');
+  expect(red).toBe(true);
 });

@@ -37,8 +37,8 @@ interface Row {
 }
 
 /** The page tells both: how many are shown, and among how many of the account's newest events they are searched. */
-const MOST = 200;
-const LOOKED_THROUGH = 10_000;
+export const MOST_STORED = 200;
+export const LOOKED_THROUGH = 10_000;
 const MOST_OF_A_NAME = 20;
 const LARGEST_PAYLOAD = 4_096;
 
@@ -59,7 +59,7 @@ export async function readStored(
     `select e.event, ${boundedAudience('e.audience')}, ${COLUMNS} as stored
        from (select * from relay.events where account_id = $1 order by xid desc, id desc limit ${LOOKED_THROUGH}) as e
       where ($3 and e.audience is null or e.audience && $2) and exists (select from relay.catalogue as c where c.event = e.event)
-      order by e.xid desc, e.id desc limit ${MOST}`,
+      order by e.xid desc, e.id desc limit ${MOST_STORED}`,
     [identity.accountId, topic === null ? topicsHeard(identity) : [topic], topic === null],
   );
   return rows

@@ -1,4 +1,8 @@
 // The stored events that Eventos begins with.
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LOOKED_THROUGH, MOST_STORED } from '../../console/events.ts';
+import { packageRoot } from '../../package.ts';
 import { useNodes } from '../nodes.ts';
 import { type Database, freshDatabase, token } from '../world.ts';
 
@@ -24,4 +28,12 @@ test('what a token hears is found behind many events that it does not hear', asy
   };
   expect(await stored('')).toEqual(['for all', 'for ana']);
   expect(await stored('?topic=user:ana')).toEqual(['for ana']);
+});
+
+test('the page tells how many it shows, and among how many they are searched', async () => {
+  const page = await readFile(join(packageRoot, 'relay/console/page/index.html'), 'utf8');
+  const number = new Intl.NumberFormat('pt-BR');
+  expect(page).toContain(
+    `últimos ${number.format(MOST_STORED)}, procurados entre os ${number.format(LOOKED_THROUGH)} mais novos`,
+  );
 });

@@ -3,7 +3,7 @@
 //   state     the connection changed; see `state`
 //   clinic    the lists of the demonstration were loaded, from which events go on
 //   stored    the last events of before, the oldest first, and the topics that are heard: {events, topics}; from which
-//             `arrival` goes on
+//             `arrival` goes on; with {problem} if they could not be read
 //   arrival   an event: {event, payload, position, recovered, at}
 import { io } from './socket.io.js';
 
@@ -78,12 +78,19 @@ export class Session extends EventTarget {
   async #connectAfterStored() {
     this.#turn += 1;
     const turn = this.#turn;
-    const nothing = { account: null, events: [], topics: [], position: null };
-    const stored = await this.ask('GET', 'console/events').catch(() => nothing);
+    const stored = await this.ask('GET', 'console/events').catch(({ code }) => ({
+      ...{ account: null, events: [], topics: [], position: null },
+      problem: code ?? 'o Recado não responde',
+    }));
     if (turn !== this.#turn) return;
     this.account = stored.account;
     this.#tell('stored', stored);
     this.#connect(stored.position);
+  }
+
+  /** Outside the demonstration: reads what is stored again, and goes on from there. */
+  readAgain() {
+    this.signIn(this.#token);
   }
 
   signOut() {

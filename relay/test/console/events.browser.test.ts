@@ -69,6 +69,13 @@ test('events of a topic that cannot be read again stay, dimmed, with their time,
 describe('outside the demonstration', () => {
   let recado: Recado;
   let secret: string;
+  const tokenWith = (more: { topics?: string[]; subject?: string }) =>
+    signToken({ secret, accountId: '1', expiresIn: 600, claim: 'accountId', ...more });
+  const signIn = async (page: Page, token: string) => {
+    await page.getByLabel('Token de acesso').fill(token);
+    await page.getByRole('button', { name: 'Entrar' }).click();
+    await page.getByText('Ao vivo, conta 1').waitFor();
+  };
   beforeAll(async () => {
     secret = await readFile(join(stage.dataDir, 'jwt-secret'), 'utf8');
     recado = await startRecado({ DATABASE_URL: stage.database.url, JWT_SECRET: secret });
@@ -76,23 +83,35 @@ describe('outside the demonstration', () => {
   afterAll(() => stop(recado));
 
   test('who signs in next sees the own topics, and nothing that the one before heard', async () => {
-    const tokenWith = (more: { topics?: string[]; subject?: string }) =>
-      signToken({ secret, accountId: '1', expiresIn: 600, claim: 'accountId', ...more });
     const page = await stage.openPage(recado, '/#eventos');
-    const signIn = async (token: string) => {
-      await page.getByLabel('Token de acesso').fill(token);
-      await page.getByRole('button', { name: 'Entrar' }).click();
-      await page.getByText('Ao vivo, conta 1').waitFor();
-    };
-    await signIn(await tokenWith({ topics: ['reception'] }));
+    await signIn(page, await tokenWith({ topics: ['reception'] }));
     await say('Pedro Alves', 'para a recepção');
     await glance(page, 'para a recepção').waitFor();
     await page.getByLabel('Tópico').selectOption('reception');
     await page.getByRole('button', { name: 'Sair' }).click();
-    await signIn(await tokenWith({ subject: 'ana' }));
+    await signIn(page, await tokenWith({ subject: 'ana' }));
     await page.getByLabel('Tópico').selectOption('user:ana');
     expect(await page.locator('#event-topic option').allTextContents()).toEqual(['todos', 'user:ana']);
     expect(await page.content()).not.toContain('para a recepção');
+  });
+
+  test('stored events that cannot be read at the start are missed aloud, until they are read', async () => {
+    await say('Pedro Alves', 'guardada');
+    const page = await stage.openPage(recado, '/#eventos');
+    await page.route('**/console/events', (route) => route.abort());
+    await signIn(page, await tokenWith({ topics: ['reception'] }));
+    const missing = page.getByText('Os eventos guardados não puderam ser lidos (o Recado não responde).');
+    await missing.waitFor();
+    expect(await page.getByText('Nenhum evento ainda').isVisible()).toBe(false);
+    await say('Pedro Alves', 'nova');
+    await glance(page, 'nova').waitFor();
+    expect(await violations(page)).toEqual([]);
+    await screenshot(page, 'stored-missing');
+    await page.unroute('**/console/events');
+    await page.getByRole('button', { name: 'Ler de novo' }).click();
+    await glance(page, 'guardada').waitFor();
+    expect(await missing.isVisible()).toBe(false);
+    await glance(page, 'nova').waitFor();
   });
 });
 

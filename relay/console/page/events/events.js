@@ -31,6 +31,8 @@ export class EventTail {
   #readAt = null;
   /** Why they could not be read again. */
   #problem = '';
+  /** Why what is stored could not be read at the start; null: it could. */
+  #missing = null;
   #pause = document.querySelector('#event-pause');
   #viewport = document.querySelector('#events-view');
   #names = new Set();
@@ -59,6 +61,9 @@ export class EventTail {
       this.#show();
     });
     session.addEventListener('stored', ({ detail }) => this.#begin(detail));
+    session.addEventListener('state', () => this.#showMissing());
+    const again = document.querySelector('#events-missing button');
+    again.addEventListener('click', () => session.readAgain());
     this.#filter.addEventListener('change', () => this.#choose());
     this.#search.addEventListener('input', () => this.#choose());
     this.#topic.addEventListener('change', () => this.#chooseTopic());
@@ -76,13 +81,23 @@ export class EventTail {
   }
 
   /** What somebody else heard is not shown. After a resync those that are here stay. */
-  #begin({ events, topics }) {
+  #begin({ events, topics, problem = null }) {
     if (this.#viewer !== this.#session.viewer) this.#clear();
     this.#viewer = this.#session.viewer;
+    this.#missing = problem;
     this.#showTopics(topics);
     if (this.#all.length > 0) return;
     this.#fresh.unshift(...events.map(stored));
     this.#show();
+  }
+
+  /** A token that is refused has its own words. */
+  #showMissing() {
+    const banner = document.querySelector('#events-missing');
+    banner.hidden = this.#missing === null || this.#session.state !== 'live';
+    const text = `Os eventos guardados não puderam ser lidos (${this.#missing}). Os novos aparecem aqui.`;
+    setText(banner.firstElementChild, banner.hidden ? '' : text);
+    this.#showNote();
   }
 
   #hear({ event, payload, position, recovered, at }) {
@@ -249,7 +264,7 @@ export class EventTail {
   #showNote() {
     const empty = document.querySelector('#events-empty');
     const { length } = this.#list;
-    empty.hidden = length > 0;
+    empty.hidden = length > 0 || this.#missing !== null;
     if (this.#problem && length > 0)
       this.#viewport.dataset.stale = `Eventos até ${clock.format(this.#readAt)}. ${this.#problem}`;
     else delete this.#viewport.dataset.stale;

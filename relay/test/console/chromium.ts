@@ -34,6 +34,8 @@ export interface Stage {
   /** What the browser complained about: scripts that failed, and what the policy refused. */
   complaints: string[];
   openPage(recado: Pick<Recado, 'url'>, path: string, options?: BrowserContextOptions): Promise<Page>;
+  /** A page of the demonstration, live. */
+  openDemo(path?: string, options?: BrowserContextOptions): Promise<Page>;
   closePages(): Promise<void>;
   close(): Promise<void>;
 }
@@ -51,7 +53,7 @@ export async function openStage(): Promise<Stage> {
   const browser: Browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
   const pages: Page[] = [];
   const complaints: string[] = [];
-  return {
+  const stage: Stage = {
     dataDir,
     demo,
     database,
@@ -68,6 +70,11 @@ export async function openStage(): Promise<Stage> {
       await page.goto(url + path);
       return page;
     },
+    async openDemo(path = '/', options = {}) {
+      const page = await stage.openPage(demo, path, options);
+      await page.getByText('Ao vivo', { exact: true }).waitFor();
+      return page;
+    },
     async closePages() {
       for (const page of pages.splice(0)) await page.context().close();
     },
@@ -78,6 +85,7 @@ export async function openStage(): Promise<Stage> {
       await rm(dataDir, { recursive: true, force: true });
     },
   };
+  return stage;
 }
 
 export async function startRecado(env: Record<string, string>): Promise<Recado> {

@@ -115,11 +115,7 @@ describe('outside the demonstration', () => {
   });
 });
 
-async function openEvents(): Promise<Page> {
-  const page = await stage.openPage(stage.demo, '/?conta=1&quem=recepcao#eventos');
-  await page.getByText('Ao vivo', { exact: true }).waitFor();
-  return page;
-}
+const openEvents = () => stage.openDemo('/?conta=1&quem=recepcao#eventos');
 
 function glance(page: Page, text: string) {
   return page.locator('.glance', { hasText: text }).filter({ visible: true }).first();

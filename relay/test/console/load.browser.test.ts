@@ -1,7 +1,7 @@
 // The page under load. A task of the main thread that takes longer than a tenth of a second is what a person notices,
 // and a phone has a quarter of this machine's speed. CPU time is compared, and not throttled: Chromium's throttle spins by
 // the wall clock, so that its share grows with whatever else the machine does.
-import type { CDPSession, Page } from 'playwright-core';
+import type { CDPSession } from 'playwright-core';
 import { until } from '../world.ts';
 import { openStage, type Stage, screenshot } from './chromium.ts';
 
@@ -41,7 +41,7 @@ afterEach(async () => {
 afterAll(() => stage?.close(), 30_000);
 
 test('500 chats stand in a list that scrolls, is searched, and grows when asked', async () => {
-  const page = await openConsole('');
+  const page = await stage.openDemo('/');
   expect(await page.evaluate('document.documentElement.scrollHeight')).toBeLessThan(3_000);
   const rows = page.locator('#chats .row');
   expect(await rows.count()).toBe(20);
@@ -55,7 +55,7 @@ test('500 chats stand in a list that scrolls, is searched, and grows when asked'
 });
 
 test('1,500 events of one commit are shown a frame at a time, in the rows that are there', async () => {
-  const page = await openConsole('');
+  const page = await stage.openDemo('/');
   await page.evaluate(COUNT);
   const last = `mensagem ${Date.now()}`;
   await stage.database.query(
@@ -77,7 +77,7 @@ test('1,500 events of one commit are shown a frame at a time, in the rows that a
 test.each(['clinica', 'eventos'])(
   '300 events a second keep no task of %s over 100 ms of a phone',
   async (tab) => {
-    const page = await openConsole(`#${tab}`);
+    const page = await stage.openDemo(`/#${tab}`);
     await page.locator(`#${tab}`).waitFor();
     const devTools = await page.context().newCDPSession(page);
     const stop = await traceTasks(devTools);
@@ -90,12 +90,6 @@ test.each(['clinica', 'eventos'])(
     expect(tasks.filter((ms) => ms * PHONE_IS_SLOWER > LONGEST_MS)).toEqual([]);
   },
 );
-
-async function openConsole(path: string): Promise<Page> {
-  const page = await stage.openPage(stage.demo, `/${path}`);
-  await page.getByText('Ao vivo', { exact: true }).waitFor();
-  return page;
-}
 
 /** At the rate, by the database's clock, each in a transaction of its own. Returns what the last one says. */
 async function writeEvents(): Promise<string> {

@@ -26,7 +26,13 @@ export async function withLock<T>(
   work: (session: pg.Client) => Promise<T>,
 ): Promise<T> {
   const session = await openSession({ url: databaseUrl, name });
-  session.on('notice', ({ message }) => log.say('migrate_said', { message: message ?? '' }));
+  // relay.secure() runs more than once.
+  const said = new Set<string>();
+  session.on('notice', ({ message = '' }) => {
+    if (said.has(message)) return;
+    said.add(message);
+    log.say('migrate_said', { message });
+  });
   try {
     // Every name in our files is qualified, and this proves it. Locks are waited for briefly, since writers queue
     // behind whoever waits; then the work is tried again.

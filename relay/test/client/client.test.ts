@@ -206,8 +206,9 @@ test('topics that changed while it was away: everything is loaded again, once', 
   client.socket.io.engine.close();
   await until('it has loaded again', () => loads === 2 && client.status.get() === 'live');
   expect(resyncs).toEqual(['topics']);
+  const statuses: string[] = [];
+  client.status.subscribe(() => statuses.push(client.status.get()));
   client.socket.io.engine.close();
-  await until('it is away', () => client.status.get() === 'reconnecting');
-  await until('it is back', () => client.status.get() === 'live');
+  await until('it was away, and is back', () => statuses.join() === 'reconnecting,live');
   expect([resyncs, loads]).toEqual([['topics'], 2]);
 });

@@ -1,15 +1,16 @@
 // Which tokens a revocation refuses: iat counts whole seconds, a revocation does not.
+import pg from 'pg';
 import { Revocations } from '../../auth/revocations.ts';
 import type { Identity } from '../../auth/token.ts';
 import { NO_TOPICS } from '../../auth/topics.ts';
-import type { Session } from '../../outbox/events.ts';
 
 const SECOND = 1_750_000_000_000;
 
 async function revoked(row: { subject?: string; token_id?: string; before: number }): Promise<Revocations> {
   const revocations = new Revocations();
   const rows = [{ account_id: 'a', subject: null, token_id: null, topic: null, ...row }];
-  await revocations.read({ query: async () => ({ rows }) } as unknown as Session, null);
+  const session = Object.assign(new pg.Client(), { query: async () => ({ rows }) });
+  await revocations.read(session, null);
   return revocations;
 }
 

@@ -40,7 +40,7 @@ describe('a position', () => {
     way.point(behind.port);
     way.cut();
     await until('it knocks at the node that is behind', () => {
-      const { readyState } = c.socket.io.engine as unknown as { readyState: string };
+      const { readyState } = c.socket.io.engine;
       return c.disconnects.length > 0 && readyState === 'open' && !c.socket.connected;
     });
     await emitMany(7, 8);
@@ -240,7 +240,7 @@ describe('a position', () => {
     await emitMany(1, 3);
     const c = client(relay, { token: issued, position: await positionNow() });
     await until('it waits', () => {
-      const { readyState } = c.socket.io.engine as unknown as { readyState: string };
+      const { readyState } = c.socket.io.engine;
       return readyState === 'open';
     });
     // The token is verified by now, or will be before the database answers.

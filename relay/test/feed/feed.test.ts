@@ -191,10 +191,10 @@ describe('on one database', () => {
       "insert into relay.events (account_id, event) select 'acc-' || i % 100, 'test.bulk' from generate_series(1, 20000) i",
     );
     await reader.feed.read();
-    const { rows } = await reader.session!.query<{ plan: string }>({
+    const { rows } = await reader.session!.query<{ 'QUERY PLAN': string }>({
       text: `explain (costs off) execute recado_feed('${reader.feed.seen.xmax}', '{1,2,3}', 0, null, 5000, 1000000, 1000000)`,
     });
-    const plan = (rows as unknown as { 'QUERY PLAN': string }[]).map((row) => row['QUERY PLAN']).join('\n');
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
     expect(plan).toMatch(/Index Scan/);
     expect(plan).not.toMatch(/Seq Scan on events/);
   });

@@ -12,7 +12,7 @@ async function closesInTime(relay: Relay): Promise<void> {
 }
 
 function attempts({ socket }: Client): boolean {
-  return (socket.io.engine as unknown as { readyState: string }).readyState === 'open';
+  return socket.io.engine.readyState === 'open';
 }
 
 describe('close()', () => {

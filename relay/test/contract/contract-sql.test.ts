@@ -1,16 +1,5 @@
 // The contract in psql: tables of every kind, and what a preview and a schema show.
-import { type Clinic, openClinic } from '../clinic.ts';
-
-let clinic: Clinic;
-
-beforeEach(async () => {
-  clinic = await openClinic();
-});
-afterEach(() => clinic.close());
-
-async function rows<Row extends Record<string, unknown>>(query: string): Promise<Row[]> {
-  return (await clinic.database.pool.query<Row>(query)).rows;
-}
+import { clinic, rows } from './psql.ts';
 
 /** What check() finds; a table that is published stays as it should be. */
 const problems = () => rows('select * from relay.check()');

@@ -1,17 +1,6 @@
 // The schema relay in psql: what every function of ours has, and relay.status.
-import { type Clinic, openClinic } from '../clinic.ts';
 import { until } from '../world.ts';
-
-let clinic: Clinic;
-
-beforeEach(async () => {
-  clinic = await openClinic();
-});
-afterEach(() => clinic.close());
-
-async function rows<Row extends Record<string, unknown>>(query: string): Promise<Row[]> {
-  return (await clinic.database.pool.query<Row>(query)).rows;
-}
+import { clinic, rows } from './psql.ts';
 
 describe('every function of ours', () => {
   const ours = `p.pronamespace in ('relay'::regnamespace, 'relay_capture'::regnamespace, 'relay_clinic'::regnamespace, 'evolution'::regnamespace)`;

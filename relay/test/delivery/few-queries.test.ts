@@ -1,9 +1,27 @@
 // Clients that come back are served from memory, and many at once are no storm of queries.
+import type { Relay } from '../../server/relay.ts';
 import { account, client, database, emit, ends, link, node, range } from '../one-database.ts';
 import { metric, token, until } from '../world.ts';
 import { emitMany, emptyAll } from './missed-events.ts';
 
 describe('without query storms', () => {
+  async function busyAndQuiet(relay: Relay) {
+    const busy = client(relay, { token: await token(`${account}-busy`) });
+    const quiet = client(relay, { token: await token(account) });
+    await Promise.all([busy.live(), quiet.live()]);
+    return { busy, quiet };
+  }
+
+  /** Of this process, for a test that sets it. */
+  function clock() {
+    const { now } = Date;
+    const restore = () => {
+      Date.now = now;
+    };
+    ends.push(restore);
+    return { now, restore };
+  }
+
   test('a quiet client is told fresh positions, so that recent events always hold what it missed', async () => {
     const relay = await node({ WINDOW_EVENTS: '100' });
     const way = await link(relay.port);
@@ -32,14 +50,8 @@ describe('without query storms', () => {
     await database.query(`select relay.set_retention('1 minute')`);
     ends.push(() => database.query(`select relay.set_retention('24 hours')`));
     const relay = await node();
-    const busy = client(relay, { token: await token(`${account}-busy`) });
-    const quiet = client(relay, { token: await token(account) });
-    await Promise.all([busy.live(), quiet.live()]);
-    const { now } = Date;
-    const restore = () => {
-      Date.now = now;
-    };
-    ends.push(restore);
+    const { busy, quiet } = await busyAndQuiet(relay);
+    const { now, restore } = clock();
     for (let n = 1; n <= 3; n += 1) {
       Date.now = () => now() + n * 16_000;
       await emit(n, `${account}-busy`);
@@ -52,14 +64,8 @@ describe('without query storms', () => {
   test('a client that was quiet for longer than events are kept resumes after a restart', async () => {
     const relay = await node();
     const { port } = relay;
-    const busy = client(relay, { token: await token(`${account}-busy`) });
-    const quiet = client(relay, { token: await token(account) });
-    await Promise.all([busy.live(), quiet.live()]);
-    const { now } = Date;
-    const restore = () => {
-      Date.now = now;
-    };
-    ends.push(restore);
+    const { busy, quiet } = await busyAndQuiet(relay);
+    const { now, restore } = clock();
     // Its position must be behind the last event; and what others on this server have in progress, of which it names
     // some, might have written what is emptied now.
     const isFresh = () => {

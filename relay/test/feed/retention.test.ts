@@ -4,8 +4,11 @@ import { openReader } from '../../db/connect.ts';
 import { readAccountPage } from '../../outbox/pages.ts';
 import { isTooOld, parsePosition, parseSnapshot } from '../../outbox/position.ts';
 import { ends } from '../ends.ts';
-import { Client, startNode, token, until } from '../world.ts';
+import { useNodes } from '../nodes.ts';
+import { token, until } from '../world.ts';
 import { count, database, EVENT, empty, now, PAGE, record, restingSlots } from './slots.ts';
+
+const { start, node, client: connect } = useNodes(() => database);
 
 describe('who comes too late', () => {
   test('a reader in an older snapshot finds nothing, and knows from the mark that it is too old', async () => {
@@ -36,38 +39,27 @@ describe('who comes too late', () => {
     const { position } = rows[0]!;
     expect(parsePosition(position)).not.toBeNull();
 
-    const relay = await startNode(database.url);
-    ends.push(() => relay.close());
-    await relay.ready();
-    const client = new Client(relay, { token: await token(), position });
-    ends.push(() => client.close());
-    await client.live();
+    const relay = await node();
+    const client = await connect(relay, { token: await token(), position }).live();
     await until('it is told', () => client.heard.length > 0);
     expect(client.heard[0]).toMatchObject({ event: 'relay:resync', payload: { reason: 'retention' } });
   });
 
   test('a client that comes back while its events are still there gets them, retention or not', async () => {
-    const relay = await startNode(database.url);
-    ends.push(() => relay.close());
-    await relay.ready();
+    const relay = await node();
     const [{ position } = { position: '' }] = await database.query<{ position: string }>(
       'select relay.position() as position',
     );
     await record(2, '80 hours');
-    const client = new Client(relay, { token: await token(), position });
-    ends.push(() => client.close());
+    const client = connect(relay, { token: await token(), position });
     expect(await client.hears(1)).toEqual([1]);
   });
 });
 
 describe('a transaction older than the retention', () => {
   test('makes nobody refetch when it commits at last, and its events arrive', async () => {
-    const relay = await startNode(database.url);
-    ends.push(() => relay.close());
-    await relay.ready();
-    const client = new Client(relay, { token: await token() });
-    ends.push(() => client.close());
-    await client.live();
+    const relay = await node();
+    const client = await connect(relay, { token: await token() }).live();
     const held = await database.connect();
     await held.query('begin');
     await held.query(`insert into relay.events (account_id, event, payload) values ('acc-1', $1, '"held"')`, [
@@ -78,15 +70,14 @@ describe('a transaction older than the retention', () => {
     await client.hears(1);
     await until('the slot is empty', async () => (await count(resting)) === 0);
     // Beside it, and after it was emptied: one whose position names the held one as open.
-    const away = new Client(relay, { token: await token(), position: client.heard.at(-1)!.position });
-    ends.push(() => away.close());
-    await away.live();
+    const away = await connect(relay, {
+      token: await token(),
+      position: client.heard.at(-1)!.position,
+    }).live();
     await held.query('commit');
     expect(await client.hears(2)).toEqual([1, 'held']);
     expect(await away.hears(1)).toEqual(['held']);
-    const late = new Client(relay, { token: await token(), position: client.heard[0]!.position });
-    ends.push(() => late.close());
-    await late.live();
+    const late = await connect(relay, { token: await token(), position: client.heard[0]!.position }).live();
     for (const one of [client, away, late]) expect(one.of('relay:resync')).toEqual([]);
   });
 });
@@ -95,8 +86,7 @@ describe('a relay', () => {
   test('empties what it has read, slot after slot, by itself', async () => {
     const slots = (await restingSlots()).slice(0, 3);
     for (const slot of slots) await record(slot, '25 hours');
-    const relay = await startNode(database.url);
-    ends.push(() => relay.close());
+    const relay = await start();
     await until(
       'the slots are empty',
       async () => (await database.query('select from relay.events')).length === 0,
@@ -108,12 +98,8 @@ describe('a relay', () => {
   });
 
   test('that was cut off for two turns of the ring tells its clients everything before anything is emptied', async () => {
-    const relay = await startNode(database.url);
-    ends.push(() => relay.close());
-    await relay.ready();
-    const client = new Client(relay, { token: await token() });
-    ends.push(() => client.close());
-    await client.live();
+    const relay = await node();
+    const client = await connect(relay, { token: await token() }).live();
     // In one statement, so that the relay, which cannot be stopped in here, has read none of it when it is old.
     await database.query(
       `insert into relay.events (slot, created_at, account_id, event, payload)

@@ -6,7 +6,7 @@ import { recado } from '../commands/recado.ts';
 import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
 import { createDatabase, type TestDatabase } from '../postgres.ts';
-import { startNode } from '../world.ts';
+import { startNode, until } from '../world.ts';
 
 const log = hearing(() => undefined);
 
@@ -140,10 +140,10 @@ test('beneath writers: none of their writes fails', async () => {
     }
   };
   const writers = Promise.all([1, 2, 3, 4].map(writer));
-  while (writes < 20) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until('the writers write', () => writes >= 20);
   await uninstall({ databaseUrl: database.url, log });
   const after = writes;
-  while (writes < after + 20) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until('the writers go on', () => writes >= after + 20);
   writing = false;
   await writers;
   expect((await inventory(database)).filter((line) => /relay/.test(line))).toEqual([]);

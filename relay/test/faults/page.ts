@@ -1,15 +1,14 @@
 // A page in a browser: the stock socket.io-client, with a token in `auth` and handlers that write down what they hear.
 // None of them knows of positions, except for those that keep one across a reload of the page, as the README says.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { io, type Socket } from 'socket.io-client';
 import { signToken } from '../../auth/sign.ts';
 import { until } from '../world.ts';
-import { choiceOf, TOPICS } from './audiences.ts';
+import { TOPICS } from './audiences.ts';
 import { type EventKey, eventKey } from './ledger.ts';
 import { PATIENCE_MS, SECRET } from './nodes.ts';
+import { type Connection, openConnection } from './page-connection.ts';
+import { loadList } from './page-list.ts';
 import { PagePosition } from './page-position.ts';
-import { useSession } from './session.ts';
-import { EventStream } from './stream.ts';
 import type { Figures, Kind, Refetch, Viewing } from './viewing.ts';
 
 interface Payload {
@@ -19,25 +18,11 @@ interface Payload {
   size?: number;
 }
 
-/** What the two kinds of connection have in common. */
-interface Connection {
-  readonly recovered: boolean;
-  readonly active: boolean;
-  readonly connected: boolean;
-  on(event: string, listener: (...parts: never[]) => void): unknown;
-  onAny(listener: (event: string, ...parts: unknown[]) => void): unknown;
-  emit(event: string, ...parts: unknown[]): unknown;
-  disconnect(): unknown;
-}
-
 /**
  * Long enough for a half-open link to be noticed, and for the next one, on a machine that is busy with other things: a
  * change that is never told is found just as well.
  */
 const TURN_MS = 180_000;
-
-/** Each of their connections has a fresh token. */
-const RENEWING: readonly Kind[] = ['impatient', 'keeper', 'changing'];
 
 /** The position of a forgetful page is up to so many events old. */
 const FORGOTTEN = 40;
@@ -165,7 +150,7 @@ export class Page {
     this.#socket?.disconnect();
     if (this.kind === 'loader') {
       this.#viewing.closedAt = Date.now();
-      const { position, known } = await this.#load();
+      const { position, known } = await loadList(this.#databaseUrl, this.account);
       this.#view(known, position);
       await this.#connect(position);
       return;
@@ -238,32 +223,20 @@ export class Page {
   }
 
   async #connect(position: string | undefined): Promise<void> {
-    const { kind } = this;
-    const events = choiceOf(kind);
-    const given = { ...(events && { events }), ...(position !== undefined && { position }) };
-    const lasts = kind === 'impatient' ? 8 : 3_600;
-    if (kind === 'stream') {
-      const address = `http://127.0.0.1:${this.#port}/events?events=${choiceOf(kind)?.join() ?? '*'}`;
-      this.#socket = new EventStream(address, () => this.#token(lasts));
-      this.#listen(this.#socket);
-      return;
-    }
-    const token = await this.#token(lasts);
-    const renew = (answer: (auth: object) => void) => {
-      const topics = this.#topics;
-      void this.#token(lasts).then((fresh) => {
+    const lasts = this.kind === 'impatient' ? 8 : 3_600;
+    this.#socket = await openConnection({
+      kind: this.kind,
+      port: this.#port,
+      position,
+      token: () => this.#token(lasts),
+      renewed: async () => {
+        const topics = this.#topics;
+        const fresh = await this.#token(lasts);
         this.#given = topics;
-        answer({ token: fresh, ...given });
-      });
-    };
-    const socket: Socket = io(`http://127.0.0.1:${this.#port}`, {
-      auth: RENEWING.includes(kind) ? renew : { token, ...given },
-      forceNew: true,
-      ...(kind === 'polling' && { transports: ['polling'] }),
-      ...(kind !== 'polling' && kind !== 'browser' && { transports: ['websocket'] }),
+        return fresh;
+      },
     });
-    this.#socket = socket;
-    this.#listen(socket);
+    this.#listen(this.#socket);
   }
 
   #listen(socket: Connection): void {
@@ -341,29 +314,7 @@ export class Page {
     const { seen, refetches } = this.#viewing;
     const refetch: Refetch = { reason, ageMs: this.#position.ageMs, after: seen.length, list: null };
     refetches.push(refetch);
-    refetch.list = (await this.#load()).known;
-  }
-
-  /** The list of a page and its position, as an API hands them out. */
-  async #load(): Promise<{ position: string; known: Set<EventKey> }> {
-    for (;;) {
-      try {
-        return await useSession(this.#databaseUrl, async (client) => {
-          await client.query('begin isolation level repeatable read');
-          const position = await client.query<{ position: string }>('select relay.position() as position');
-          const list = await client.query<{ row: number; stamp: number }>(
-            'select row, stamp::int from shop.journal where account = $1',
-            [this.account],
-          );
-          await client.query('commit');
-          const known = new Set(list.rows.map(({ row, stamp }) => eventKey(row, stamp)));
-          return { position: position.rows[0]!.position, known };
-        });
-      } catch {
-        // The database is down; a browser's reload would show an error, and the user tries again.
-        await sleep(200);
-      }
-    }
+    refetch.list = (await loadList(this.#databaseUrl, this.account)).known;
   }
 
   async #token(expiresIn: number): Promise<string> {

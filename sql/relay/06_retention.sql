@@ -87,7 +87,8 @@ create or replace function relay.slot_at(moment timestamptz) returns int
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select (floor(date_part('epoch', moment) / ceil(extract(epoch from retention) / 6)::bigint)::bigint % 8)::int
+  -- Not by zero: a relay that starts calls this, and somebody may have written another retention than set_retention() takes.
+  select (floor(date_part('epoch', moment) / greatest(ceil(extract(epoch from retention) / 6), 1)::bigint)::bigint % 8)::int
     from relay.installation
 $$;
 comment on function relay.slot_at(timestamptz) is 'Slot of the ring that events of this time are written to; the same as the default of relay.events.slot.';

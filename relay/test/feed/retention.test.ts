@@ -97,6 +97,16 @@ describe('a relay', () => {
     );
   });
 
+  test('starts and empties slots when somebody has written a retention of nothing into the table', async () => {
+    await database.query("update relay.installation set retention = '0'");
+    await record(5, '1 second');
+    const relay = await node();
+    await until(
+      'it has emptied the slot',
+      async () => (await relay.metrics.slotsEmptied.get()).values[0]?.value === 1,
+    );
+  });
+
   test('that was cut off for two turns of the ring tells its clients everything before anything is emptied', async () => {
     const relay = await node();
     const client = await connect(relay, { token: await token() }).live();

@@ -1,6 +1,6 @@
 // The relay as it should be run: a login that has relay_reader and nothing else.
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';
-import { Client, OPERATOR, startNode, token } from '../world.ts';
+import { Client, OPERATOR, startNode, token, until } from '../world.ts';
 
 const ROLE = `recado_test_reader_${process.pid}`;
 let database: TestDatabase;
@@ -21,8 +21,11 @@ afterAll(async () => {
 
 test('delivers, empties old slots, resumes, revokes, counts and asks for syncs with no other rights', async () => {
   const { pool } = database;
-  await pool.query(`update relay.installation set retention = '0'`);
-  await pool.query(`select relay.emit('1', 'doctors.created', '0')`);
+  // Three slots after the one that writers use, a day ago.
+  await pool.query(
+    `insert into relay.events (slot, created_at, account_id, event, payload)
+     values ((relay.slot_at(clock_timestamp()) + 3) % 8, clock_timestamp() - interval '25 hours', '1', 'doctors.created', '0')`,
+  );
   const relay = await startNode(url);
   const client = new Client(relay, { token: await token('1') });
   try {
@@ -50,6 +53,11 @@ test('delivers, empties old slots, resumes, revokes, counts and asks for syncs w
     expect((await get('/api/chats/sync/vendas', { method: 'POST', headers })).status).toBe(409);
     expect((await get('/api/chats/sync/other', { method: 'POST', headers })).status).toBe(404);
     expect((await get('/api/chats/sync/a%00b', { method: 'POST', headers })).status).toBe(400);
+
+    await until(
+      'the old slot is empty',
+      async () => (await relay.metrics.slotsEmptied.get()).values[0]?.value === 1,
+    );
 
     await pool.query(`select relay.revoke('1', before => clock_timestamp() + interval '1 minute')`);
     await new Promise<void>((resolve) => client.socket.once('connect_error', () => resolve()));

@@ -23,6 +23,7 @@ export function startRetention(options: RetentionOptions): { close(): Promise<vo
   const { pool, feed, log, metrics } = options;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
+  let busyPause = MOST_OFTEN_MS;
   let looking: Promise<void> = Promise.resolve();
 
   async function look(): Promise<void> {
@@ -30,7 +31,16 @@ export function startRetention(options: RetentionOptions): { close(): Promise<vo
     try {
       // A node that is not ready has not asked: it tries again soon.
       pause = feed.ready ? await readPause(pool) : MOST_OFTEN_MS;
-      while (!closed && feed.ready && (await rotate(pool, feed))) metrics.slotsEmptied.inc();
+      let outcomes: readonly string[] = [];
+      while (!closed && feed.ready) {
+        outcomes = await rotate(pool, feed);
+        if (!outcomes.includes('emptied')) break;
+        metrics.slotsEmptied.inc();
+      }
+      // Most who use an old slot are readers of a moment, but a dump reads for hours, and each look reads the whole slot.
+      const busy = outcomes.includes('busy');
+      if (busy) pause = Math.min(pause, busyPause);
+      busyPause = busy ? pause * 2 : MOST_OFTEN_MS;
     } catch (error) {
       if (!closed) {
         metrics.retentionFailures.inc();
@@ -61,11 +71,11 @@ async function readPause(pool: pg.Pool): Promise<number> {
   return Math.min(LEAST_OFTEN_MS, Math.max(MOST_OFTEN_MS, slot / LOOKS_PER_SLOT));
 }
 
-/** @returns whether a slot was emptied, and so another one may be */
-async function rotate(pool: pg.Pool, feed: Feed): Promise<boolean> {
+/** @returns what became of the slots that were looked at; one that was emptied is the last */
+async function rotate(pool: pg.Pool, feed: Feed): Promise<string[]> {
   const { rows } = await pool.query<{ outcome: string }>(
     'select outcome from relay.rotate($1::pg_snapshot)',
     [snapshotText(feed.seen)],
   );
-  return rows.some(({ outcome }) => outcome === 'emptied');
+  return rows.map(({ outcome }) => outcome);
 }

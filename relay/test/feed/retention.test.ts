@@ -107,6 +107,22 @@ describe('a relay', () => {
     );
   });
 
+  test('looks again soon at a slot that somebody reads at the moment', async () => {
+    const [resting = -1] = await restingSlots();
+    await record(resting, '25 hours');
+    const reader = await database.connect();
+    await reader.query(`begin; select from relay.events_${resting}`);
+    await start();
+    await until('it has looked', async () => {
+      const looked = await database.query(
+        `select from pg_stat_activity where datname = current_database() and query like 'select outcome%' and state = 'idle'`,
+      );
+      return looked.length > 0;
+    });
+    await reader.query('commit');
+    await until('the slot is empty', async () => (await count(resting)) === 0);
+  });
+
   test('that was cut off for two turns of the ring tells its clients everything before anything is emptied', async () => {
     const relay = await node();
     const client = await connect(relay, { token: await token() }).live();

@@ -167,7 +167,7 @@ export const table = {
     }),
     accountClaim: setting('JWT_ACCOUNT_CLAIM', {
       default: 'accountId',
-      help: 'Claim that names the account. If a token has no claim of this name, the name is a path whose steps dots separate: app_metadata.tenant.',
+      help: 'Claim that names the account. If a token has no claim of this name, the name is read as a path with dots: app_metadata.tenant.',
       schema: word(256).refine(
         (name) => !['exp', 'nbf', 'iat'].includes(name),
         'a claim that is not an instant is expected',

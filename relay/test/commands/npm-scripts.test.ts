@@ -43,7 +43,7 @@ test('what a script of sh would look like is found', () => {
 });
 
 /** npx runs the file itself. */
-test('what a build makes of the command may be executed', () => {
+test('the built command is executable', () => {
   accessSync(join(packageRoot, 'dist/relay/main.js'), constants.X_OK);
 });
 

@@ -95,7 +95,7 @@ describe('outside the demonstration', () => {
     expect(await page.content()).not.toContain('para a recepção');
   });
 
-  test('stored events that cannot be read at the start are missed aloud, until they are read', async () => {
+  test('if stored events cannot be read at the start, the page says so until they are read', async () => {
     await say('Pedro Alves', 'guardada');
     const page = await stage.openPage(recado, '/#eventos');
     await page.route('**/console/events', (route) => route.abort());

@@ -35,7 +35,7 @@ describe('topics that change', () => {
     await expectHeard(ana, [1, 3, 4]);
   });
 
-  test('within a session are those that it is compared with when it comes back', async () => {
+  test('within a session are compared with the token when the client comes back', async () => {
     const relay = await node();
     const [before, after] = [await tokenOf('ana', ['chat:1']), await tokenOf('ana', ['chat:2'])];
     let bearer = before;

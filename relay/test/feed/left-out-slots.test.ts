@@ -43,7 +43,7 @@ test('an old slot that is locked again while it is looked at stays left out', as
   await reader.end();
 });
 
-test('what was read from a slot before it was locked too is not taken for passed by', async () => {
+test('events that were read from a slot before it was locked too do not count as skipped', async () => {
   const reader = await openReader({ url: database.url, name: 'reader under test' });
   await reader.query("set lock_timeout = '50ms'");
   const slots = new LockedSlots(createLog('silent', false));

@@ -50,7 +50,7 @@ test('it is ready, events come, and nobody refetches when the slot is free', asy
   expect(client.of('relay:resync')).toEqual([]);
 });
 
-test('what its holder wrote to it was passed by: everybody refetches', async () => {
+test('events that the lock holder wrote to the slot were skipped: everybody refetches', async () => {
   await emit(1);
   const slot = await lockSlot(locker, 4);
   await locker.query(

@@ -72,7 +72,7 @@ function setForward(clock: { now(): number }): void {
 
 const openGateSession = () => openSession({ url: database.url, name: 'gate of a test' });
 
-test('a node that begins to listen, or does again, may have missed that it is told', async () => {
+test('a node that starts to listen, or does again, reads at a pace: it may have missed a notification', async () => {
   const node = new Node(60_000);
   await node.listens();
   await node.reads20Times();

@@ -188,7 +188,7 @@ test.each([
   const explained = await explain(read);
   expectIndexScans(explained);
   // And what transactions wrote that are in progress: the open one here, and of others on this server, whose ids the
-  // events above may bear.
+  // events above may have.
   const others = (await snapshot()).xip.length;
   expect(explained.touched).toBeLessThanOrEqual(NEWS + 1 + PER_TRANSACTION * others);
 });

@@ -22,7 +22,7 @@ describe('capture', () => {
     expect(events.filter(({ account }) => account === '2')).toHaveLength(5_000);
   });
 
-  test('rolled back, the event is not; nor what a savepoint took back', async () => {
+  test('a rollback leaves no event, nor does a rollback to a savepoint', async () => {
     expect(await clinic.heard('begin', softDelete, 'rollback')).toEqual([]);
     const name = (to: string) => `update public.doctors set name = '${to}'`;
     const events = await clinic.heard(

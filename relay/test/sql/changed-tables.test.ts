@@ -79,7 +79,7 @@ describe('the table is another one', () => {
     expect(await codes()).toEqual([]);
   });
 
-  test('dropped: it is missing, and back when it is', async () => {
+  test('dropped: check() reports it as missing', async () => {
     await clinic.writer.query('drop table public.orders');
     expect(await codes()).toEqual(['table_missing']);
   });

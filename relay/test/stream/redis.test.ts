@@ -3,7 +3,7 @@ import { createLog } from '../../log.ts';
 import { StreamConnection } from '../../stream/redis.ts';
 import { deadPort } from '../world.ts';
 
-test('whoever waits for it need not when it is closed', async () => {
+test('closing the connection rejects a pending ready()', async () => {
   const url = `redis://127.0.0.1:${await deadPort()}`;
   const connection = new StreamConnection({ url, installation: 'here' }, 'test', createLog('silent', false));
   let refused = false;

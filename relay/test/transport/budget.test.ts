@@ -28,7 +28,7 @@ describe('the budget', () => {
     expect(own.spend(20, 0)).toBe(10);
   });
 
-  test('who spends no more than comes back never waits', () => {
+  test('a client that spends no more than is refilled never waits', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 100, max: 5_000 }), { maxLength: 200 }), (pauses) => {
         const budget = new Budget(limits, 0);

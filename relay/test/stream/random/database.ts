@@ -179,7 +179,7 @@ export class RandomDatabase {
     if (largest) state.emptied = { through: largest.xid, in: this.snapshot(), witness: largest.witness };
   }
 
-  /** Whether it is not in this database's history what a snapshot or a batch claims to have seen. */
+  /** Whether a snapshot or a batch claims to have seen what is not in this database's history. */
   isForeign({ xmax, witness }: Snapshot, batch: readonly OutboxEvent[]): boolean {
     const claims = batch.map((event): [bigint, number] => [event.xid, witnessOf(event)]);
     if (witness !== undefined) claims.push([xmax - 1n, witness]);

@@ -207,7 +207,7 @@ export const observations = {
   // spans
   spans_failed: {
     level: 'warn',
-    text: (o: { error: string }) => `spans could not be sent, or not be given their parents: ${o.error}`,
+    text: (o: { error: string }) => `could not send spans, or look up their parents: ${o.error}`,
   },
   spans_dropped: {
     level: 'warn',
@@ -282,7 +282,7 @@ export const observations = {
   },
   migrate_blocked: {
     level: 'warn',
-    text: (o: { by: string }) => `a table is busy, in the way is ${o.by}`,
+    text: (o: { by: string }) => `waiting for a busy table, locked by ${o.by}`,
   },
   migrate_skipped: {
     level: 'warn',

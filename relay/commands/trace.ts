@@ -79,7 +79,7 @@ async function askRelay(relay: string, id: string, operatorToken: string | null)
     const body: Partial<EmittedBy> & { error?: { message: string } } = JSON.parse(await response.text());
     if (body.error) return [`unknown; ${relay} refused to answer: ${body.error.message}`];
     const { silent = 0 } = body;
-    // An older relay tells of one process.
+    // An older relay answers for one process only.
     const emitted = [body.emitted ?? []].flat();
     const lines = emitted.map((each) => `${tell(each)} (${relay}, process ${each.pid})`);
     if (silent > 0) lines.push(`${silent} processes of ${relay} did not answer`);

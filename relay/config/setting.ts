@@ -29,7 +29,7 @@ type About<Value, Unset> = Pick<Setting, 'help' | 'secret' | 'verbatim' | 'remed
     | { readonly unset: Unset; readonly absent: string }
   );
 
-/** Only for its type, hence the cast: a value is what the schema makes, or what stands for none. */
+/** Adds only the type, hence the cast: a value is what the schema returns, or `unset`. */
 export function setting<const Name extends string, Value, Unset = never>(
   name: Name,
   about: About<Value, Unset>,

@@ -80,7 +80,7 @@ export async function consoleRoutes({ pool, roomPrefix, demo }: ConsoleOptions):
       const topic = askedIn(request).get('topic');
       if (topic !== null && !topics.includes(topic)) {
         const sentence =
-          'The token does not hear this topic: ask for one of those that the answer without it lists.';
+          'The token does not hear this topic: without ?topic=, the answer lists the topics that it hears.';
         throw new RefusedRequest(400, 'topic_unknown', sentence);
       }
       const body = { account: identity.accountId, topics, ...(await loadEvents(identity, topic)) };

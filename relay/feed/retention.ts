@@ -37,7 +37,7 @@ export function startRetention(options: RetentionOptions): { close(): Promise<vo
         if (!outcomes.includes('emptied')) break;
         metrics.slotsEmptied.inc();
       }
-      // Most who use an old slot are readers of a moment, but a dump reads for hours, and each look reads the whole slot.
+      // Most readers hold an old slot for a moment, but a dump reads for hours, and each look reads the whole slot.
       const busy = outcomes.includes('busy');
       if (busy) pause = Math.min(pause, busyPause);
       busyPause = busy ? pause * 2 : MOST_OFTEN_MS;

@@ -4,7 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Pack } from './migrate.ts';
 
-const HEAD = `-- Recado, as recado migrate --print-sql printed it. Run it in one transaction; run again, it makes functions anew and
+const HEAD = `-- Recado, printed by recado migrate --print-sql. Run it in one transaction. If run again, it replaces functions and
 -- leaves tables alone. It makes no roles: recado migrate, run later, gives the schema to relay_owner.
 `;
 

@@ -35,7 +35,7 @@ begin
       using errcode = 'invalid_transaction_state', hint = 'set transaction isolation level read committed';
   end if;
   select retention into strict kept_for from relay.installation;
-  -- Reading would wait for whoever holds the slot, and keep locks of the slots that were looked at before.
+  -- Reading would wait for the session that locks the slot, and keep the locks of slots looked at before.
   begin
     execute format('lock table %s in access share mode nowait', partition);
   exception when lock_not_available then
@@ -87,7 +87,7 @@ create or replace function relay.slot_at(moment timestamptz) returns int
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  -- Not by zero: a relay that starts calls this, and somebody may have written another retention than set_retention() takes.
+  -- Never divides by zero: a relay calls this when it starts, and the stored retention may be one that set_retention() refuses.
   select (floor(date_part('epoch', moment) / greatest(ceil(extract(epoch from retention) / 6), 1)::bigint)::bigint % 8)::int
     from relay.installation
 $$;

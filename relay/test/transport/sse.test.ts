@@ -190,6 +190,7 @@ test('who does not read is sent away before it costs too much, and has everythin
   const before = await metric(relay, 'slowConsumers');
   let sent = 0;
   const large = 'x'.repeat(1024 * 1024);
+  const reading = await open();
   await until('the stream is sent away', async () => {
     if ((await metric(relay, 'slowConsumers')) > before) return true;
     sent += 1;
@@ -197,6 +198,8 @@ test('who does not read is sent away before it costs too much, and has everythin
       `select relay.emit('acc-1', 'note.large', jsonb_build_object('number', $1::int, 'text', $2::text))`,
       [sent, large],
     );
+    // A relay that is behind would make its clients read the table at their own pace.
+    await reading.hears(sent);
     return false;
   });
   stream.response.resume();

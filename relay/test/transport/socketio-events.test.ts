@@ -112,6 +112,8 @@ describe('what arrives', () => {
     await until('it is sent away', async () => {
       n += 1;
       await emit([n, 'x'.repeat(400_000)]);
+      // A relay that is behind would make its clients read the table at their own pace.
+      await quick.hears(n);
       return (await metric(relay, 'slowConsumers')) > 0;
     });
     slow.network.resume();

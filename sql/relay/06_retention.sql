@@ -54,12 +54,13 @@ begin
   if must_stay then
     return 'not read yet';
   end if;
-  -- Locked before the slot, so that the snapshots of removals are recorded in order.
-  perform from relay.installation for update skip locked;
-  if not found then
-    return 'busy';
-  end if;
+  -- One block, which lets go of the row if the slot is busy: relay.rotate() goes on to other slots.
   begin
+    -- Locked before the slot, so that the snapshots of removals are recorded in order.
+    perform from relay.installation for update skip locked;
+    if not found then
+      return 'busy';
+    end if;
     execute format('lock table %s in access exclusive mode nowait', partition);
   exception when lock_not_available then
     return 'busy';

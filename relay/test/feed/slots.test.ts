@@ -129,6 +129,17 @@ describe('a slot is kept', () => {
     expect(await empty(0, await now())).toBe('emptied');
   });
 
+  test('because it is busy, without a lock on the row that others write', async () => {
+    await record(0, '25 hours');
+    const [reader, asking] = [await database.connect(), await database.connect()];
+    await reader.query('begin; lock table relay.events_0 in access share mode');
+    await asking.query('begin');
+    expect(await empty(0, await now(), asking)).toBe('busy');
+    await database.query('select from relay.installation for update nowait');
+    await asking.query('rollback');
+    await reader.query('rollback');
+  });
+
   test('in all eight slots, when relays were down for longer than the ring and have read nothing', async () => {
     for (let slot = 0; slot < 8; slot += 1) await record(slot, '80 hours');
     const rows = await database.query<{ outcome: string }>(

@@ -38,7 +38,7 @@ const REST_MS = 1_000;
 const ASK_AGAIN_MS = 1_000;
 
 /** What the stream does not tell. */
-export type ReadReason = 'start' | 'gap' | 'silence' | 'client' | 'foreign';
+export type ReadReason = 'start' | 'gap' | 'silence' | 'client' | 'foreign' | 'skipped';
 
 export class EdgeFeed implements Feed {
   readonly #options: EdgeFeedOptions;
@@ -160,7 +160,8 @@ export class EdgeFeed implements Feed {
     else if (!this.#streaming && this.#readAgainAt <= now) {
       this.#queue.findPlaceAgain();
       await this.#readDatabase('silence');
-    } else if (this.#restAt <= now) {
+    } else if (this.#reader.mayHaveSkipped && this.#readAgainAt <= now) await this.#readDatabase('skipped');
+    else if (this.#restAt <= now) {
       this.#restAt = now + REST_MS;
       this.#reader.rest();
     } else await this.#untilWoken(this.#dueAt() - now);
@@ -168,7 +169,7 @@ export class EdgeFeed implements Feed {
 
   #dueAt(): number {
     const silentAt = this.#streaming ? this.#heardAt + SILENT_MS : this.#readAgainAt;
-    const gapAt = this.#gap ? this.#readAgainAt : Number.POSITIVE_INFINITY;
+    const gapAt = this.#gap || this.#reader.mayHaveSkipped ? this.#readAgainAt : Number.POSITIVE_INFINITY;
     return Math.min(this.#waiting.until, silentAt, gapAt, this.#restAt);
   }
 

@@ -4,18 +4,30 @@
 // were committed just before the lock, or by its holder. Once the slot is free, it is searched for such events. If there
 // are any, the positions given out meanwhile are wrong and every client must refetch. The slot that writers use now is
 // never skipped: they wait for the same lock.
+//
+// The table relay.left_out has the same as the memory of this process, for the process that follows it.
 import type { Log } from '../log.ts';
 import type { Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
-import { findLockedSlots, hasUnseen, type LockedNow, NONE_LOCKED } from '../outbox/slots.ts';
+import {
+  findLockedSlots,
+  hasUnseen,
+  type LeftOut,
+  type LockedNow,
+  NONE_LOCKED,
+  readLeftOut,
+  recordLeftOut,
+  recordTakenBack,
+} from '../outbox/slots.ts';
 
 /** Reading pg_locks blocks, for a moment, every session that takes a lock. */
 const LOOK_EVERY_MS = 500;
 
 export class LockedSlots {
   readonly #log: Log;
-  /** With what was seen when each was skipped. */
-  readonly #leftOut = new Map<number, Snapshot>();
+  #leftOut = new Set<number>();
+  /** To be searched as soon as their slots are free. */
+  #skipped: LeftOut[] = [];
   #lookedAt = 0;
 
   constructor(log: Log) {
@@ -24,7 +36,12 @@ export class LockedSlots {
 
   /** Slots that are not read at the moment. */
   get leftOut(): readonly number[] {
-    return [...this.#leftOut.keys()].sort();
+    return [...this.#leftOut].sort();
+  }
+
+  /** Whether a slot must be searched once it is free. */
+  get isAnySkipped(): boolean {
+    return this.#skipped.length > 0;
   }
 
   /** For a first read, which has not seen anything: the locked slots. None if writers wait for the same lock. */
@@ -37,9 +54,16 @@ export class LockedSlots {
 
   /** Everything is read again from the start, without these slots. What `seen` has seen of them is not missing. */
   startWithout(slots: readonly number[], seen: Snapshot): void {
-    this.#leftOut.clear();
-    for (const slot of slots) this.#leftOut.set(slot, seen);
+    this.#leftOut = new Set(slots);
+    this.#skipped = slots.map((slot) => ({ slot, seen }));
     this.#lookedAt = Date.now();
+  }
+
+  /** Before positions are given out: knows what the processes before it skipped, and what this one does from the start. */
+  async record(session: Session): Promise<void> {
+    const inherited = await readLeftOut(session);
+    for (const { slot, seen } of this.#skipped) await recordLeftOut(session, [slot], seen);
+    this.#skipped.push(...inherited);
   }
 
   /**
@@ -53,7 +77,11 @@ export class LockedSlots {
     if (slots.length === 0) return true;
     const more = slots.filter((slot) => slot !== current && !this.#leftOut.has(slot));
     if (more.length === 0 || slots.includes(current)) return false;
-    for (const slot of more) this.#leftOut.set(slot, seen);
+    await recordLeftOut(session, more, seen);
+    for (const slot of more) {
+      this.#leftOut.add(slot);
+      this.#skipped.push({ slot, seen });
+    }
     this.#lookedAt = Date.now();
     this.#log.say('slots_locked', { slots: more });
     return true;
@@ -61,28 +89,34 @@ export class LockedSlots {
 
   /**
    * Before a read: reads slots again that are free.
-   * @returns false if they have events that were skipped
+   * @param seen what is handed on so far: the next read finds everything else
+   * @returns false if they have events that were skipped. Only a new epoch ends that.
    */
-  async takeBack(session: Session): Promise<boolean> {
-    if (this.#leftOut.size === 0 || Date.now() - this.#lookedAt < LOOK_EVERY_MS) return true;
+  async takeBack(session: Session, seen: Snapshot): Promise<boolean> {
+    if (!this.isAnySkipped || Date.now() - this.#lookedAt < LOOK_EVERY_MS) return true;
     this.#lookedAt = Date.now();
     const { slots } = await findLockedSlots(session);
-    const free = [...this.#leftOut].filter(([slot]) => !slots.includes(slot));
+    const free = this.#skipped.filter(({ slot }) => !slots.includes(slot));
     if (free.length === 0) return true;
     let unseen = false;
     try {
-      for (const [slot, seen] of free) unseen ||= await hasUnseen(session, slot, seen);
+      for (const skipped of free) unseen ||= await hasUnseen(session, skipped, seen);
     } catch (error) {
       // Locked again. Throwing would make the feed reconnect, and a new session reads every slot first.
       if (isLocked(error)) return true;
       throw error;
     }
-    for (const [slot] of free) this.#leftOut.delete(slot);
-    this.#log.say('slots_free', { slots: free.map(([slot]) => slot), unseen });
-    return !unseen;
+    const freeSlots = [...new Set(free.map(({ slot }) => slot))];
+    this.#log.say('slots_free', { slots: freeSlots, unseen });
+    if (unseen) return false;
+    await recordTakenBack(session, freeSlots);
+    for (const slot of freeSlots) this.#leftOut.delete(slot);
+    this.#skipped = this.#skipped.filter(({ slot }) => !freeSlots.includes(slot));
+    return true;
   }
 }
 
-function isLocked(error: unknown): boolean {
+/** Whether lock_timeout ended the wait for a lock. */
+export function isLocked(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === '55P03';
 }

@@ -4,11 +4,11 @@ import type { Metrics } from '../metrics.ts';
 import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
 import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
 import { cut, isTooOld, NOTHING, type Snapshot, union, witnessOf } from '../outbox/position.ts';
-import { NONE_LOCKED } from '../outbox/slots.ts';
+import { type LockedNow, NONE_LOCKED } from '../outbox/slots.ts';
 import { findForeign, readLargest, readStart, type Start, startNewEpoch } from '../outbox/start.ts';
 import type { Step } from '../stream/rule.ts';
 import { type FeedListener, notReady } from './feed.ts';
-import { LockedSlots } from './locked-slots.ts';
+import { isLocked, LockedSlots } from './locked-slots.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent/recent-events.ts';
 import { warmUp } from './recent/warm-up.ts';
 import type { Witnesses } from './recent/witnesses.ts';
@@ -59,6 +59,11 @@ export class OutboxReader {
     return this.#seen;
   }
 
+  /** Whether events may be hidden in a slot that another program has locked, or had. */
+  get mayHaveSkipped(): boolean {
+    return this.#lockedSlots.isAnySkipped;
+  }
+
   /** How long events are kept, as of the last begin(). */
   get retentionMs(): number {
     return this.#retentionMs;
@@ -71,7 +76,13 @@ export class OutboxReader {
   /** The first session begins at what is visible now. Later ones continue, while the epoch is the same. */
   async begin(session: Session): Promise<void> {
     // Later sessions read every slot first, to know whether it is the same database.
-    const locked = this.#epoch === null ? await this.#lockedSlots.findFirst(session) : NONE_LOCKED;
+    await this.#begin(
+      session,
+      this.#epoch === null ? await this.#lockedSlots.findFirst(session) : NONE_LOCKED,
+    );
+  }
+
+  async #begin(session: Session, locked: LockedNow): Promise<void> {
     let start = await readStart(session, locked.slots);
     this.#retentionMs = start.retentionMs;
     if (start.epoch === this.#epoch && (await this.#isOtherHistory(session))) {
@@ -83,12 +94,15 @@ export class OutboxReader {
     // After readStart(): what is written later arrives as an event.
     await this.listener.beforeBatch?.(session, null);
     if (start.epoch === this.#epoch) return;
-    const lost = this.#epoch !== null;
-    this.#epoch = start.epoch;
     this.#startOver(start, locked);
-    // Before anything that can fail: a listener that is not told has a gap.
-    if (lost) this.#lose('epoch');
+    if (this.#epoch !== null) {
+      this.#epoch = start.epoch;
+      // Before anything that can fail: a listener that is not told has a gap.
+      this.#lose('epoch');
+    }
     await this.#warmUp(session, start.now, locked);
+    await this.#lockedSlots.record(session);
+    this.#epoch = start.epoch;
   }
 
   /** Whether the last batch, or the largest transaction that was handed on, is missing in the database. */
@@ -103,7 +117,7 @@ export class OutboxReader {
     this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
     this.#lastBatch.clear();
     this.#lockedSlots.startWithout(locked.slots, this.#seen);
-    this.#options.witnesses?.clear();
+    this.#options.witnesses?.startOver(largest);
     this.#recent = new RecentEvents(this.#seen, this.#options.recent);
   }
 
@@ -120,11 +134,11 @@ export class OutboxReader {
   }
 
   async poll(session: Session): Promise<void> {
-    if (!(await this.#lockedSlots.takeBack(session))) await startNewEpoch(session, this.epoch);
+    if (!(await this.#lockedSlots.takeBack(session, this.#seen))) await this.#startNewEpochIfFree(session);
     let page = await this.#readAround(session);
     if (page.epoch !== this.#epoch) {
       // Somebody called relay.new_epoch().
-      await this.begin(session);
+      await this.#begin(session, await this.#lockedSlots.findFirst(session));
       page = { ...page, events: [] };
     } else if (isTooOld(this.#seen, page.emptied)) {
       const start = await readStart(session);
@@ -145,6 +159,13 @@ export class OutboxReader {
     const transactions = new Set(page.events.map(({ xid }) => xid)).size;
     if (events > 0) log.say('feed_read', { events, transactions });
     this.#options.onRead?.({ transactions });
+  }
+
+  /** A new epoch removes the events of all slots. While one of them is locked, what can be read is handed on. */
+  async #startNewEpochIfFree(session: Session): Promise<void> {
+    await startNewEpoch(session, this.epoch).catch((error: unknown) => {
+      if (!isLocked(error)) throw error;
+    });
   }
 
   /** Reads what became visible, without the slots that are locked. */

@@ -59,6 +59,7 @@ begin
     select count(*), (max(xid::text::bigint) filter (where pg_visible_in_snapshot(xid, pg_current_snapshot())))::text::xid8
       into removed, emptied from gone;
     raise notice 'relay.new_epoch(): % events are removed, all clients refetch', removed;
+    delete from relay.left_out;
   end if;
   update relay.installation
      set epoch = left(replace(gen_random_uuid()::text, '-', ''), 12),

@@ -4,7 +4,7 @@
 
 import type { OutboxEvent, Session } from '../../outbox/events.ts';
 import { type Position, type Snapshot, witnessOf } from '../../outbox/position.ts';
-import { findForeign } from '../../outbox/start.ts';
+import { findForeign, type Largest } from '../../outbox/start.ts';
 
 /** About 2 MB. Older transactions are looked up in the table. */
 const MOST_KNOWN = 20_000;
@@ -35,9 +35,10 @@ export class Witnesses {
     }
   }
 
-  /** Another history begins. */
-  clear(): void {
+  /** Another history begins, with this as its largest transaction. */
+  startOver(largest: Largest | null): void {
     this.#known.clear();
+    if (largest?.witness !== undefined) this.#known.set(largest.xid, largest.witness);
   }
 
   /** Whether this database's history has what a position says it has seen. */

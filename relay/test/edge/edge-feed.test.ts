@@ -3,6 +3,7 @@
 import { covers } from '../../outbox/position.ts';
 import type { Entry } from '../../stream/entry.ts';
 import { ends } from '../ends.ts';
+import { lockSlot } from '../feed/lock-slot.ts';
 import { through, until } from '../world.ts';
 import {
   accept,
@@ -254,4 +255,24 @@ test('two hubs, a stream that loses, repeats and reorders, writers at once: each
       expect(own).toEqual([...own].sort((a, b) => a - b));
     }
   }
+});
+
+test('an old slot that is locked at the start hid an event: once it is free, everybody refetches', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const slot = '(relay.slot_at(clock_timestamp()) + 4) % 8';
+  await database.query(
+    `insert into relay.events (slot, account_id, event, payload) values (${slot}, 'acc', 'item', '1')`,
+  );
+  await hub.feed.read();
+  const locker = await database.connect();
+  await lockSlot(locker, 4);
+  const edge = await Edge.start(stream);
+  await emit(2);
+  // The hub reads past the slot too, but it has seen the event before.
+  await hub.feed.read();
+  expect(await edge.hears(1)).toEqual([2]);
+  await locker.query('rollback');
+  await until('it is told', () => edge.lost.length > 0);
+  expect(edge.lost).toEqual(['epoch']);
 });

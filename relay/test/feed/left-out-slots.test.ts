@@ -35,7 +35,7 @@ test('an old slot that is locked again while it is looked at stays left out', as
   const read = reader.query(`select from relay.events_${slot}`).catch((error: unknown) => error);
   expect(await slots.leaveOut(reader, NOTHING, await read)).toBe(true);
   await locker.query('rollback');
-  const takeBack = () => slots.takeBack(lockedAgain);
+  const takeBack = () => slots.takeBack(lockedAgain, NOTHING);
   await until('it is looked at', async () => (await takeBack()) && looks === 1);
   expect(slots.leftOut).toEqual([slot]);
   await locker.query('rollback');
@@ -67,7 +67,7 @@ test('events that were read from a slot before it was locked too do not count as
   await locker.query('rollback');
   let complete = true;
   await until('both are taken back', async () => {
-    complete &&= await slots.takeBack(reader);
+    complete &&= await slots.takeBack(reader, await seen());
     return slots.leftOut.length === 0;
   });
   expect(complete).toBe(true);

@@ -3,7 +3,7 @@ import type pg from 'pg';
 import type { Relay } from '../../server/relay.ts';
 import { ends } from '../ends.ts';
 import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
-import { lockSlot } from './lock-slot.ts';
+import { lockBehindWriter, lockSlot } from './lock-slot.ts';
 
 let database: Database;
 let locker: pg.Client;
@@ -50,19 +50,19 @@ test('it is ready, events come, and nobody refetches when the slot is free', asy
   expect(client.of('relay:resync')).toEqual([]);
 });
 
-test('events that the lock holder wrote to the slot were skipped: everybody refetches', async () => {
+test('events that were committed to it just before the lock were skipped: everybody refetches', async () => {
   await emit(1);
-  const slot = await lockSlot(locker, 4);
-  await locker.query(
-    `insert into relay.events (slot, account_id, event, payload) values ($1, 'acc', 'note', '2')`,
-    [slot],
-  );
+  const skipped = { distance: 4, account: 'acc', event: 'note', payload: '2' };
+  const commit = await lockBehindWriter(database, locker, skipped);
   const client = await connect(await start());
-  await locker.query('commit');
-  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
-  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+  await commit();
   await emit(3);
   expect(await client.hears(1)).toEqual([3]);
+  await locker.query('rollback');
+  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
+  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+  await emit(4);
+  expect(await client.hears(2)).toEqual([3, 4]);
 });
 
 /** A client of a node that is gone, and what starts the next node at its port. */
@@ -122,6 +122,43 @@ test.each([
   await emit(3);
   expect(await client.hears(1 + newer.length)).toEqual([...newer, 3]);
   await locker.query('rollback');
+  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
+  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+});
+
+test('a client that missed the newest event, which is in it, gets it once it is free', async () => {
+  const { client, comeBack } = await leave();
+  await emitInto(4, 1);
+  await lockSlot(locker, 4);
+  await comeBack();
+  await client.live(2);
+  await locker.query('rollback');
+  expect(await client.hears(1)).toEqual([1]);
+  await emit(2);
+  expect(await client.hears(2)).toEqual([1, 2]);
+  expect(client.of('relay:resync')).toEqual([]);
+});
+
+test('a client that missed nothing comes back at once, also where all events are older', async () => {
+  const { client, comeBack } = await leave(3);
+  await lockSlot(locker, 4);
+  await comeBack();
+  await client.live(2);
+  await emit(1);
+  expect(await client.hears(1)).toEqual([1]);
+  await locker.query('rollback');
+});
+
+test('events were skipped, and the node is replaced before that is found: everybody refetches', async () => {
+  const { client, comeBack } = await leave();
+  await emitInto(4, 1);
+  await emit(2);
+  await lockSlot(locker, 4);
+  const node = await comeBack();
+  expect(await client.hears(1)).toEqual([2]);
+  await node.close();
+  await locker.query('rollback');
+  await comeBack();
   await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
   expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
 });

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import type { Relay } from '../../server/relay.ts';
 import { Client, type Database, freshDatabase, metric, startNode, token, until } from '../world.ts';
-import { lockSlot } from './lock-slot.ts';
+import { lockBehindWriter, lockSlot } from './lock-slot.ts';
 
 let database: Database;
 let node: Relay;
@@ -77,28 +77,103 @@ test('two old slots, the second while the first is locked', async () => {
   expect(client.of('relay:resync')).toEqual([]);
 });
 
-test('what its holder wrote to it was passed by: everybody refetches', async () => {
+const SKIPPED = { distance: 4, account: 'acc', event: 'note', payload: '9' };
+
+test('what was committed to it just before the lock was skipped: everybody refetches', async () => {
   const before = client.payloads.length;
+  const commit = await lockBehindWriter(database, locker, SKIPPED);
+  await emit(10);
+  await client.hears(before + 1);
+  await commit();
+  await emit(11);
+  await client.hears(before + 2);
+  await locker.query('rollback');
+  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
+  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+  await emit(12);
+  expect((await client.hears(before + 3)).slice(before)).toEqual([10, 11, 12]);
+});
+
+test('what its holder wrote to it: it comes late, or everybody refetches', async () => {
+  const before = client.payloads.length;
+  const told = client.of('relay:resync').length;
   const slot = await lockSlot(locker, 4);
   await locker.query(
     `insert into relay.events (slot, account_id, event, payload) values ($1, 'acc', 'note', '9')`,
     [slot],
   );
-  await emit(10);
+  await emit(13);
   await client.hears(before + 1);
-  expect(client.payloads.at(-1)).toBe(10);
+  expect(client.payloads.at(-1)).toBe(13);
   await locker.query('commit');
-  await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
-  expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
-  await emit(11);
+  await until(
+    'the client gets it, or is told to refetch',
+    () => client.payloads.at(-1) === 9 || client.of('relay:resync').length > told,
+  );
+});
+
+test('events were skipped, and another slot is locked when that is found: everybody refetches afterwards', async () => {
+  const before = client.payloads.length;
+  const commit = await lockBehindWriter(database, locker, SKIPPED);
+  await emit(14);
+  await client.hears(before + 1);
+  await commit();
+  await emit(15);
   await client.hears(before + 2);
-  expect(client.payloads.at(-1)).toBe(11);
+  const second = await database.connect();
+  await lockSlot(second, 3);
+  const told = client.of('relay:resync').length;
+  await locker.query('rollback');
+  await until('the relay waits to remove the events of the epoch', async () => {
+    const waiting = await database.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%new_epoch%'`,
+    );
+    return waiting.length > 0;
+  });
+  await emit(16);
+  await client.hears(before + 3);
+  expect(client.of('relay:resync')).toHaveLength(told);
+  await second.query('rollback');
+  await until('the client is told to refetch', () => client.of('relay:resync').length > told);
+});
+
+test('an index of an old slot, which is built again: events go on', async () => {
+  const before = client.payloads.length;
+  const told = client.of('relay:resync').length;
+  await locker.query('begin');
+  await locker.query(
+    `do $$ begin execute format('reindex table relay.events_%s', (relay.slot_at(clock_timestamp()) + 4) % 8); end $$`,
+  );
+  await emit(17);
+  await client.hears(before + 1);
+  expect(client.payloads.at(-1)).toBe(17);
+  await locker.query('rollback');
+  await emit(18);
+  await client.hears(before + 2);
+  expect(client.of('relay:resync')).toHaveLength(told);
+});
+
+test('an old slot, while somebody begins a new epoch: the relay tells its clients and goes on', async () => {
+  const before = client.payloads.length;
+  const told = client.of('relay:resync').length;
+  await locker.query('begin');
+  await locker.query('select relay.new_epoch()');
+  // Until the end of the transaction, the relay reads the old epoch.
+  const second = await database.connect();
+  const waiting = lockSlot(second, 4);
+  await locker.query('commit');
+  await waiting;
+  await until('the client is told to refetch', () => client.of('relay:resync').length > told);
+  await emit(19);
+  await client.hears(before + 1);
+  expect(client.payloads.at(-1)).toBe(19);
+  await second.query('rollback');
 });
 
 test('the slot that writers are in: they wait, and then everything comes', async () => {
   const before = client.payloads.length;
   await lockSlot(locker, 0);
-  const writing = emit(12);
+  const writing = emit(20);
   await until('the writer waits', async () => {
     const waiting = await database.query('select from pg_locks where not granted');
     return waiting.length > 0;
@@ -106,5 +181,5 @@ test('the slot that writers are in: they wait, and then everything comes', async
   await locker.query('rollback');
   await writing;
   await client.hears(before + 1);
-  expect(client.payloads.at(-1)).toBe(12);
+  expect(client.payloads.at(-1)).toBe(20);
 });

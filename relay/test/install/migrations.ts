@@ -24,6 +24,7 @@ export const ALL = [
   'relay/013_several_accounts',
   'relay/014_lz4',
   'relay/015_traceparent',
+  'relay/016_left_out',
   'clinic/001_clinic_tables',
   'whatsapp/001_chats',
   'whatsapp/002_worker',

@@ -1,0 +1,12 @@
+-- Up Migration
+--
+-- What relays skip while another program has a slot locked must outlive the relay: its clients come back to another one
+-- with positions beyond the skipped events.
+
+create table relay.left_out (
+  slot int not null,
+  seen pg_snapshot not null,
+  since timestamptz not null default clock_timestamp()
+);
+comment on table relay.left_out is 'Slots that a relay reads past because another program has them locked. Once the slot is free, a relay searches it for events that were skipped; if there are any, all clients refetch.';
+comment on column relay.left_out.seen is 'What the relay had seen of the slot.';

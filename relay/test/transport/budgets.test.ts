@@ -188,13 +188,17 @@ test('JSONP is refused, and the origin of every request is looked at, also where
   const own = { origin: 'https://app.example' };
   const url = await openPolling(relay.port, own);
   const packet = await connectPacket();
+  const refused = (code: string) => metric(relay, 'refused', { code });
+  const before = { jsonp: await refused('jsonp_refused'), origin: await refused('origin_refused') };
   const post = (headers: Record<string, string>) => fetch(url, { method: 'POST', body: packet, headers });
   expect((await fetch(`${url}&j=0`, { headers: own })).status).toBe(400);
+  expect(await refused('jsonp_refused')).toBe(before.jsonp + 1);
   expect((await post({ origin: 'https://evil.example' })).status).toBe(400);
+  expect(await refused('origin_refused')).toBe(before.origin + 1);
   expect((await post(own)).status).toBe(200);
   const raw = await RawSocket.open(relay.port, '/socket.io/?EIO=4&transport=polling&j=1');
-  await until('it is answered', () => raw.closed || raw.network.bytesRead > 0);
-  raw.network.destroy();
+  await until('it is closed', () => raw.closed);
+  expect(await refused('jsonp_refused')).toBe(before.jsonp + 2);
 });
 
 test('a session of another node is counted, so that a load balancer without stickiness shows', async () => {

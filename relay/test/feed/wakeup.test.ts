@@ -203,10 +203,20 @@ describe('closed', () => {
     await until('no socket is left', () => sockets() <= before);
   });
 
-  test('twice, and at once', async () => {
-    const probe = new WakeupProbe(await linkToDatabase());
+  test.each(['before it is connected', 'while it listens'])('twice, and at once, %s', async (when) => {
+    const link = await linkToDatabase();
+    const probe = new WakeupProbe(link);
+    if (when === 'while it listens') {
+      await until('it listens', () => probe.wakeup.listening);
+      expect(await listeners()).toHaveLength(1);
+    }
     await Promise.all([probe.wakeup.close(), probe.wakeup.close()]);
-    await until('nobody listens', async () => (await listeners()).length === 0);
+    // A connection that was left would be there before that of the next one.
+    const next = new WakeupProbe(link);
+    await until('the next one listens', () => next.wakeup.listening);
+    await next.heard();
+    await until('only the next one listens', async () => (await listeners()).length === 1);
+    expect(await probe.notified()).toBe(0);
   });
 });
 

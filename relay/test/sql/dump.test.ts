@@ -1,14 +1,21 @@
-// What pg_dump wrote is restored: into another database, and over a table that is there. Debian's pg_dump reads no newer
-// server than its own, so this runs with Postgres 15.
+// What pg_dump wrote is restored: into another database, and over a table that is there. pg_dump reads no
+// newer server than its own, so with Debian's this runs on Postgres 15.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import pg from 'pg';
 import { type Clinic, openClinic, resync } from '../clinic.ts';
-import { createDatabase, type TestDatabase } from '../postgres.ts';
+import { createDatabase, type TestDatabase, testServer } from '../postgres.ts';
 
 const run = promisify(execFile);
+/** .ci/run installs this one of Debian's, with its pg_dump. The embedded one is newer and comes without. */
+const POSTGRES_OF_DEBIAN = 15;
+
+const server = await versionOfServer();
+const dumpIsMissing = (await versionOfDump()) < server;
+const mustBeThere = process.env.RECADO_CI !== undefined && server <= POSTGRES_OF_DEBIAN;
 
 let clinic: Clinic;
 let folder: string;
@@ -25,14 +32,25 @@ afterEach(async () => {
   await clinic.close();
 });
 
-async function isDumpable(): Promise<boolean> {
-  const server = await clinic.value<number>(`select current_setting('server_version_num')::int / 10000`);
-  const { stdout } = await run('pg_dump', ['--version']).catch(() => ({ stdout: '' }));
-  return Number(/ (\d+)\./.exec(stdout)?.[1] ?? 0) >= server;
+async function versionOfServer(): Promise<number> {
+  const client = new pg.Client({ connectionString: (await testServer()).url });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ server_version_num: string }>('show server_version_num');
+    return Math.floor(Number(rows[0]!.server_version_num) / 10_000);
+  } finally {
+    await client.end();
+  }
 }
 
-test('the contract comes along, check() is green; a table restored over the old one is named', async () => {
-  if (!(await isDumpable())) return;
+/** 0 where there is none. */
+async function versionOfDump(): Promise<number> {
+  const { stdout } = await run('pg_dump', ['--version']).catch(() => ({ stdout: '' }));
+  return Number(/ (\d+)\./.exec(stdout)?.[1] ?? 0);
+}
+
+const testDump = dumpIsMissing && !mustBeThere ? test.skip : test;
+testDump('the contract comes along, check() is green; a table restored over it is named', async () => {
   const { pool, url } = clinic.database;
   await pool.query(`
     create table public.orders (id int primary key, account text);

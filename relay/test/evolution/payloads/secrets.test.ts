@@ -20,6 +20,7 @@ test('a key with a line break, which no header can carry', async () => {
 
 test('credentials in the address', async () => {
   const said = await complaint('http://admin:hidden@127.0.0.1:1', 'key');
+  expect(said).toContain('no answer from http://***@127.0.0.1:1/');
   expect(said).not.toMatch(/admin|hidden/);
 });
 

@@ -143,9 +143,30 @@ test('answers carry the headers that keep browsers out of trouble, and no detail
   expect(missing.headers.get('x-content-type-options')).toBe('nosniff');
   expect(missing.headers.get('x-frame-options')).toBe('DENY');
   expect(missing.headers.get('referrer-policy')).toBe('no-referrer');
-  const invalid = await fetch(`http://127.0.0.1:${relay.port}/trace?id=1;drop`);
-  expect(invalid.status).toBe(403);
-  expect(JSON.stringify(await invalid.json())).not.toMatch(/ at |\.ts|\.js|select/i);
+  const operated = await start({ OPERATOR_TOKEN: 'an operator token' });
+  try {
+    const ask = (path: string) =>
+      fetch(`http://127.0.0.1:${operated.port}${path}`, {
+        headers: { authorization: 'Bearer an operator token' },
+      });
+    const invalid = await ask('/trace?id=1;drop');
+    expect(invalid.status).toBe(400);
+    const refusal = await invalid.text();
+    expect(refusal).toContain('id_invalid');
+    expect(refusal).not.toMatch(/ at |\.ts|\.js|select|drop/i);
+    await database.pool.query('alter view relay.contract rename to contract_that_was');
+    const failed = await ask('/console/contract');
+    expect(failed.status).toBe(500);
+    expect(await failed.json()).toEqual({
+      error: {
+        code: 'internal_error',
+        message: 'Something went wrong here; the log of the relay says what.',
+      },
+    });
+  } finally {
+    await database.pool.query('alter view if exists relay.contract_that_was rename to contract');
+    await operated.close();
+  }
 });
 
 test('what is not HTTP is answered and closed', async () => {

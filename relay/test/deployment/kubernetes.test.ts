@@ -62,11 +62,12 @@ test('are what Kubernetes allows', async () => {
 
 test('set only variables that there are, and no secret', () => {
   const known = settingsAsText();
-  for (const { env = [] } of workloads.flatMap((workload) => podOf(workload).containers)) {
-    for (const { name, value } of env) {
-      expect(known).toContain(name);
-      if (/URL|SECRET|TOKEN/.test(name)) expect(value).toBeUndefined();
-    }
+  for (const workload of workloads) {
+    const variables = podOf(workload).containers.flatMap(({ env = [] }) => env);
+    for (const { name } of variables) expect(known).toContain(name);
+    const secrets = variables.filter(({ name }) => /URL|SECRET|TOKEN/.test(name));
+    expect(secrets.map(({ name }) => name)).toContain('DATABASE_URL');
+    for (const { value } of secrets) expect(value).toBeUndefined();
   }
 });
 

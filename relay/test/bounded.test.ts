@@ -8,7 +8,7 @@ import { packageRoot } from '../package.ts';
 
 const forever = (signal: AbortSignal) => once(signal, 'never', { signal });
 
-test('work that takes too long is told, and so is work that is called off', async () => {
+test('work that takes too long is aborted with the reason, and so is work that its owner aborts', async () => {
   const owner = new AbortController();
   await expect(within(1, owner.signal, forever)).rejects.toMatchObject({
     cause: { message: 'it took too long' },

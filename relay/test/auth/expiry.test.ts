@@ -19,7 +19,7 @@ function watched() {
 
 const DAY = 86_400_000;
 
-test('who holds on until the same second ends together, and not before', async () => {
+test('holders that expire in the same second are ended together, and not before', async () => {
   const { expiry, ends } = watched();
   const soon = Date.now() + 300;
   expiry.add('a', soon);
@@ -30,7 +30,7 @@ test('who holds on until the same second ends together, and not before', async (
   expiry.close();
 });
 
-test('whose time has passed ends at once; who is removed, and who has months, does not', async () => {
+test('a holder whose time has passed is ended at once; one that is removed, or has months, is not', async () => {
   const { expiry, ended, ends } = watched();
   const delays: (number | undefined)[] = [];
   const { setTimeout: real } = globalThis;
@@ -53,7 +53,7 @@ test('whose time has passed ends at once; who is removed, and who has months, do
   expiry.close();
 });
 
-test('the last who is removed takes the timer along; closed, none is left', async () => {
+test('removing the last holder of a second clears its timer; close() clears all timers', async () => {
   const { expiry } = watched();
   const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
   const before = timers();

@@ -33,7 +33,7 @@ test('a token issued in the second of the revocation may have been issued after 
   expect(revocations.refuses(token(null))).toBe(true);
 });
 
-test('the very token that is refused has no such second', async () => {
+test('a token that is revoked by its id is refused, even if it was issued in the same second', async () => {
   const revocations = await revoked({ token_id: 't', before: SECOND + 400 });
   expect(revocations.refuses(token(SECOND))).toBe(true);
   expect(revocations.refuses(token(SECOND, { tokenId: 'other' }))).toBe(false);

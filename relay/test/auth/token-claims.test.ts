@@ -42,7 +42,7 @@ describe('a token signed with the shared secret', () => {
     expect(identity.accountId).toBe('7');
   });
 
-  test('is found along a path, and first of all under the very name', async () => {
+  test('may carry the account along a path, but a claim of exactly that name comes first', async () => {
     const nested = verifier({ JWT_ACCOUNT_CLAIM: 'app_metadata.tenant' });
     const accountIn = async (claims: JWTPayload) =>
       (await nested.verify(await sign({ exp: SECONDS + 1, ...claims }))).accountId;

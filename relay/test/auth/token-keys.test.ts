@@ -113,7 +113,7 @@ describe('key rotation', () => {
     },
   );
 
-  test('a crowd whose key is gone is sent away by two fetches, not by one each', async () => {
+  test('twenty tokens whose key is gone cost at most two fetches in each cooldown, not one each', async () => {
     const [old, next] = [await signer('ES256', 'old'), await signer('ES256', 'new')];
     const issuer = await startIssuer(next.jwk);
     const { verify, pass } = follow(issuer);
@@ -158,7 +158,7 @@ describe('key rotation', () => {
     await verify(await stolen.sign());
     issuer.publish(next.jwk);
     pass(10 * MINUTE + 1);
-    // This one is answered from the set in hand and renews it; the key that only the wire has joins that fetch.
+    // This token is verified with the stale set, and starts a fetch; the token of an unknown key joins that fetch.
     await verify(await stolen.sign());
     const unknown = await signer('ES256', 'unknown');
     await refusal(verify(await unknown.sign()));

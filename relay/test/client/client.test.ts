@@ -2,7 +2,7 @@
 import { token, until } from '../world.ts';
 import { add, database, load, open } from './notes.ts';
 
-test('without anything: live from now on, of its own account only', async () => {
+test('without options a client hears what is committed from now on, of its own account only', async () => {
   const { shown, client, live } = open();
   await live();
   await add('of somebody else', 'acc-2');
@@ -103,7 +103,7 @@ describe('tokens', () => {
     expect(forged.errors[0]!.code).toBe('token_malformed');
   });
 
-  test('that cannot be had for a while', async () => {
+  test('that cannot be had yet are reported, and asked for again', async () => {
     let asked = 0;
     const { errors, live } = open({
       token: () => {

@@ -275,7 +275,7 @@ describe('what loaded rows contain', () => {
     }));
   const epoch = '0123456789ab';
 
-  test('is never claimed where the relay would not, and always for plain prefixes', () => {
+  test('is never overstated, and never understated where the xmax of the event is no larger', () => {
     fc.assert(
       fc.property(snapshot, snapshot, fc.boolean(), (rows, event, inBatch) => {
         const seen: Snapshot = { xmax: 1n, xip: [] };

@@ -28,7 +28,7 @@ async function look(): Promise<{ state: string; text: string }[]> {
   return findings.filter(({ what }) => what === 'defaults').map(({ state, text }) => ({ state, text }));
 }
 
-test('none of them', async () => {
+test('without such settings doctor finds nothing', async () => {
   expect(await look()).toEqual([{ state: 'ok', text: expect.any(String) }]);
 });
 

@@ -1,4 +1,4 @@
-// Somebody else holds our advisory locks: he is named, and nothing waits for him longer than it says.
+// Another session holds our advisory locks: it is named, and nothing waits for it longer than stated.
 import { examine } from '../../commands/doctor.ts';
 import { MIGRATION_LOCK } from '../../db/lock-holders.ts';
 import { migrate } from '../../install/migrate.ts';
@@ -40,7 +40,7 @@ test.each(['relay.gate_key()', 'relay.gate_key() + 1', MIGRATION_LOCK])(
   },
 );
 
-test('relay.status does not take him for a relay that has closed the gate', async () => {
+test('relay.status does not take another holder of the lock for a relay that has closed the gate', async () => {
   const gate = () => database.query(`select value, remark from relay.status where subject = 'gate'`);
   const { session, pid } = await squat('relay.gate_key()');
   expect(await gate()).toEqual([

@@ -23,7 +23,7 @@ async function openPooled(
   return { database, pooler, app };
 }
 
-/** What every session of the pool says of itself. */
+/** The settings and locks of the session of the pool that answers. */
 async function states(app: pg.Client): Promise<unknown> {
   const { rows } = await app.query(
     `select current_setting('search_path') as path, current_setting('enable_seqscan') as seqscan,
@@ -82,7 +82,7 @@ withPgbouncer('other modes (needs the Debian package pgbouncer)', () => {
     });
   });
 
-  test('a pool in session mode works, and is asked with a real NOTIFY', async () => {
+  test('a pool in session mode is allowed, and recado migrate works through it', async () => {
     const { database, pooler } = await openPooled('session', { migrated: false });
     expect(await recado(['migrate'], { DATABASE_URL: pooler.url })).toMatchObject({ code: 0 });
     const { rows } = await database.pool.query(`select to_regclass('relay.events') is not null as installed`);

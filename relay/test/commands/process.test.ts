@@ -6,7 +6,7 @@ import { packageRoot } from '../../package.ts';
 
 const module = (file: string) => JSON.stringify(join(packageRoot, 'dist/relay', file));
 
-test('one whose parts never close, and keep nothing open, still ends as an operator expects', async () => {
+test('a process whose parts never close, and keep nothing open, still ends with exit code 0', async () => {
   const script = `
     const { until } = await import(${module('commands/process.js')});
     const { createLog } = await import(${module('log.js')});

@@ -47,7 +47,7 @@ test('rate, latency, gate, backlog, sockets, nodes and the slowest accounts are 
   const shows = (what: RegExp) =>
     until(`${what} is shown`, () => pictures.some((picture) => what.test(picture)));
   await shows(/ready\nevents +[\d.]+ read\/s, [1-9][\d.]* emitted\/s, [1-9][\d.]* deliveries\/s$/m);
-  await shows(/capture to emit: (up to [\d.]+ ms|over 10 s) half of them/);
+  await shows(/capture to emit: p50 (up to [\d.]+ ms|over 10 s),/);
   await shows(/^sockets +1; since the start 0 refused/m);
   await shows(/gate open, backlog 0, oldest transaction [\d.]+ s, notification queue 0\.0 %/);
   await shows(/^ \d+ +\| [\w.:]+ +\| [\d.]+ s$/m);

@@ -196,7 +196,7 @@ test('two accounts side by side: nothing leaks', async () => {
   expect(await first.locator('#doctors').textContent()).not.toContain('Dr. Victor');
 });
 
-test('of another database than before, the page loads the list again', async () => {
+test('after a new epoch the page is told to refetch, and hears events again', async () => {
   const page = await stage.openDemo();
   await database.query('select relay.new_epoch()');
   // Relays look at the epoch when they connect.

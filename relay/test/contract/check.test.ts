@@ -271,7 +271,7 @@ test('row-level security that a look into the table would meet', async () => {
   }
 });
 
-test("check() and publishing again run nobody's SQL with the rights of who calls them", async () => {
+test('check() and republish() run no published SQL with the rights of their caller', async () => {
   const { writer } = clinic;
   await writer.query('begin');
   try {

@@ -194,10 +194,10 @@ describe('--diff', () => {
     expect(breaksOf(of('old'), of('new'))).toEqual(['old is gone.']);
   });
 
-  test('an event that no longer everybody of the account hears; the other way round is no break', () => {
+  test('an event that is narrowed from the account to topics; the other way round is no break', () => {
     const of = (audience: 'account' | 'topics') => [{ event: 'x', payload: {}, audience }];
     expect(breaksOf(of('account'), of('topics'))).toEqual([
-      'x: everybody of the account heard it, now only whose token has one of its topics.',
+      'x: everybody of the account heard it, now only those whose token has one of its topics.',
     ]);
     expect(breaksOf(of('topics'), of('account'))).toEqual([]);
     expect(breaksOf(of('topics'), of('topics'))).toEqual([]);

@@ -48,7 +48,7 @@ describe('every function of ours', () => {
     ]);
   });
 
-  test('every table, view and column that says something has a comment', async () => {
+  test('every table and view of the schema relay has a comment', async () => {
     expect(
       await rows(
         `select c.oid::regclass::text as relation from pg_class as c

@@ -65,7 +65,7 @@ function through(port: number): string {
 const wait = (url: string, log = listening().log, signal?: AbortSignal) =>
   waitForDatabase({ url, name: 'test', log, ...(signal && { signal }) });
 
-test('what the values of a column become', async () => {
+test('64-bit and exact numbers are read as text, and timestamptz as a Date', async () => {
   const { rows } = await makePool().query(`
     select 9007199254740993::int8 as int8, '18446744073709551615'::xid8 as xid8, 1.10::numeric as numeric,
            '2025-01-23T09:15:00.123Z'::timestamptz as timestamptz, '2025-01-23 09:15:00'::timestamp as timestamp,

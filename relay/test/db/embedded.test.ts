@@ -106,7 +106,7 @@ test('a server that is closing is waited for', async () => {
 });
 
 test('a process id that now belongs to another program does not keep Postgres from starting', async () => {
-  if (process.platform !== 'linux') return; // the only system that gives numbers away again soon
+  if (process.platform !== 'linux') return; // the only system that soon reuses process ids
   const dataDir = join(base, 'recycled');
   await (await start(dataDir)).stop();
   const data = join(dataDir, 'cluster/data');

@@ -1,4 +1,4 @@
-// The index against the one decision: whoever is not asked would not have heard it either.
+// AudienceIndex compared with hears(): a client that the index leaves out would have heard nothing either.
 import fc from 'fast-check';
 import { topicOfUser, topicsOf } from '../../auth/topics.ts';
 import { parseEventChoice } from '../../delivery/event-choice.ts';
@@ -57,7 +57,7 @@ const toEvent = (
   ...{ event, audience },
 });
 
-test('each client is in one share, which has what hears() says', () => {
+test('each client is in at most one share, with exactly the events that hears() gives it', () => {
   fc.assert(
     fc.property(subscribers, events, fc.nat(), (given, happened, gone) => {
       const all = given.map(subscriberOf);

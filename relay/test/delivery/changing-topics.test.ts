@@ -35,7 +35,7 @@ describe('topics that change', () => {
     await expectHeard(ana, [1, 3, 4]);
   });
 
-  test('within a session are compared with the token when the client comes back', async () => {
+  test('within a session count when the client comes back: the same topics resume, others refetch', async () => {
     const relay = await node();
     const [before, after] = [await tokenOf('ana', ['chat:1']), await tokenOf('ana', ['chat:2'])];
     let bearer = before;
@@ -197,7 +197,7 @@ describe('topics that change', () => {
     await expectHeard(ana, [1, 'end', 'end of all']);
   });
 
-  test('by a row in the same transaction as what is no longer heard', async () => {
+  test('by a row apply to an event of the same transaction, which is not heard', async () => {
     const relay = await node();
     const ana = client(relay, { token: await tokenOf('ana', ['chat:2']) });
     await ana.live();

@@ -77,7 +77,7 @@ test('an account is forgotten, by every node and by the table; others are not', 
   ]);
 });
 
-test('what is committed with the erasure, or read with it, is not forgotten', async () => {
+test('an event that is committed together with the erasure is not forgotten', async () => {
   const live = await connect(nodes[0]!, 'together');
   const start = live.heard[0]!.position;
   await emit('together', { name: 'Ana' });
@@ -91,7 +91,7 @@ test('what is committed with the erasure, or read with it, is not forgotten', as
   expect(back.of('relay:resync')).toEqual([{ reason: 'forgotten' }]);
 });
 
-test("one row's events are forgotten, and what failed to be recorded of it", async () => {
+test("one row's events are forgotten, and those of other rows are kept", async () => {
   await emit('rows', { id: 7, name: 'Ana' });
   await emit('rows', { id: 8, name: 'Bia' });
   const forgotten = await database.query(`select relay.forget('rows', '{"id": 7}') as n`);

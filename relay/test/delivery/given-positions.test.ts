@@ -39,7 +39,7 @@ describe('a position', () => {
     await c.hears(6);
     way.point(behind.port);
     way.cut();
-    await until('it knocks at the node that is behind', () => {
+    await until('it waits at the node that is behind', () => {
       const { readyState } = c.socket.io.engine;
       return c.disconnects.length > 0 && readyState === 'open' && !c.socket.connected;
     });

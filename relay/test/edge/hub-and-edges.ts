@@ -91,7 +91,7 @@ export class Stream {
   }
 }
 
-/** Reads the database and appends, as often as it is told to; each second a beacon. */
+/** Reads the database and appends, as often as it is told to; a beacon every half second. */
 export class Hub implements FeedListener {
   readonly feed: OutboxFeed;
   readonly #stream: Stream;

@@ -58,7 +58,7 @@ test('history that reached the server while nobody listened is read, however old
   );
 });
 
-test('an instance made anew with as many old messages as the one before', async () => {
+test('an instance recreated with as many old messages as the one before is read again', async () => {
   const evolution = await server();
   const tenDaysAgo = Math.floor(Date.now() / 1_000) - 10 * 86_400;
   const fake = addFake(evolution);
@@ -83,7 +83,7 @@ test.each([
   // From 2.3.0 to 2.3.4 it may be an edit; since then the message itself is gone.
   ['2', false],
 ] as const)(
-  'DELETED beside a message that version %s keeps: taken back while nobody listened: %s',
+  'a message that version %s keeps with status DELETED was taken back while nobody listened: %s',
   async (version, isRevoked) => {
     const evolution = await server({ version });
     const fake = await connect(evolution);

@@ -65,7 +65,7 @@ test('a page that stayed must have been told of another history', () => {
   expect(judge({ refetches: ['epoch'] })).toBe(0);
 });
 
-test('and before it heard anything of it', () => {
+test('a page that stayed must have been told before it heard anything of the other history', () => {
   expect(judge({ refetches: ['epoch'], other: 'heard after' })).toBe(0);
   expect(judge({ refetches: ['retention', 'epoch'], other: 'heard after' })).toBe(1);
 });
@@ -83,7 +83,7 @@ test('what is undone is not for a page of the other history', () => {
 
 describe.each(['committed', 'unknown'] as const)('a write whose outcome is "%s"', (outcome) => {
   test.each([{ refetches: ['epoch'] }, { closed: true }])(
-    'is undone by what goes back before it: %j',
+    'is excused only by a restore to a state before it: %j',
     (course) => {
       expect(judge({ outcome, ...course })).toBe(0);
       expect(judge({ outcome, ...course, restoredTo: 'after the write' })).toBe(1);

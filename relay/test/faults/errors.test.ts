@@ -1,4 +1,4 @@
-// The planted errors are edits of built files, and of SQL: code that changes must take them along.
+// The planted errors are edits of built files, and of SQL: whoever changes that code must change them too.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SourceTextModule } from 'node:vm';

@@ -187,7 +187,7 @@ export class RelayAdapter extends Adapter {`,
     ],
   },
   {
-    // Whoever names an account twice.
+    // An event that names an account twice arrives twice.
     name: 'an event for each account named',
     run: ['--scenario', 'faults', '--only', 'burst', '--seconds', '10', '--faults', '2'],
     noticedAs: ['twice'],

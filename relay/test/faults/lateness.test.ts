@@ -45,7 +45,7 @@ test('an event is late after a second and a half', () => {
   expect(countsOf([...hundred, 1_500, 1_501], new Disturbances())).toEqual({ late: 1, 'too few timed': 0 });
 });
 
-test('a run fails in which fewer than a hundred deliveries a second of rest were timed', () => {
+test('a run in which fewer than a hundred deliveries a second of rest were timed fails', () => {
   expect(countsOf(hundred.slice(1), new Disturbances())).toEqual({ late: 0, 'too few timed': 1 });
 });
 

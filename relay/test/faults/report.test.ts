@@ -16,7 +16,7 @@ test('a refetch on a connection that says it recovered is complained of once', (
   expect(verdict.counts.get('complaints')).toBe(1);
 });
 
-test('not where the database may go back in time while the connection is live', () => {
+test('a refetch for an epoch is excused where the database may go back in time during the connection', () => {
   const verdict = new Verdict();
   addComplaints(witnessOf('epoch', 'retention'), verdict, new Set(['epoch']));
   expect(verdict.examples).toEqual([

@@ -169,7 +169,7 @@ describe('through crashes of a server of its own', () => {
     ]);
   });
 
-  test('refuses to ring for a transaction that is to be prepared, unless muted', async () => {
+  test('cannot prepare a transaction that would notify', async () => {
     const client = await database.connect();
     await client.query('begin');
     await client.query("select relay.emit('acc-1', 'test.event')");

@@ -41,7 +41,7 @@ describe('on one database', () => {
     expect(reader.lost).toEqual(['epoch']);
   });
 
-  test('is another epoch after the database became another one: nothing old comes back, all must refetch', async () => {
+  test('begins a new epoch after the database became another one: nothing old comes back, all refetch', async () => {
     const reader = await startReader(database.url);
     await emit(database, 'old');
     await reader.feed.read();

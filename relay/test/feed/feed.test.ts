@@ -57,7 +57,7 @@ describe('on one database', () => {
     expect(reader.lost).toEqual([]);
   });
 
-  test('passes over more than a page: it is seen at once, and who may have a part of it is told', async () => {
+  test('passes over a batch larger than a page: it counts as seen, and its accounts are named', async () => {
     const reader = await startReader(database.url, { page: { events: 10 } });
     reader.present.push('acc-1', 'acc-9');
     await emit(database, 'before');

@@ -72,7 +72,7 @@ async function connect(place: Place): Promise<Client> {
   return client;
 }
 
-test('a storage snapshot put back beneath a running relay, the application faster than the relay', async () => {
+test('a storage snapshot restored beneath a relay: clients refetch, even if the application is faster', async () => {
   const base = await folder();
   const place = await Place.open(join(base, 'live'));
   await place.emit('old');
@@ -92,7 +92,7 @@ test('a storage snapshot put back beneath a running relay, the application faste
   await until('what follows', () => client.payloads.includes('live'));
 });
 
-test('two copies promoted one after the other, neither of which followed the other', async () => {
+test('two unrelated copies promoted one after the other: clients refetch for each', async () => {
   const base = await folder();
   const place = await Place.open(join(base, 'p'));
   await place.emit('old');
@@ -170,7 +170,7 @@ describe('on one database', () => {
     expect(client.of('relay:resync')).toEqual([]);
   });
 
-  test('a position that claims another history is refetched by its client, and by nobody else', async () => {
+  test('a position that claims another history makes its client refetch, and nobody else', async () => {
     await emit(1);
     const { client, relay } = await open();
     await emit(2);
@@ -239,7 +239,7 @@ describe('on one database', () => {
     await database.query('select relay.position()');
   });
 
-  test('retention is refused in an older snapshot', async () => {
+  test('relay.rotate() is refused in a transaction that is REPEATABLE READ', async () => {
     const session = await database.connect();
     await session.query('begin isolation level repeatable read');
     await expect(session.query('select * from relay.rotate(pg_current_snapshot())')).rejects.toThrow(

@@ -112,7 +112,7 @@ test('a client that missed older events waits until it is free, and others do no
 test.each([
   ['the newest event', []],
   ['an event between newer ones', [2]],
-])('a client that missed %s, which is in it, is told to refetch', async (_, newer) => {
+])('a client that missed %s, which is in the locked slot, is told to refetch', async (_, newer) => {
   const { client, comeBack } = await leave();
   await emitInto(4, 1);
   for (const n of newer) await emit(n);

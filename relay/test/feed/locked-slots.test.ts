@@ -40,7 +40,7 @@ test('an old slot: events go on, and nobody refetches when it is free', async ()
   expect(client.disconnects).toEqual([]);
 });
 
-test('a transaction with more events than a page, while an old slot is locked', async () => {
+test('a transaction larger than a page, while an old slot is locked: other accounts still hear events', async () => {
   const before = client.payloads.length;
   await lockSlot(locker, 4);
   await emit(29);
@@ -57,7 +57,7 @@ test('a transaction with more events than a page, while an old slot is locked', 
   await locker.query('rollback');
 });
 
-test('two old slots, the second while the first is locked', async () => {
+test('two old slots, the second locked after the first: events go on, and nobody refetches', async () => {
   const before = client.payloads.length;
   await lockSlot(locker, 3);
   await emit(6);

@@ -106,7 +106,7 @@ describe('step by step', () => {
     expect(await counter.next()).toBe(1);
   });
 
-  test('writers are silent from the request on, while one that rang keeps its transaction open', async () => {
+  test('writers stop notifying once the lock is requested, though one that notifies is still open', async () => {
     const gate = openGate();
     const counter = await NotificationCounter.listen();
     const early = await database.connect();
@@ -215,7 +215,7 @@ describe('a transaction', () => {
     expect(await counter.next()).toBe(1);
   });
 
-  test('that tells something commits to disk before it is told', async () => {
+  test('with an event waits for the disk, even under synchronous_commit = off', async () => {
     const writer = await database.connect();
     await writer.query('set synchronous_commit = off; begin');
     await writer.query(INSERT);

@@ -84,7 +84,7 @@ test('a node that starts to listen, or does again, reads at a pace: it may have 
   await node.reads20Times();
 });
 
-test('a node that is told reads at a pace', async () => {
+test('a node reads at a pace when the holder of the gate tells it to', async () => {
   const node = new Node(60_000);
   await node.listens();
   setForward(performance);

@@ -154,7 +154,7 @@ describe('closed', () => {
   const sockets = () =>
     process.getActiveResourcesInfo().filter((name) => /TCP(Socket|Connect)/.test(name)).length;
 
-  test('while it listens: nobody listens', async () => {
+  test('while it listens: its session ends', async () => {
     const probe = await startProbe();
     await probe.close();
     await until('nobody listens', async () => (await listeners()).length === 0);
@@ -178,7 +178,7 @@ describe('closed', () => {
       }
       await probe.close();
       link.point(real);
-      // One that knocks would be heard: the next in the row does.
+      // A closed one that still reconnected would be listed below, since the next one can connect.
       const next = new WakeupProbe(link);
       await until('the next one listens', () => next.wakeup.listening);
       await next.heard();

@@ -74,7 +74,7 @@ describe('a database of version 0.1', () => {
     expect((await session.query('select "tenantId" from public.chats')).rows).toEqual([{ tenantId: 't' }]);
   });
 
-  test("that wrote into the application's own chats begins anew with tables of its own", async () => {
+  test("that wrote into the application's own chats starts over with tables of its own", async () => {
     const database = await openOld(`update recado.setup set whatsapp_tables = false;
       delete from recado.migrations where name = '003_whatsapp_tables'`);
     await run(database, { packs: [] });

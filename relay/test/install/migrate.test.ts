@@ -169,7 +169,7 @@ test('each migration is told as it begins, each file of sql/ once it is applied'
   expect(told).toEqual([...ALL.map((name) => `running ${name}`), ...sql.map((name) => `applied ${name}`)]);
 });
 
-test('two runners at once: the second waits, and finds nothing to do', async () => {
+test('three runs at once: one migrates, the others wait and find nothing to do', async () => {
   const database = await open();
   const said: string[] = [];
   const log = hearing((name) => said.push(name));

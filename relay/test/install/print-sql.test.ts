@@ -1,4 +1,4 @@
-// The SQL that --print-sql prints makes what recado migrate makes, also as a role that may make nothing but databases.
+// The SQL that --print-sql prints makes what recado migrate makes.
 import pg from 'pg';
 import { migrate, type Pack } from '../../install/migrate.ts';
 import { recado } from '../commands/recado.ts';

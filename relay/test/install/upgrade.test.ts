@@ -99,7 +99,7 @@ export type OrdersPlaced = {
   });
 });
 
-test('the bell of the first version becomes that of this one', async () => {
+test('an upgrade removes relay.ring() of the first version, and events still arrive', async () => {
   await open();
   await query(`create function relay.ring() returns xid8 language sql as 'select pg_current_xact_id()'`);
   await query(`alter table only relay.events alter column xid set default

@@ -200,7 +200,7 @@ test("the replay's query touches what is new to the account", async () => {
   expect(explained.touched).toBeLessThanOrEqual(NEWS / 10 + 1);
 });
 
-test('with five hundred transactions in progress they touch no more', async () => {
+test('with five hundred transactions in progress they touch only the events of those, and the new ones', async () => {
   const many = Array.from({ length: 500 }, (_, n) => seen.xmax - 2_000n + 2n * BigInt(n));
   const crowded = { seen: { ...seen, xip: many }, bound: seen, after: 0n };
   const ten = { ...LIMITS, events: 10 };
@@ -256,7 +256,7 @@ test('relay.position() touches one event of each slot, in an application with se
   expect(after.rows - before.rows).toBeLessThanOrEqual(8 + 1);
 });
 
-test('each of the two indexes is used, and there is no third', async () => {
+test('relay.events has two indexes, and no third', async () => {
   const rows = await database.query<{ indexes: string[] }>(
     `select array_agg(indexrelid::regclass::text order by indexrelid::regclass::text) as indexes
        from pg_index where indrelid = 'relay.events'::regclass`,

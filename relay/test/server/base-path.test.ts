@@ -1,4 +1,4 @@
-// The relay below a path, as a proxy sends requests on that takes the path off, and as one that does not.
+// The relay below a path, behind a proxy that strips the path, and behind one that does not.
 import type { Relay } from '../../server/relay.ts';
 import { Client, type Database, freshDatabase, startNode, token } from '../world.ts';
 

@@ -11,7 +11,7 @@ import { Client, type Database, deadPort, freshDatabase, SECRET, token, until } 
 /** Connections without a token that one address may have at a time, in each process. */
 const MOST = 200;
 
-/** A worker whose channel is closed, and which has not ended yet: a moment of every end. */
+/** Makes a worker close its channel before it exits, as each does for a moment when it ends. */
 const CLOSES_ITS_CHANNEL = `
   import cluster from 'node:cluster';
   process.on('SIGWINCH', () => {
@@ -120,7 +120,7 @@ test('what says nothing, or stops in its headers or its body, is closed', async 
 test.each([
   'GET /events HTTP/1.1\r\n',
   'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n',
-])('what lasts brings no body, since it would stay with the first process: %j', async (head) => {
+])('a long-lived request with a body is closed, as the first process would keep it: %j', async (head) => {
   const socket = open(`${head}Host: x\r\nContent-Length: 0\r\n\r\n`);
   await until('it is closed', () => socket.closed);
 });
@@ -156,7 +156,7 @@ test('requests with a body leave nothing behind: one address may send as many as
   expect([...statuses]).toEqual([400]);
 });
 
-test('honest clients are served meanwhile, over either transport', async () => {
+test('honest clients are still served, over either transport', async () => {
   for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']]) {
     const client = new Client(port, { token: await token() }, { transports });
     await client.live();
@@ -164,7 +164,7 @@ test('honest clients are served meanwhile, over either transport', async () => {
   }
 });
 
-test('a client leaves in the middle of a request, and its worker hears of nothing any more', async () => {
+test('the first process survives a client that leaves mid-request when no worker can be reached', async () => {
   const { pathname, search } = new URL(await openPolling(port));
   const leaving = open(`POST ${pathname}${search} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n`);
   await once(leaving, 'connect');

@@ -93,7 +93,7 @@ const connected = () => clients.filter(({ socket }) => socket.connected);
 const times = <T>(count: number, value: T): T[] => Array.from({ length: count }, () => value);
 
 describe.each(['1', '2'])('SIGTERM with RELAY_PROCESSES=%s', (RELAY_PROCESSES) => {
-  test('not ready at once, nobody new, and whoever is still there hears on', async () => {
+  test('makes it unready at once: new clients are refused, and connected ones still hear events', async () => {
     const { child, port } = await start({ RELAY_PROCESSES, DRAIN_SECONDS: '120' });
     const ended = once(child, 'exit');
     await connect(port, [...times(20, 'polling' as const), ...times(20, 'websocket' as const)]);
@@ -108,14 +108,14 @@ describe.each(['1', '2'])('SIGTERM with RELAY_PROCESSES=%s', (RELAY_PROCESSES) =
 
     await database.query(`select relay.emit('acc-1', $1, '"still"')`, [EVENT]);
     for (const client of staying.slice(-3)) expect(await client.hears(1)).toEqual(['still']);
-    // Of two it may have one to itself, and is the first to go.
+    // With two processes the stream may be alone in its process, and is then closed first.
     if (RELAY_PROCESSES === '1') await stream.hears('still');
 
     // A second signal waits for nobody.
     child.kill('SIGINT');
     expect(await ended).toEqual([0, null]);
     await until('all are gone', () => connected().length === 0 && stream.ended);
-    // Not as the server's wish, after which a client would stay away. A poll may find nobody any more.
+    // Not 'io server disconnect', after which a client would stay away. A poll may find the port closed.
     for (const client of clients) expect(client.disconnects.at(-1)).toMatch(/^transport (close|error)$/);
   }, 120_000);
 

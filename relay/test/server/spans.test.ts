@@ -88,7 +88,7 @@ test('an event is a span of the trace that its writer named, from its capture to
   );
 });
 
-test('one of a writer that names none, or nonsense, begins a trace of its own', async () => {
+test('an event whose writer names no trace, or an invalid one, begins a trace of its own', async () => {
   const ids = [await emit(null), await emit("nonsense'; drop table relay.events; --".repeat(9))];
   for (const id of ids) {
     const span = await until('the span arrives', () =>

@@ -12,7 +12,7 @@ import {
   said,
 } from './chats.ts';
 
-test('of several tables, each has its own; one without is warned of', async () => {
+test('each table of an event has its own audience, and publish() warns of one without', async () => {
   await chats(`array['user:' || new.attendant]`);
   const warning = once(clinic.writer, 'notice') as Promise<[{ message: string }]>;
   const notices: string[] = [];
@@ -21,7 +21,9 @@ test('of several tables, each has its own; one without is warned of', async () =
     `'chat.said', 'public.logs', 'INSERT', account => 'new.account', payload => 'to_jsonb(new.code)'`,
   );
   await warning;
-  expect(notices.join()).toContain('everybody of the account hears the event, elsewhere it has an audience');
+  expect(notices.join()).toContain(
+    'everybody of the account hears the event; in its other calls it has an audience',
+  );
   await publish(
     `'chat.said', 'public.logs', 'INSERT', account => 'new.account', payload => 'to_jsonb(new.code)', audience => $$array['log:' || new.id]$$`,
   );
@@ -56,7 +58,7 @@ test('a column that an audience names and that is gone is found by relay.check()
   ]);
 });
 
-test('without an audience the generated function is what it was', async () => {
+test('without an audience the generated functions have no code for one', async () => {
   const names = await rows(
     `select p.proname from pg_proc as p where p.pronamespace = 'relay_capture'::regnamespace and p.prosrc ~ 'audience|topic|nobody'`,
   );
@@ -80,7 +82,7 @@ test('relay.preview() shows who would hear it', async () => {
 });
 
 test(
-  'a published audience is signed, and what captures may write it',
+  'a published audience is signed, and check() finds a role that may not write it',
   inDatabaseOfItsOwn(async () => {
     const role = await clinic.writeAs(
       (r) => `grant relay_admin to ${r}; alter table public.chats owner to ${r}`,

@@ -34,7 +34,7 @@ describe.each(LEVELS)('%s level: an audience', (level, more) => {
     await chats('(select array_agg(t) from unnest(new.team) as t)', more);
     expect(await recorded(insert(4, 'null', "'{}'"))).toEqual([unheard(counted)]);
     expect(await problems()).toEqual([
-      { problem: 'audience_empty', detail: expect.stringContaining('1 times the audience was nobody') },
+      { problem: 'audience_empty', detail: expect.stringContaining('1 times the audience was empty') },
     ]);
   });
 

@@ -69,7 +69,7 @@ describe('check() is green after the cure', () => {
     expect(await codes()).toEqual(['event_unknown']);
   });
 
-  test('quote_all_identifiers is a matter of taste', async () => {
+  test('quote_all_identifiers = on makes no difference', async () => {
     const dba = await clinic.connect();
     try {
       await dba.query('set quote_all_identifiers = on');

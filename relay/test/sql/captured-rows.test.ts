@@ -43,7 +43,7 @@ describe('capture', () => {
     });
   });
 
-  test('nor in a payload that leaves instants to Postgres', async () => {
+  test("the writer's time zone does not show in instants that Postgres formats", async () => {
     await clinic.writer.query(`
       create table public.visits (id integer, at timestamptz);
       select relay.publish('visit', 'public.visits', 'INSERT', account => '1');
@@ -99,7 +99,7 @@ describe('capture', () => {
   });
 
   test.each(['row', 'statement'])(
-    '%s level: also where it is stored as a hundredth of what it is',
+    '%s level: what is too large becomes a resync, even if it is stored compressed',
     async (level) => {
       await clinic.writer.query(
         'drop table if exists public.pages; create table public.pages (id integer primary key, page jsonb)',

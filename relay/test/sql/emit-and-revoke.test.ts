@@ -34,7 +34,7 @@ describe('relay.emit()', () => {
   });
 
   test(
-    'may be called with one by whom was let in before there were any',
+    'may be called with an audience by a role that was granted emit() without one',
     inDatabaseOfItsOwn(async () => {
       await publish(`'chat.said'`);
       await clinic.writeAs(
@@ -47,14 +47,14 @@ describe('relay.emit()', () => {
     }),
   );
 
-  test('of an event that is published without a table takes no expression', async () => {
+  test('publish() refuses an audience expression for an event without a table', async () => {
     await expect(publish(`'chat.other', audience => $$array['x']$$`)).rejects.toThrow(
       'condition, account, payload, audience and key belong to a trigger',
     );
   });
 });
 
-test('relay.forget() forgets who heard it, too', async () => {
+test('relay.forget() removes the audience of an event, too', async () => {
   await publish(`'chat.said'`);
   await clinic.writer.query(`select relay.emit('a', 'chat.said', '"x"', array['user:ana'])`);
   await clinic.database.pool.query(`select relay.forget('a')`);

@@ -62,7 +62,7 @@ const everybody = Object.keys(ROLES) as Role[];
 const allBut = (...roles: Role[]) => everybody.filter((role) => !roles.includes(role));
 
 describe.each(everybody)('%s', (role) => {
-  test('does not write the outbox itself, unless its tables do', async () => {
+  test('cannot write to the outbox directly', async () => {
     const insert = (event: string, account = `'1'`) =>
       tries(role, `insert into relay.events (account_id, event) values (${account}, '${event}')`);
     expect(await insert('relay:revoke')).toBe(DENIED);
@@ -182,7 +182,7 @@ describe('the catalogue', () => {
     ).toBe(RESERVED);
   });
 
-  test('stays as its publisher signed it when it is suspended, or told of by the relays', async () => {
+  test('keeps its signature when an event is suspended, and when a relay looks for swapped tables', async () => {
     const before = await clinic.value(signed);
     expect(
       await tries(
@@ -246,7 +246,7 @@ describe('a superuser who republishes', () => {
     expect(await clinic.value(`select rolsuper from pg_roles where rolname = '${ROLES.admin}'`)).toBe(false);
   });
 
-  test('gives the function of one who may make triggers no rights but his', async () => {
+  test('leaves a function to its publisher, if that role may create triggers on the table', async () => {
     await session.query(`grant trigger on public.doctors to ${ROLES.admin}`);
     const { code, owner } = await trap(
       `${EVIL}; update relay.catalogue set payload = 'attack.rise()' where event = 'doctors.busy'`,
@@ -255,7 +255,7 @@ describe('a superuser who republishes', () => {
     expect({ code, owner }).toEqual({ code: 'done', owner: ROLES.admin });
   });
 
-  test('is told to adopt what a role has published that is gone', async () => {
+  test('is told how to adopt an event whose publisher no longer exists', async () => {
     await session.query('begin');
     await session.query(
       `update relay.catalogue set published_by = 'nobody_is_called_so' where event = 'doctors.busy'`,

@@ -48,7 +48,7 @@ describe.each(LEVELS)('%s level: several accounts', (level, more) => {
     expect(long).toEqual([resync(null, 'a'), resync(null, 'x'.repeat(257))]);
   });
 
-  test('that cannot be told from the row are all', async () => {
+  test('that cannot be computed make every account refetch', async () => {
     await publish(
       `'chat.said', 'public.chats', 'INSERT', account => 'array[(new.code::int)::text]', payload => 'to_jsonb(new.id)'${more}`,
     );

@@ -42,7 +42,7 @@ const functions = () =>
 test('each table has its own account, trigger and function; a notice tells of the second', async () => {
   const notice = once(clinic.writer, 'notice') as Promise<[{ message: string }]>;
   expect((await publish('south')).rows).toEqual([{ publish: 'published' }]);
-  expect((await notice)[0].message).toContain('the event is of several tables now');
+  expect((await notice)[0].message).toContain('the event has several tables now');
   expect((await publish('south')).rows).toEqual([{ publish: 'unchanged' }]);
   expect((await publish('south', `, condition => 'new.id > 1'`)).rows).toEqual([{ publish: 'replaced' }]);
   expect(await functions()).toEqual(['order.placed/insert', 'order.placed/insert/2']);

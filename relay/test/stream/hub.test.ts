@@ -106,7 +106,7 @@ suite('a hub', () => {
     }
   });
 
-  test('says each half second that it lives, and what was seen', async () => {
+  test('appends beacons without events, which carry what was seen', async () => {
     await emit('before');
     const edge = await follow();
     await hub();
@@ -115,7 +115,7 @@ suite('a hub', () => {
     expect(edge.entries.at(-1)!.bound.witness).toEqual(expect.any(Number));
   });
 
-  test('answers an edge that asks, whatever the time of its own reads', async () => {
+  test('appends soon after an edge asks, however rare its own reads are', async () => {
     const edge = await follow();
     await hub({ SAFETY_READ_MS: '60000' });
     await until('it appends', () => edge.entries.length > 0);
@@ -161,7 +161,7 @@ suite('a hub', () => {
     expect(edge.gaps).toBe(0);
   });
 
-  test('a transaction larger than a page is in no entry, and stands between nobody', async () => {
+  test('a transaction larger than a page is in no entry, and causes no gap', async () => {
     const edge = await follow();
     await hub();
     await until('it appends', () => edge.entries.length > 0);
@@ -214,7 +214,7 @@ suite('a hub', () => {
     await copy.close();
   });
 
-  test('trims what is older than is wanted, and more than is wanted', async () => {
+  test('trims the stream to about STREAM_BYTES', async () => {
     const edge = await follow();
     await hub({ STREAM_BYTES: '1MiB' });
     await until('it appends', () => edge.entries.length > 0);

@@ -89,7 +89,7 @@ test.each<[string, Partial<Entry>]>([
   expect(judge(place(snapshot(9)), entry(snapshot(5), snapshot(7), [], rest))).toEqual({ is: 'foreign' });
 });
 
-test('an entry that says otherwise what the largest transaction was is of another history', () => {
+test('an entry with another witness of the same largest transaction is of another history', () => {
   const seen = { ...snapshot(7), witness: 1 };
   const other = { ...snapshot(7), witness: 2 };
   expect(judge(place(seen), entry(snapshot(5), other))).toEqual({ is: 'foreign' });

@@ -6,7 +6,7 @@ import { hasMoreThan } from '../../transport/polling.ts';
 describe('the budget', () => {
   const limits = { burst: 40, perSecond: 10, debt: 500 };
 
-  test('nothing is waited for while it lasts, and no more than is owed after that', () => {
+  test('a client does not wait while it lasts, and then no longer than its debt takes', () => {
     const budget = new Budget(limits, 0);
     for (let n = 0; n < 40; n += 1) expect(budget.spend(1, 0)).toBe(0);
     expect(budget.spend(1, 0)).toBe(100);

@@ -103,7 +103,7 @@ describe('one connection', () => {
   test('that floods one request over long-polling has none of its packets decoded', async () => {
     const url = await openPolling(relay.port);
     const before = await metric(relay, 'refused');
-    // 32,000 in one frame's length.
+    // 21,000 packets in 63,000 bytes, which is within the length of a frame.
     const body = Array(21_000).fill('40').join('\x1e');
     await fetch(url, { method: 'POST', body }).catch(() => undefined);
     expect(await metric(relay, 'refused', { code: 'body_refused' })).toBe(1);
@@ -124,7 +124,7 @@ describe('one connection', () => {
     },
   );
 
-  test('whose pings and pongs nobody reads holds no memory', async () => {
+  test('that sends pings and does not read the pongs is ended', async () => {
     const raw = await RawSocket.open(relay.port);
     await until('the session is open', () => raw.texts.length > 0);
     raw.network.pause();
@@ -219,7 +219,7 @@ test('a session of another node is counted, so that a load balancer without stic
   expect(await metric(relay, 'refused', { code: 'session_unknown' })).toBe(counted + 1);
 });
 
-test('half a request is not waited for longer than ten seconds, byte by byte or not at all', async () => {
+test('a request that drips in line by line is answered with 408 within twenty seconds', async () => {
   const slow = connect(relay.port, '127.0.0.1');
   slow.write('GET /healthz HTTP/1.1\r\nHost: x\r\n');
   const answered = text(slow);

@@ -36,7 +36,7 @@ describe('what arrives', () => {
     expect(late.of('relay:resync')).toEqual([{ reason: 'event_too_large', event: 'test.event' }]);
   });
 
-  test('also where an application inserted what relay.emit() would have refused', async () => {
+  test('relay:resync in the place of an inserted event that relay.emit() would have refused', async () => {
     const relay = await start();
     const c = client(relay, { token: await token(account) });
     await c.live();

@@ -24,7 +24,7 @@ describe('tokens over time', () => {
     expect(c.refusals).toEqual([]);
   });
 
-  test('with an object for auth it is refused then, and says so', async () => {
+  test('a client with an object for auth is refused once its token ends, with token_expired', async () => {
     const relay = await start({ JWT_CLOCK_TOLERANCE: '0' });
     const c = client(relay, { token: await token(account, { expiresIn: 1 }) });
     await c.live();
@@ -88,7 +88,7 @@ describe('tokens over time', () => {
     await gone(ofBia);
     await emit(1);
     for (const c of ofOld) expect(await c.hears(1)).toEqual([1]);
-    // Issued who knows when: before everything.
+    // A token without iat counts as issued before any revocation.
     await database.query("select relay.revoke($1, before => '2000-01-01')", [account]);
     await gone(ofOld);
     for (const c of [...ofAna, ...ofBia, ...ofOld]) expect(c.socket.active).toBe(false);

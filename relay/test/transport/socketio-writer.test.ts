@@ -112,7 +112,7 @@ describe('fan-out', () => {
     expect(packets[0]!.writes).toBeLessThan(n / 2);
   });
 
-  test('what waits for a client that leaves and joins again over one connection is counted as one', async () => {
+  test('a connection keeps one writer when its client leaves and joins again', async () => {
     const [c, first] = await pair({ transports: ['polling'] });
     const { engine } = c.socket.io;
     const before = sockets.length;

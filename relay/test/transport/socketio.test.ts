@@ -9,7 +9,7 @@ import { account, client, database, emit, ends, inAnHour, link, sign, start } fr
 import { deadPort, metric, through, token, until } from '../world.ts';
 
 describe('who is let in', () => {
-  test('a refused token is told why, by a code, and its client does not come back with it', async () => {
+  test('a client whose token is refused gets a code and a reason, and does not try again', async () => {
     const relay = await start();
     const cases: [code: string, auth: object | undefined][] = [
       ['token_missing', undefined],
@@ -82,7 +82,7 @@ describe('who is let in', () => {
     expect(await c.hears(1)).toEqual([1]);
   });
 
-  test('while the database is away too, and a position is honoured afterwards', async () => {
+  test('while the database is away nobody is refused either, and a position is honoured afterwards', async () => {
     const way = await link(Number(new URL(database.url).port));
     const real = way.target;
     await emit('seen');

@@ -3,7 +3,7 @@ import { Client, metric, startNode, token, until } from '../world.ts';
 import { Stream } from './stream.ts';
 import { add, ask, database, open, refused, relay, streams } from './streams.ts';
 
-test('relay:ready, then what is committed, of its own account only, with what a socket hears as id', async () => {
+test('relay:ready, then events of its own account only; their ids are the positions a socket hears', async () => {
   const stream = await open();
   expect(stream.response.headers).toMatchObject({
     'content-type': 'text/event-stream; charset=utf-8',
@@ -184,7 +184,7 @@ test('ends when its token does, and when that is revoked', async () => {
   }
 });
 
-test('who does not read is sent away before it costs too much, and has everything once when it comes back', async () => {
+test('a client that does not read is disconnected, and has everything once when it comes back', async () => {
   const stream = await open();
   stream.response.pause();
   const before = await metric(relay, 'slowConsumers');

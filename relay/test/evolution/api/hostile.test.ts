@@ -59,7 +59,7 @@ describe.each([
   ['as it is', false],
   ['packed', true],
 ])('an answer of 1.5 GB, %s', (_how, compressed) => {
-  test('of an Evolution server is read for 32 MiB, and not asked for again', async () => {
+  test('of an Evolution server is refused after 32 MiB, and the rest is not read', async () => {
     const { url, state } = await flood('[', compressed);
     const { signal } = new AbortController();
     const api = createApi({ host: url, instance: 'x', apiKey: 'k', signal });

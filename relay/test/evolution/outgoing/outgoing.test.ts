@@ -135,7 +135,7 @@ test('a connection that breaks after the message was stored: found in the histor
   expect(fake.messages.filter(({ key }) => key.fromMe).map(({ key }) => key.id)).toEqual([whatsappMessageId]);
 });
 
-test('a connection that breaks before: not sent again by itself, and the row says to look', async () => {
+test('a connection that breaks before the message is stored: not sent again, the row says to look', async () => {
   fake.sendFault = () => 'before';
   const { status, reason } = await settled(await reply('talvez'));
   expect({ status, reason }).toEqual({

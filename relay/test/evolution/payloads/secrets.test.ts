@@ -24,7 +24,7 @@ test('credentials in the address', async () => {
   expect(said).not.toMatch(/admin|hidden/);
 });
 
-test('a key that the server repeats where its answer is cut', async () => {
+test('a key that the server repeats is hidden, even where its answer is cut within the key', async () => {
   const key = 'a-long-key-that-is-secret';
   const server = createServer((_request, response) => {
     response.writeHead(400).end(JSON.stringify({ message: `${'x'.repeat(290)}${key}` }));

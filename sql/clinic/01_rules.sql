@@ -6,7 +6,7 @@
 
 create schema if not exists relay_clinic;
 
--- Writers of appointments need no right to write doctors: the function belongs to whoever owns that table.
+-- Writers of appointments need no right to write doctors: the function belongs to the owner of that table.
 -- A column or table that is not there (any more) must not fail the write: it is recorded, and the account told to
 -- refetch. Locks, deadlocks and serialization failures are errors of the write, which its writer repeats.
 create or replace function relay_clinic.free_doctor() returns trigger

@@ -1,7 +1,7 @@
 -- Who answers which conversation is the application's own matter: a table of the sample clinics, by which the events of
 -- the WhatsApp pack are narrowed. Run at every start; it publishes nothing again.
 --
--- The reception hears of every conversation, an attendant of those that are theirs.
+-- The reception hears every conversation; an attendant hears their own.
 
 create table if not exists public."chatAttendants" (
   "chatId" bigint primary key references evolution.chats on delete cascade,

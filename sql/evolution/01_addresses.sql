@@ -50,7 +50,7 @@ begin
   return kept;
 end
 $$;
-comment on function evolution.merge_chats(bigint, text[]) is 'Moves the messages of conversations that are one into the oldest and removes the others.';
+comment on function evolution.merge_chats(bigint, text[]) is 'Merges conversations with one person: moves their messages into the oldest, and removes the others.';
 
 create or replace function evolution.take_addresses(of_source bigint, facts jsonb, out news_of text[], out merged bigint[])
 language plpgsql volatile
@@ -104,4 +104,4 @@ begin
   end if;
 end
 $$;
-comment on function evolution.take_addresses(bigint, jsonb) is 'Takes in addresses and pairs; answers whose address is new or changed, and which chats others were merged into.';
+comment on function evolution.take_addresses(bigint, jsonb) is 'Stores addresses and pairs; returns the aliases whose address is new or changed, and the chats that others were merged into.';

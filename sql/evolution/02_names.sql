@@ -15,7 +15,7 @@ as $$
    order by n.in_address_book desc, coalesce(n.said_at, n.heard_after, '-infinity') desc, (n.said_at is null) desc, n.heard_no desc
    limit 1
 $$;
-comment on function evolution.best_name(bigint, text) is 'The name in the address book, else the one with the latest time. One that came in no message yet is newer than the message before it.';
+comment on function evolution.best_name(bigint, text) is 'The name in the address book, or else the newest. A name that no message carried counts as newer than the last message before it.';
 
 create or replace function evolution.take_names(of_source bigint, facts jsonb, out renamed text[])
 language plpgsql volatile
@@ -47,7 +47,7 @@ begin
   select coalesce(array_agg(heard.alias), '{}') into renamed from heard;
 end
 $$;
-comment on function evolution.take_names(bigint, jsonb) is 'Takes in names; answers whose names are new.';
+comment on function evolution.take_names(bigint, jsonb) is 'Stores names; returns the aliases that got one.';
 
 create or replace function evolution.name_chats(of_source bigint, news_of text[], out changed bigint[])
 language plpgsql volatile
@@ -78,4 +78,4 @@ begin
   select coalesce(array_agg(renamed.id), '{}') into changed from renamed;
 end
 $$;
-comment on function evolution.name_chats(bigint, text[]) is 'Gives chats the names and addresses that are best now; answers which changed.';
+comment on function evolution.name_chats(bigint, text[]) is 'Gives chats their best current names and addresses; returns the chats that changed.';

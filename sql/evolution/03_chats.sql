@@ -52,7 +52,7 @@ begin
   end if;
 end
 $$;
-comment on function evolution.open_chats(evolution.sources, jsonb) is 'Opens the chats that messages came in; answers which are new.';
+comment on function evolution.open_chats(evolution.sources, jsonb) is 'Opens chats for messages; returns those that are new.';
 
 create or replace function evolution.remove_chats(of_source bigint, facts jsonb, out removed bigint[])
 language plpgsql volatile

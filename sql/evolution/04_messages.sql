@@ -71,7 +71,7 @@ begin
   select count(*), coalesce(array_agg(distinct born."chatId"), '{}') into new_messages, spoken_in from born;
 end
 $$;
-comment on function evolution.take_messages(evolution.sources, jsonb, text[]) is 'Stores messages; answers how many are new, and in which chats. Of several versions of one message the longest is kept, so that their order makes no difference.';
+comment on function evolution.take_messages(evolution.sources, jsonb, text[]) is 'Stores messages; returns how many are new, and their chats. Of several versions of one message the longest is kept, so that their order makes no difference.';
 
 create or replace function evolution.take_changes(source evolution.sources, facts jsonb, new_ids text[], out changed_ids text[])
 language plpgsql volatile
@@ -122,4 +122,4 @@ begin
   end if;
 end
 $$;
-comment on function evolution.take_changes(evolution.sources, jsonb, text[]) is 'Takes in statuses, edits and deletions, now and from while their message was unknown; answers which messages they are of. Deletion wins over everything, a dated edit over an undated one, the later over the earlier.';
+comment on function evolution.take_changes(evolution.sources, jsonb, text[]) is 'Applies statuses, edits and deletions, also those that came before their message; returns the messages concerned. Deletion wins over everything, a dated edit over an undated one, the later over the earlier.';

@@ -30,7 +30,7 @@ begin
   end if;
 end
 $$;
-comment on function evolution.take_reactions(evolution.sources, jsonb, text[]) is 'Takes in reactions, and gives those that waited their message; answers which messages the new ones are to.';
+comment on function evolution.take_reactions(evolution.sources, jsonb, text[]) is 'Stores reactions, and links waiting ones to their message; returns the ids of the messages reacted to.';
 
 create or replace function evolution.take_media(source evolution.sources, facts jsonb) returns void
 language plpgsql volatile

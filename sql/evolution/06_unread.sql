@@ -23,7 +23,7 @@ begin
    group by c.chat_id;
 
   insert into evolution.chat_state as known (chat_id, read_until)
-  -- A message of the same second as our answer is not read by it.
+  -- Our answer does not mark messages of the same second as read.
   select m."chatId", max(m."sentAt" + case m.direction when 'OUTGOING' then interval '0' else interval '1 millisecond' end)
     from evolution.messages as m
    where m."tenantId" = source."tenantId" and m."instanceName" = source.name
@@ -53,7 +53,7 @@ begin
     select n.chat_id, n.last_at, live.unread
            + case when s.stated_at >= s.read_until then s.stated else 0 end
            + case when s.base > 0 and (s.read_until is null or s.read_until <= s.base_at) then (
-               -- Evolution's count is of messages that were not heard live, less what was read since.
+               -- Evolution's count covers messages that were not heard live; what was read since is subtracted.
                select least(greatest(s.base - count(*) filter (where k.live), 0),
                             count(*) filter (where not k.live and (s.read_until is null or k."sentAt" >= s.read_until)) + greatest(s.base - count(*), 0))
                  from evolution.messages as k where k."chatId" = n.chat_id and k.direction = 'INCOMING' and k."sentAt" <= s.base_at)
@@ -79,7 +79,7 @@ begin
   select coalesce(array_agg(rewritten.id), '{}') into changed from rewritten;
 end
 $$;
-comment on function evolution.count_unread(evolution.sources, jsonb, text[], bigint[], bigint[], boolean) is 'Derives lastMessageAt and unreadCount of the chats that messages and facts are of; answers which changed.';
+comment on function evolution.count_unread(evolution.sources, jsonb, text[], bigint[], bigint[], boolean) is 'Derives lastMessageAt and unreadCount of the chats that messages and facts belong to; returns those that changed.';
 
 create or replace function evolution.mark_read() returns trigger
 language plpgsql security definer

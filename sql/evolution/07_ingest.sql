@@ -62,4 +62,4 @@ begin
     'messages', new_messages);
 end
 $$;
-comment on function evolution.ingest(bigint, jsonb, boolean) is 'Takes in facts of a source (see relay/evolution/payloads/facts.ts); answers which chats were created and updated, and how many messages are new.';
+comment on function evolution.ingest(bigint, jsonb, boolean) is 'Stores facts of a source (see relay/evolution/payloads/facts.ts); returns the chats created and updated, and the number of new messages.';

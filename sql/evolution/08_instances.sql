@@ -117,7 +117,7 @@ end
 $$;
 comment on function evolution.leave(uuid) is 'Gives up everything a worker holds, so that others take it at once.';
 
--- A request nobody took within five minutes has nobody waiting for it either.
+-- After five minutes nobody waits for a request that no worker took: it is marked as failed.
 create or replace function evolution.request_sync(instance text, tenant text default null) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -169,4 +169,4 @@ select i.id, i.name, i."tenantId", i.host, i.desired,
   left join evolution.sources as s on s."tenantId" = i."tenantId" and s.name = i.name
   left join evolution.leases as l on l.instance_id = i.id and l.until >= clock_timestamp()
   left join evolution.workers as w on w.id = l.worker_id;
-comment on view evolution.overview is 'The instances and how they do. Without their keys.';
+comment on view evolution.overview is 'The instances and their state, without their keys.';

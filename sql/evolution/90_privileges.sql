@@ -1,5 +1,5 @@
--- What a relay needs of the worker's tables: how the instances do, and asking for a sync. Never a key. And what the
--- worker needs of the relay's.
+-- What a relay may do with the worker's tables: read the state of instances and ask for a sync, never read a key. And
+-- what the worker may do with the relay's.
 --
 --   relay_reader       evolution.overview, the columns of instances that say whose one is, sync_requests
 --   recado_evolution   what the worker's own login needs: grant recado_evolution to <its role>. The tables were granted

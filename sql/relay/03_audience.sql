@@ -2,7 +2,7 @@
 --
 --   relay.accounts_of(catalogue)    SQL that gives the account of a row, or its accounts as an array
 --   relay.topics_of(expression)     SQL that gives the topics of a row
---   relay.topics_guard(indent)      PL/pgSQL that raises if they are too many or too long
+--   relay.topics_guard()            PL/pgSQL that raises if they are too many or too long
 --
 -- An audience is a list of topics: a client hears the event if its token has one of them. Without an audience everybody
 -- of the account hears it. In an audience, null and an empty list mean nobody: an expression that finds no row must not

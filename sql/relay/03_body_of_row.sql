@@ -5,7 +5,7 @@
 -- use_column: an expression may name a column that has the name of one of our variables.
 -- #> '{}' makes an uncompressed copy: pg_column_size() of a stored value is its compressed size.
 -- A database with encoding SQL_ASCII accepts any bytes, but only UTF-8 can be sent.
--- No client has an account of more than 256 bytes, nor one of its first 257 characters, so nobody refetches for it.
+-- An account of more than 256 bytes is cut to 257 characters, still too long for a client: so nobody refetches for it.
 --
 -- Overtaken: if a trigger of the application changed the row again before this one fired, the later event is already
 -- recorded, and this stale one would come last. xmax picks out the few rows to check.

@@ -25,7 +25,7 @@ begin
   end if;
   others := relay.overtaking_triggers(published);
   if others is not null then
-    return next format('%s may change the same rows again before the event is recorded, which then is not the last word; with at => ''commit'' it is', others);
+    return next format('%s may change the same rows again before the event is recorded, and the event would be out of date; at => ''commit'' avoids this', others);
   end if;
   if published.operation = 'DELETE' then
     select string_agg(distinct k.confrelid::regclass::text, ', ') into others
@@ -33,7 +33,7 @@ begin
      where k.conrelid = published.on_table and k.contype = 'f' and k.confdeltype = 'c' and relay.looks_up(published)
        and published.account ~* format('\m%s\M', regexp_replace(parent.relname, '\W', '.', 'g'));
     if others is not null then
-      return next format('a row that goes because its row of %s went has no account any more, and nobody hears of it; relay.check() counts them. Keep the account in a column of %s', others, published.on_table);
+      return next format('a row that a cascade deletes with its row of %s has no account any more, so nobody hears of it; relay.check() counts such rows. Keep the account in a column of %s', others, published.on_table);
     end if;
   end if;
 end

@@ -57,7 +57,7 @@ begin
 
   if wanted.operation is null or wanted.operation not in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'EMIT') then
     raise exception 'relay.publish(operation => %): expected INSERT, UPDATE, DELETE or TRUNCATE', quote_nullable(operation)
-      using errcode = 'invalid_parameter_value', hint = 'Several operations of one event are several calls.';
+      using errcode = 'invalid_parameter_value', hint = 'Call it once for each operation of the event.';
   end if;
   if wanted.level is null or wanted.level not in ('row', 'statement') then
     raise exception 'relay.publish(level => %): expected row or statement', quote_nullable(level) using errcode = 'invalid_parameter_value';
@@ -175,12 +175,12 @@ begin
       using errcode = 'duplicate_object', hint = 'Tables that inherit, and partitions, are captured with the table they belong to. Publish the event for that one alone.';
   end if;
   if current.event is null and exists (select from relay.catalogue as c where c.event = wanted.event and c.on_table <> wanted.on_table) then
-    raise notice 'relay.publish(%): the event is of several tables now; relay.unpublish(event, on_table) takes it from one of them', quote_literal(event);
+    raise notice 'relay.publish(%): the event has several tables now; relay.unpublish(event, on_table) removes one of them', quote_literal(event);
   end if;
   if wanted.audience is null and wanted.operation <> 'TRUNCATE'
      and exists (select from relay.catalogue as c
                   where c.event = wanted.event and c.audience is not null and (c.operation, c.number) <> (wanted.operation, wanted.number)) then
-    raise warning 'relay.publish(%): %, everybody of the account hears the event, elsewhere it has an audience', quote_literal(event),
+    raise warning 'relay.publish(%): %, everybody of the account hears the event; in its other calls it has an audience', quote_literal(event),
       format('after %s of a row of %s', wanted.operation, wanted.on_table)
       using hint = 'Give each call of relay.publish() for it an audience; array[''*''] is everybody.';
   end if;

@@ -99,7 +99,7 @@ comment on column relay.contract.payload is 'What clients receive, as SQL over t
 
 -- Runs the event's expressions with the caller's rights, so the caller must trust the publisher.
 -- unnest() instead of a subquery keeps new and old rows of their table, so they can be passed to its functions.
--- Of earlier versions, which did not tell the audience.
+-- Drops preview() of earlier versions, which did not return the audience.
 do $$
 begin
   if exists (select from pg_proc as p

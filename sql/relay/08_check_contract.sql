@@ -4,7 +4,7 @@
 --   relay.check_expressions()    SQL of the contract that no longer fits its table
 --
 -- Codes are for programs and stable; sentences may change. Nothing here changes anything or runs SQL of the contract:
--- expressions are parsed (PREPARE) but not planned, since planning calls functions declared immutable.
+-- expressions are parsed but not planned, since planning would call functions declared immutable.
 
 create or replace function relay.check_triggers(
   out problem text, out event text, out object text, out detail text, out remedy text
@@ -67,7 +67,7 @@ begin
     if relay.table_named(published.table_name) is null then
       problem := 'table_renamed';
       object := published.table_name;
-      detail := format('It is called %s now, and goes on to be captured under that name.', published.on_table);
+      detail := format('It is called %s now. Capture continues under that name.', published.on_table);
       return next;
       continue;
     end if;
@@ -104,7 +104,7 @@ begin
                    and (published.audience is null or has_column_privilege(function_at.proowner, 'relay.events', 'audience', 'insert'))) then 'insert on relay.events' end);
       if other <> '' then
         problem := 'capture_privileges';
-        detail := format('%I, to whom the trigger function belongs, lacks %s: every write to %s fails.', pg_get_userbyid(function_at.proowner), other, published.on_table);
+        detail := format('%I, the owner of the trigger function, lacks %s: every write to %s fails.', pg_get_userbyid(function_at.proowner), other, published.on_table);
         remedy := format('select relay.admit_capture(%L); select relay.secure()', pg_get_userbyid(function_at.proowner));
         return next;
         remedy := format('select relay.republish(%s)', it);
@@ -118,8 +118,8 @@ begin
                ~* format('\m(from|join)\s+(only\s+)?("?%s"?\s*\.\s*)?"?%s\M', regexp_replace((c.relnamespace::regnamespace)::text, '\W', '.', 'g'), regexp_replace(c.relname, '\W', '.', 'g'));
         if other is not null then
           problem := 'row_security';
-          detail := format('Row-level security of %s holds for %I, to whom the trigger function belongs: looking into it fails, and the account is told to refetch instead.', other, pg_get_userbyid(function_at.proowner));
-          remedy := format('Let the function belong to a role that the policies do not concern: alter function relay_capture.%I() owner to ...; or: alter table ... no force row level security', name);
+          detail := format('Row-level security of %s applies to %I, the owner of the trigger function: reading the table fails, and the account is told to refetch instead.', other, pg_get_userbyid(function_at.proowner));
+          remedy := format('Give the function to a role that the policies do not apply to: alter function relay_capture.%I() owner to ...; or: alter table ... no force row level security', name);
           return next;
           remedy := format('select relay.republish(%s)', it);
         end if;
@@ -134,7 +134,7 @@ begin
       if not found then
         problem := case when standing = published.on_table then 'trigger_missing' else 'child_uncaptured' end;
         detail := case when standing = published.on_table then 'The trigger was dropped or renamed: nothing is captured.'
-          else format('The table came to %s later and has no trigger: what is written to it by its own name is not captured.', published.on_table) end;
+          else format('The table became a child of %s later and has no trigger: writes that name it directly are not captured.', published.on_table) end;
         return next;
       elsif trigger_at.tgenabled in ('D', 'R') then
         problem := case trigger_at.tgenabled when 'D' then 'trigger_disabled' else 'trigger_replica_only' end;
@@ -161,7 +161,7 @@ begin
     other := relay.overtaking_triggers(published);
     if other is not null then
       problem := 'event_overtaken';
-      detail := format('%s may change the same rows again before the event is recorded, which then is not the last word.', other);
+      detail := format('%s may change the same rows again before the event is recorded, and the event would be out of date.', other);
       remedy := 'Publish the event again with level => ''row'', at => ''commit''.';
       return next;
       remedy := format('select relay.republish(%s)', it);
@@ -213,7 +213,7 @@ begin
     return next;
   end loop;
 
-  -- Switching it off after an event was captured undoes what the capture switched on.
+  -- Capture switches synchronous_commit on. Switching it off afterwards undoes that.
   for object in
     select concat_ws(' in ', case when s.setrole <> 0 then format('role %I', pg_get_userbyid(s.setrole)) end,
                              case when s.setdatabase <> 0 then format('database %I', current_database()) end)

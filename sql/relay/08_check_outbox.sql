@@ -87,7 +87,7 @@ begin
      where t.tgrelid = 'relay.events'::regclass and not t.tgisinternal and t.tgname not in ('note_removal', 'note_truncation')
   loop
     problem := 'outbox_trigger';
-    detail := 'A trigger on the outbox runs in every captured write, and what it changes or suppresses no client hears.';
+    detail := 'A trigger on the outbox runs in every captured write, and clients miss what it changes or suppresses.';
     remedy := replace(object, 'trigger ', 'drop trigger ');
     return next;
   end loop;
@@ -111,8 +111,8 @@ end
 $$;
 comment on function relay.check_outbox() is 'Part of relay.check(): the outbox itself.';
 
--- Nothing tells how much of a disk is free without rights on the server. What does not fit into work_mem goes to a
--- temporary file, which needs no rights and no lock, and fails as a writer does.
+-- Free disk space cannot be read without rights on the server. But what does not fit into work_mem goes to a
+-- temporary file, which needs no rights and no lock, and fails when a write would.
 create or replace function relay.check_disk(
   out problem text, out event text, out object text, out detail text, out remedy text
 ) returns setof record
@@ -127,7 +127,7 @@ exception
     problem := 'disk_full';
     object := 'temporary file';
     detail := format('A megabyte could not be written (%s): writes fail, and old events cannot be removed.', sqlerrm);
-    remedy := 'Give the disk room: docs/operator.md says under RecadoDiskFull how to find what fills it. Nothing needs a restart.';
+    remedy := 'Make room on the disk: docs/operator.md, under RecadoDiskFull, says how to find what fills it. Nothing needs a restart.';
     return next;
   when configuration_limit_exceeded then null; -- temp_file_limit is smaller
 end

@@ -3,7 +3,7 @@
 --   relay.check_events()         failures, unknown names, slots that grow
 --   relay.check()                every problem, with its remedy; no row means no problem
 
--- A rule of ours may fail for an event at a table that is not the event's.
+-- A rule (sql/clinic/01_rules.sql) may record a failure of an event at a table that the event is not published for.
 create or replace function relay.cured_at(event text, on_table text) returns timestamptz
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -51,7 +51,7 @@ begin
     event := found.event;
     object := 'relay.events';
     detail := format('%s of the newest events have this name, which the contract does not know: they are not sent.', found.times);
-    remedy := format('select relay.publish(event => %L), if clients shall hear it', event);
+    remedy := format('select relay.publish(event => %L), if clients should hear it', event);
     return next;
   end loop;
 
@@ -68,8 +68,8 @@ begin
     event := found.event;
     object := coalesce(found.on_table, 'relay.emit()');
     if problem = 'audience_empty' then
-      detail := format('%s times the audience was nobody: null, or no topic. Nobody was told.', found.times);
-      remedy := 'Where that is meant, say so in the condition of the event, which costs less. Everybody of the account is array[''*''].';
+      detail := format('%s times the audience was empty: null, or no topic. Nobody heard the event.', found.times);
+      remedy := 'If this is intended, exclude such rows in the event''s condition, which costs less. array[''*''] means everybody of the account.';
     elsif problem = 'account_unknown' then
       detail := format('%s rows were deleted whose account could not be found, probably because a cascade had deleted the row it is looked up in: nobody was told.', found.times);
       remedy := 'Keep the account in a column of the table, and publish the event again with it.';
@@ -109,7 +109,7 @@ begin
     problem := 'notification_queue';
     event := null;
     object := 'pg_notification_queue_usage()';
-    detail := format('%s %% full: a session that listens has been in a transaction for long. When it is full, commits that notify fail.', round((pg_notification_queue_usage() * 100)::numeric));
+    detail := format('%s %% full: a session that listens has been in a transaction for a long time. When it is full, commits that notify fail.', round((pg_notification_queue_usage() * 100)::numeric));
     remedy := 'End that session: the server''s log names it.';
     return next;
   end if;

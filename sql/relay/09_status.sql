@@ -45,7 +45,7 @@ select 'relays', 'recado feed', '0', 'No relay is connected: events wait in rela
 union all
 select 'nodes', 'backend ' || s.pid, round(extract(epoch from clock_timestamp() - s.query_start)::numeric, 1) || ' s',
        concat_ws(', ', case
-           when s.query_start is null then 'not for your eyes: grant pg_read_all_stats'
+           when s.query_start is null then 'not visible to you: grant pg_read_all_stats'
            when s.query_start < clock_timestamp() - interval '15 seconds' then 'since it last read: frozen, or its query hangs'
            else 'since it last read' end, 'from ' || host(s.client_addr))
   from sessions as s where s.application_name = 'recado feed'
@@ -60,7 +60,7 @@ select 'gate', null, case when gate.closed then 'closed' when gate.holder is not
 union all
 select 'backlog', 'events', case when feed.last_read is null then null else (select count(*) from newest where created_at > feed.last_read)::text end,
        case when feed.nodes = 0 then 'no relay is connected'
-            when feed.last_read is null then 'not for your eyes: grant pg_read_all_stats'
+            when feed.last_read is null then 'not visible to you: grant pg_read_all_stats'
             else 'captured since the slowest relay last read; counted up to 10000' end
   from feed
 union all

@@ -64,18 +64,18 @@ export function verifyByKeySet(
 function unknownKey(keySet: KeySet): TokenError {
   return new TokenError(
     'token_signature',
-    `No key in the set at ${keySet.place} fits the token's signature. Check that the token comes from the issuer of that key set.`,
+    `No key in the set at ${keySet.place} matches the token's signature. Check that the token comes from the issuer of that key set.`,
   );
 }
 
 function unknownKeySoFar(keySet: KeySet): TokenError {
   return new TokenError(
     'jwks_unavailable',
-    `No key in the set at ${keySet.place} fits the token's signature so far, and the set was read too recently to be read again. Try again in ${FETCH_COOLDOWN / 1000} seconds.`,
+    `No key in the set at ${keySet.place} matches the token's signature so far, and the set was read too recently to be read again. Try again in ${FETCH_COOLDOWN / 1000} seconds.`,
   );
 }
 
-/** @returns null if no key of the set fits the token's signature */
+/** @returns null if no key of the set matches the token's signature */
 async function payloadByKeySet(
   token: string,
   keySet: KeySet,
@@ -221,7 +221,7 @@ async function readKeySet(url: string, timeout: number): Promise<JSONWebKeySet> 
   }
   // jose checks its shape.
   const keySet: JSONWebKeySet = JSON.parse(await readBounded(response, MOST_KEY_SET_BYTES));
-  // As a key set it would refuse every token permanently.
+  // An empty set would refuse every token permanently.
   if (Array.isArray(keySet?.keys) && keySet.keys.length === 0) throw new Error('it contains no key');
   return keySet;
 }

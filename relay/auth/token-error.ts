@@ -60,7 +60,7 @@ export function refusal(error: unknown, token: string, jwt: JwtSettings): unknow
   if (isBadSignature(error)) {
     return new TokenError(
       'token_signature',
-      "The token's signature does not fit the expected key. Check that issuer and relay use the same secret or key set.",
+      "The token's signature does not match the expected key. Check that issuer and relay use the same secret or key set.",
     );
   }
   if (isMalformed(error)) {

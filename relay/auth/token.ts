@@ -135,7 +135,7 @@ function topicsIn(payload: JWTPayload, configured: string | null): Topics {
   const received = Array.isArray(value) ? 'a list with other items' : kindOf(value);
   throw new TokenError(
     'token_claim',
-    `The token's claim ${claim} is ${received}, but a list of texts or whole numbers is expected.`,
+    `The token's claim ${claim} is ${received}, but a list of strings or whole numbers is expected.`,
   );
 }
 
@@ -153,11 +153,11 @@ export function accountText(value: unknown, claim: string): string {
   if (typeof value === 'string' && isAccountText(value)) return value;
   const received =
     typeof value === 'string'
-      ? `a text of ${value.length} characters`
+      ? `a string of ${value.length} characters`
       : `${typeof value === 'number' ? value : kindOf(value)}`;
   throw new TokenError(
     'token_claim',
-    `The token's claim ${claim} is ${received}, but a text of 1 to ${MAX_ACCOUNT_BYTES} bytes or a whole number is expected.`,
+    `The token's claim ${claim} is ${received}, but a string of 1 to ${MAX_ACCOUNT_BYTES} bytes or a whole number is expected.`,
   );
 }
 
@@ -185,7 +185,7 @@ export function bearerFrom(handshake: Handshake): string {
   if (given !== undefined && given !== null && typeof given !== 'string') {
     throw new TokenError(
       'token_malformed',
-      `The handshake's auth.token is ${kindOf(given)}, but a text is expected.`,
+      `The handshake's auth.token is ${kindOf(given)}, but a string is expected.`,
     );
   }
   const token = withoutScheme(given ?? '') || bearerOf(handshake.headers.authorization ?? '');

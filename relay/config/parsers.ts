@@ -66,7 +66,7 @@ export const list = z
 
 export function word(maxLength: number) {
   return z.string().refine((text) => text.length <= maxLength && !/[\s\p{Cc}]/u.test(text), {
-    message: `a text without blanks of at most ${maxLength} characters is expected`,
+    message: `at most ${maxLength} characters without blanks are expected`,
   });
 }
 

@@ -109,7 +109,7 @@ function contradictions(env: Environment): string[] {
   }
   if (has('JWT_SECRET_PREVIOUS') && !has('JWT_SECRET')) {
     problems.push(
-      'JWT_SECRET_PREVIOUS is set, but JWT_SECRET is not, and it is accepted only beside that one. Set JWT_SECRET to the secret your API signs with from now on, or unset JWT_SECRET_PREVIOUS.',
+      'JWT_SECRET_PREVIOUS is set, but JWT_SECRET is not, and the first counts only beside the second. Set JWT_SECRET to the secret your API signs with from now on, or unset JWT_SECRET_PREVIOUS.',
     );
   }
   const algorithms = textOf('JWT_ALGORITHMS');

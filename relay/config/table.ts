@@ -112,7 +112,7 @@ export const table = {
     }),
     operatorToken: setting('OPERATOR_TOKEN', {
       unset: null,
-      absent: 'operator endpoints answer nobody but, in the demo, this machine',
+      absent: 'operator endpoints answer nobody; in the demo, only this machine',
       help: 'Bearer token of the operator endpoints (metrics, status, sync, console), at least 16 bytes.',
       schema: secret(16),
       secret: true,
@@ -123,7 +123,7 @@ export const table = {
     secret: setting('JWT_SECRET', {
       unset: null,
       absent: 'none',
-      help: `Secret of at least ${MIN_SECRET_BYTES} bytes that signs the bearer tokens (HS256). Either this or JWT_JWKS_URL; without DATABASE_URL and either, one is generated.`,
+      help: `Secret of at least ${MIN_SECRET_BYTES} bytes that signs the bearer tokens (HS256). Either this or JWT_JWKS_URL; if neither is set, nor DATABASE_URL, one is generated.`,
       schema: secret(MIN_SECRET_BYTES),
       secret: true,
       verbatim: true,
@@ -173,7 +173,7 @@ export const table = {
         'a claim that is not an instant is expected',
       ),
     }),
-    /** Null: topics, and a claim of that name that is no list is not taken for one. */
+    /** Null: the claim `topics`, which is ignored if it is not a list. */
     topicsClaim: setting('JWT_TOPICS_CLAIM', {
       unset: null,
       absent: '`topics`, where it is a list',
@@ -223,7 +223,7 @@ export const table = {
     }),
     clientBufferBytes: setting('CLIENT_BUFFER_BYTES', {
       default: '8MiB',
-      help: `Bytes that may wait for one client; past it its transport is closed, and it resumes from its position. More than the largest event, ${showSize(MAX_EVENT_BYTES)}.`,
+      help: `Bytes that may wait for one client; beyond that, its transport is closed, and it resumes from its position. More than the largest event, ${showSize(MAX_EVENT_BYTES)}.`,
       // The envelope (event name, position) must fit beside the largest payload, or that event closes its client for ever.
       schema: size(MAX_EVENT_BYTES + 64 * KIB, GIB),
     }),
@@ -255,7 +255,7 @@ export const table = {
     }),
     bytes: setting('STREAM_BYTES', {
       default: '128MiB',
-      help: 'About how much of the entries of a hub stays in the stream.',
+      help: 'Approximate size of the entries of a hub that stay in the stream.',
       schema: size(MIB, 64 * GIB),
     }),
   },

@@ -241,7 +241,7 @@ program
 
 program
   .command('trace')
-  .description('tells when an event was captured, committed and emitted, and to how many sockets')
+  .description('shows when an event was captured, committed and emitted, and to how many sockets')
   .argument('<id>', 'relay.events.id, as "recado tail --json" prints it')
   .option('--relay <url...>', 'the relays that are asked; the one on this machine by default')
   .action(async (id: string, options: { relay?: string[] }) => {
@@ -267,7 +267,7 @@ program
 program
   .command('top')
   .description(
-    'how a relay lives, every two seconds: rate, latency, gate, backlog, sockets, slowest accounts',
+    'shows how a relay is doing, every two seconds: rate, latency, gate, backlog, sockets, slowest accounts',
   )
   .option('--relay <url>', 'the relay to ask; by default the one on this machine')
   .option('--every <duration>', 'how often: 1s, 5s, 1m', '2s')

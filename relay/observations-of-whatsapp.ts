@@ -38,7 +38,7 @@ export const whatsappObservations = {
   evolution_send_failed: {
     level: 'warn',
     text: (o: { instance: string; error: string }) =>
-      `${o.instance}: cannot send messages or mark chats as read, they wait: ${o.error}`,
+      `${o.instance}: cannot send messages or mark chats as read; both wait: ${o.error}`,
   },
   evolution_overflowed: {
     level: 'warn',

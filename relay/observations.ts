@@ -72,7 +72,7 @@ export const observations = {
   gate_failed: {
     level: 'warn',
     text: (o: { step: string; error: string }) =>
-      `the notify gate does not work (${o.step}): ${o.error}; the next line is written when it does`,
+      `the notify gate does not work (${o.step}): ${o.error}; failures are not logged again until it does`,
   },
   gate_recovered: {
     level: 'info',

@@ -144,7 +144,7 @@ export function connect<Events extends object = AnyEvents>(options: ConnectOptio
     } else retry(() => void begin());
   }
 
-  /** Set() of now: a handler may take itself off. One that throws must not keep others from theirs. */
+  /** Calls a copy of the set, since a handler may remove itself. One that throws must not stop the others. */
   function handle(event: string, args: unknown[]): void {
     for (const handler of new Set(handlers.get(event))) {
       try {

@@ -3,7 +3,7 @@
 // A load starts when the connection has a position. From then on the list's events wait; when the rows are there,
 // the waiting events are applied in their order. So nothing falls between the rows and the events. An event that the
 // rows already contain is left out where the positions tell, and applied once more where they do not: reducers must
-// bear that. upsert and remove do.
+// tolerate that. upsert and remove do.
 import { contains } from './position.ts';
 import { Listeners, type Store } from './store.ts';
 

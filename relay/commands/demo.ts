@@ -16,7 +16,7 @@ export async function findDatabase(settings: Settings): Promise<string> {
   if (url !== null) return url;
   throw new RecadoError(
     'database_not_running',
-    `There is no DATABASE_URL, and no embedded Postgres runs in ${database.dataDir}: set the one, or start the other with "${commandLine('start')}" in another terminal.`,
+    `There is no DATABASE_URL, and no embedded Postgres runs in ${database.dataDir}: set DATABASE_URL, or start the embedded one with "${commandLine('start')}" in another terminal.`,
   );
 }
 

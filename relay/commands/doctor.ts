@@ -61,7 +61,7 @@ const MISSING = ['42883', '42P01', '42703'];
 const isMissing = (error: unknown) => error instanceof pg.DatabaseError && MISSING.includes(error.code ?? '');
 
 const lacks = (error: unknown) =>
-  `this database lacks what the check reads, as one does that another version of Recado migrated (${errorText(error)}): run "${commandLine('migrate')}".`;
+  `this database lacks what the check reads (${errorText(error)}); another version of Recado may have migrated it: run "${commandLine('migrate')}".`;
 
 async function connect(url: string): Promise<pg.Client> {
   const log = createLog('silent', false);
@@ -212,7 +212,7 @@ async function activity({ session }: Examined): Promise<Finding[]> {
     findings.push(
       warning(
         'transactions',
-        `one that writes is open for ${minutes} minutes: its events wait for its commit, and positions grow longer. See pg_stat_activity.`,
+        `one that writes has been open for ${minutes} minutes: its events wait for its commit, and positions grow longer. See pg_stat_activity.`,
       ),
     );
   }

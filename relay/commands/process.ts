@@ -67,7 +67,7 @@ export function begin(role: string): { settings: Settings; log: Log } {
   return { settings, log };
 }
 
-/** Resolves once a signal has ended the process and everything is closed. Ctrl-C waits for no client. */
+/** Waits for a signal, then drains and closes everything. Ctrl-C skips the drain. */
 export async function until(
   log: Log,
   running: { drain?(): Promise<void>; close(): Promise<void> },

@@ -1,4 +1,4 @@
-// recado top: how a node lives, again and again, for a terminal.
+// recado top: how a node is doing, refreshed in a terminal.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { errorText, RecadoError } from '../errors.ts';
@@ -109,7 +109,7 @@ function draw(relay: string, before: Operations, now: Operations): string {
   const lines = [
     `${relay}  ${new Date(now.at).toISOString().slice(11, 19)} UTC  ${now.ready ? 'ready' : 'NOT READY'}${wrong.map(([name, state]) => `; ${name}: ${state}`).join('')}`,
     `events    ${rate('events_read_total')} read/s, ${rate('events_emitted_total')} emitted/s, ${rate('deliveries_total')} deliveries/s`,
-    `latency   capture to emit: ${quantile(before, now, 0.5)} half of them, ${quantile(before, now, 0.99)} 99 of 100`,
+    `latency   capture to emit: p50 ${quantile(before, now, 0.5)}, p99 ${quantile(before, now, 0.99)}`,
     `sockets   ${total('sockets')}; since the start ${total('handshakes_refused_total')} refused, ${total('resyncs_total')} told to refetch, ${total('slow_consumers_closed_total')} closed for not reading`,
     database === null
       ? `database  ${now.error}`

@@ -47,7 +47,7 @@ function describeInventory(inventory: Inventory): string {
   }
   if (dependants.length > 0) {
     lines.push('The application uses it:', ...dependants.map((what) => `  ${what}`));
-    lines.push('Change these first, or say --force.');
+    lines.push('Change these first, or add --force.');
   }
   if (connected.length > 0) {
     lines.push('Still connected, to be stopped first:', ...connected.map((name) => `  ${name}`));

@@ -8,7 +8,7 @@
 //   GET  /console/event        what became of one of them
 //   GET  /console/rows         rows that an event of the contract may be tried with; for operators
 //   GET  /console/preview      what the event would be for one of them, and who hears it; for operators
-//   GET  /console/operations   how it goes; for operators
+//   GET  /console/operations   the relay's state; for operators
 //   POST /demo/tokens          the sample accounts, who may look     ┐ only of `recado start` on the embedded database,
 //   GET  /demo/clinic          an account's list and its position    ├ and only for a browser on this machine
 //   POST /demo/act             one of the sample's statements        ┘
@@ -47,7 +47,7 @@ export interface ConsoleOptions {
 }
 
 const TOKEN_SECONDS = 3_600;
-/** The reception hears of every conversation, an attendant of those that are theirs (sql/demo/attendants.sql). */
+/** The reception hears every conversation; an attendant hears their own (sql/demo/attendants.sql). */
 const PEOPLE = [
   { id: 'recepcao', name: 'Recepção', topics: ['reception'] },
   ...ATTENDANTS.map(({ id, name }) => ({ id, name, topics: [] })),

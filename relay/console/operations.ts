@@ -1,4 +1,4 @@
-// How it goes, for the charts of an operator. Answers too while the database does not.
+// The relay's state, for the operator's charts. Answers even while the database does not.
 import type pg from 'pg';
 import { type Slow, slowestOf } from '../delivery/recent-emits.ts';
 import { type SlowClient, slowestClients } from '../delivery/slow-clients.ts';

@@ -13,7 +13,7 @@ export interface Choice {
 
 export interface Preview {
   operation: string;
-  /** null: nobody knows, an UPDATE is told by two rows. */
+  /** null: unknown, since an UPDATE needs its old and its new row. */
   fires: boolean | null;
   account: string | null;
   payload: unknown;

@@ -12,7 +12,7 @@ export function toAsyncApi(contract: readonly ContractEvent[], roomPrefix: strin
       title: 'Recado',
       version,
       description:
-        'Events of one account, sent when the transaction that made them has committed. Over Socket.IO each message is an event of this name with two arguments: the payload, and a string, the position of the client that has handled it. Over GET /events (Server-Sent Events) the position is the id.',
+        'Events of one account, sent when the transaction that made them has committed. Over Socket.IO each message is an event of this name with two arguments: the payload, and as a string the position of a client that has handled the event. Over GET /events (Server-Sent Events) the position is the id.',
     },
     defaultContentType: 'application/json',
     channels: {
@@ -31,7 +31,7 @@ export function toAsyncApi(contract: readonly ContractEvent[], roomPrefix: strin
       sendToAccount: {
         action: 'send',
         channel: { $ref: channel },
-        summary: 'What happened in the account, in the order of its rows.',
+        summary: 'Events of the account; those of one row in the order of their commits.',
         messages: events.map(({ event }) => ({ $ref: `${channel}/messages/${key(event)}` })),
       },
     },

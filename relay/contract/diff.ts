@@ -25,7 +25,9 @@ export function breaksOf(before: readonly Promised[], now: readonly Promised[]):
     const narrowed = was.audience === 'account' && is.audience === 'topics';
     return [
       ...(narrowed
-        ? [`${was.event}: everybody of the account heard it, now only whose token has one of its topics.`]
+        ? [
+            `${was.event}: everybody of the account heard it, now only those whose token has one of its topics.`,
+          ]
         : []),
       ...compare(new Shape(was.payload), new Shape(is.payload), was.event, 'payload'),
     ];

@@ -88,7 +88,7 @@ export interface OwnEvent {
 const HEARING: JsonSchema = {
   type: 'string',
   description:
-    'Stands for the topics and the choice of events. Another one than last time: fetch again what is shown.',
+    'A fingerprint of the topics and the choice of events. If it differs from last time, refetch what is shown.',
 };
 
 const reasons: Record<ResyncReason, string> = {

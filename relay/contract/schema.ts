@@ -1,4 +1,4 @@
-// JSON Schemas as the contract holds them: whatever a DBA wrote, so every keyword is looked at before it is believed.
+// JSON Schemas of the contract. A DBA may have written anything, so every keyword is checked before it is used.
 
 export interface JsonSchema {
   readonly [keyword: string]: unknown;

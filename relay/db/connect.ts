@@ -47,7 +47,7 @@ export interface PoolOptions extends ConnectOptions {
   onConnect?: pg.PoolConfig['onConnect'];
 }
 
-/** For short queries. A connection that breaks is said in the log and replaced by the pool. */
+/** For short queries. An idle connection that breaks is logged, and the pool replaces it. */
 export function createPool(options: PoolOptions): pg.Pool {
   const { max = 10, onConnect, queryTimeoutMs } = options;
   const pool = new pg.Pool({
@@ -56,8 +56,8 @@ export function createPool(options: PoolOptions): pg.Pool {
     ...(onConnect && { onConnect }),
     ...(queryTimeoutMs !== undefined && { query_timeout: queryTimeoutMs }),
   });
-  // Without listeners a connection that breaks ends the process: an idle one through the pool, one that is lent
-  // through the client. The latter's next query fails, and says so.
+  // Without listeners, a connection that breaks would end the process: an idle one emits its error on the pool, one in
+  // use on its client. That client's next query fails, so the error is not logged here.
   pool.on('connect', (client) => client.on('error', () => undefined));
   pool.on('error', (error) =>
     options.log.say('database_connection_lost', { name: options.name, error: errorText(error) }),
@@ -68,7 +68,7 @@ export function createPool(options: PoolOptions): pg.Pool {
 export interface SessionOptions extends ConnectOptions {
   /** After which a query is given up, because its connection is half-open. */
   queryTimeoutMs?: number;
-  /** Ends it sooner where nothing comes back, for a session that always has something to ask. */
+  /** Ends the connection sooner if nothing comes back. Only for a session that queries all the time. */
   silence?: Silence;
 }
 
@@ -104,8 +104,8 @@ const READER_SETTINGS = `
   ${TRANSACTION_SETTINGS}
   set enable_seqscan = off; set jit = off; set max_parallel_workers_per_gather = 0; set timezone = UTC;
   set plan_cache_mode = force_generic_plan;
-  -- A locked table is not waited for: the server's side of a query that nobody waits for would stay in the queue. Live
-  -- events come so much later where an old slot is locked, and a hub must not be silent for as long as edges wait for it.
+  -- Waits for a locked table only briefly: after a client gives up, its query stays in the lock's queue. A locked old
+  -- slot delays live events by this much, and silences a hub, so it must be shorter than edges wait for a hub.
   set lock_timeout = '500ms'; set statement_timeout = '14s';
   select set_config('client_encoding', 'SQL_ASCII', false) where current_setting('server_encoding') = 'SQL_ASCII'`;
 
@@ -124,7 +124,7 @@ export async function openReader(options: SessionOptions): Promise<pg.Client> {
   return client;
 }
 
-/** The same as a pool, for replays: its size is how many may work at a time. */
+/** A pool of such sessions, for replays and edges. Its size limits how many queries run at a time. */
 export function createReaderPool(options: Omit<PoolOptions, 'onConnect'>): pg.Pool {
   return createPool({
     ...options,
@@ -159,7 +159,7 @@ export async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient
  * the DNS is tried again, and so is one whose connection breaks in `check`.
  *
  * @param check what else is asked before the start
- * @param patienceMs how long; absent: as long as it takes, for what nobody waits in front of
+ * @param patienceMs how long to keep trying; absent: without limit, as a service does
  * @throws RecadoError where waiting cannot help: `database_authentication_failed`, `database_access_refused`,
  *   `database_missing`, `database_tls_failed`, `postgres_too_old`; when patience ended: `database_unreachable`; the
  *   signal's reason when aborted

@@ -1,5 +1,5 @@
-// Where the binaries of the embedded Postgres are, as a directory from which they run: the npm package itself or,
-// where they cannot run from there, a copy of it.
+// Finds a directory from which the binaries of the embedded Postgres can run: the npm package itself or,
+// if they cannot run from there, a copy of it.
 import { execFile } from 'node:child_process';
 import { cp, lstat, mkdtemp, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -23,7 +23,7 @@ export async function findBinaries(user: User, log?: Log): Promise<string> {
   let problem = await whyNotRunnable(native, user);
   if (problem === undefined) return native;
 
-  // A copy helps when the links cannot be made in place or when only that user cannot run what we can: beneath a
+  // A copy helps if the links cannot be made in place, or if we can run the binaries and `user` cannot, as beneath a
   // 0700 home. It does not help on a system with another C library.
   const linked = await makeLinks(native).then(() => true, isReadOnly);
   problem = await whyNotRunnable(native, user);

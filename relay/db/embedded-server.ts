@@ -14,14 +14,14 @@ export interface Server {
   stop(mode?: 'fast' | 'immediate'): Promise<void>;
 }
 
-// As root, Postgres runs as a user who may not be allowed to walk the path to the data (a 0700 home above it). We
-// enter the directory before giving up our rights, and this name leads to it without a walk. Only Linux has such a
-// name; elsewhere the path itself has to be open to that user, or Postgres says that it is not.
+// As root, Postgres runs as a user who may not be able to traverse the path to the data (a 0700 home above it). The
+// child enters the directory before it gives up root, and this name leads there directly. Only Linux has such a
+// name; elsewhere that user must be able to traverse the path, or Postgres fails with its own error.
 export const here = '/proc/self/cwd';
 
 export const named = (data: string, user: User) => (user && process.platform === 'linux' ? here : data);
 
-/** Starts the postmaster and waits for its word that it is ready; `said` is what it said when it ended instead. */
+/** Starts the postmaster and waits until it is ready. If it ends instead, `said` is the end of its log. */
 export async function launch(
   native: string,
   data: string,
@@ -101,20 +101,20 @@ function spawnUnderWatch(command: string[], data: string, user: User): ChildProc
   const watch = child.stdio[3];
   if (!(watch instanceof Socket)) throw new Error('Node opened no pipe to the watch of Postgres.');
   watch.resume();
-  watch.on('error', () => {}); // EPIPE: the watch is gone already, which is what the word was to bring about
+  watch.on('error', () => {}); // EPIPE: the watch has already ended, and the word only tells it to end
   child.once('exit', () => watch.end('stopped\n'));
   return child;
 }
 
 /**
  * Without a watch. Ctrl-C and a window that is closed reach every process of the window, so that Postgres ends by
- * itself. One whose parent was killed is left: the next start names it.
+ * itself. If only our process is killed, Postgres keeps running, and the next start reports it.
  */
 function spawnOnWindows([program = '', ...flags]: string[], data: string): ChildProcess {
   return spawn(program, flags, { cwd: data, env: environment, stdio: ['ignore', 'ignore', 'pipe'] });
 }
 
-/** Windows has no signals. A server that cannot be asked is ended hard, and recovers at its next start. */
+/** Windows has no signals. If pg_ctl cannot stop the server, it is killed, and recovers at its next start. */
 async function stopOnWindows(child: ChildProcess, native: string, data: string, mode: string): Promise<void> {
   if (child.exitCode !== null) return;
   await run(join(native, 'bin/pg_ctl'), ['stop', '-D', data, '-m', mode]).catch(() => child.kill());

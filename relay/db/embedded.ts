@@ -19,7 +19,7 @@ export interface EmbeddedOptions {
   dataDir: string;
   /** Preferred; another free one is taken when it is busy or absent. */
   port?: number;
-  /** Server settings, as `postgres -c name=value`. With `fsync` off the making of the data is not synced either. */
+  /** Server settings, as `postgres -c name=value`. With `fsync` off, initdb does not sync either. */
   settings?: Record<string, string>;
   log?: Log;
 }
@@ -31,7 +31,7 @@ export interface EmbeddedPostgres extends Server {
   dataDir: string;
 }
 
-/** Resolves when the server takes connections. It runs until `stop` or until this process ends, in whatever way. */
+/** Resolves when the server takes connections. It runs until `stop` or until this process ends (see spawnOnWindows). */
 export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   const { settings = {}, log } = options;
   const dataDir = resolve(options.dataDir);
@@ -128,7 +128,7 @@ async function makeCluster(
       await rm(join(dataDir, name), { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
 }
 
-/** As root: who owns the data or the nearest directory above it; the system's unprivileged user where that is root. */
+/** As root: the owner of the data, or of the nearest directory above; if that is root, an unprivileged system user. */
 async function chooseUser({ dataDir, cluster }: Place): Promise<User> {
   const self = process.getuid?.();
   // Windows, where a user has no number, and Postgres does not ask who owns its data.
@@ -147,7 +147,7 @@ async function chooseUser({ dataDir, cluster }: Place): Promise<User> {
   }
   // initdb wants the user to have a name, which the owner of a directory mounted into a container may lack.
   if (uid !== 0 && (at === cluster || (await idOf('-u', String(uid))) !== undefined)) return { uid, gid };
-  // macOS: nobody has a negative id there, and the system has a user for this very purpose.
+  // On macOS the user `nobody` has a negative id, and the system has a user for this very purpose.
   const name = process.platform === 'darwin' ? '_postgres' : 'nobody';
   const user = { uid: (await idOf('-u', name)) ?? 65534, gid: (await idOf('-g', name)) ?? 65534 };
   if (at === cluster) await run('chown', ['-hR', `${user.uid}:${user.gid}`, cluster]); // copied here by root

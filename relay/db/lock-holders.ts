@@ -1,7 +1,7 @@
-// Who holds an advisory lock that is ours to take. Any role may: the keys of these locks belong to nobody.
+// Who holds one of Recado's advisory locks. Postgres lets every role take every advisory lock.
 import type pg from 'pg';
 
-/** Of the migration, and of the uninstalling: one at a time. relay.check_locks() knows it too. */
+/** Held by a migration or an uninstall, so that only one runs at a time. relay.check_locks() has the same key. */
 export const MIGRATION_LOCK = '7205759403792';
 
 /** As "backend 12, role app, application psql": sessions that hold the lock exclusively. */

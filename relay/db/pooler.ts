@@ -1,5 +1,5 @@
-// A transaction pooler gives each transaction another session: LISTEN hears nothing there, a SET stays behind for the
-// application's next query, and an advisory lock is never given back. It is recognised before any of that is done.
+// A transaction pooler may run each transaction in another session: no notification arrives, a SET stays behind for the
+// application's next query, and an advisory lock is never released. So it is recognised before Recado does any of that.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
@@ -14,17 +14,17 @@ const REMEDY =
   'Set DATABASE_URL to the direct address of Postgres (its own port, often 5432), or to a pool in session mode.';
 
 /**
- * Asks two questions. Which session runs a statement: that changes no state, and finds the poolers there are. Then
- * whether a NOTIFY is heard, on a session that was found to be ours alone.
+ * Checks two things. First, which session runs a statement: this changes no state, and finds all known poolers. Then,
+ * whether a NOTIFY arrives, on a session that the first check found to be ours alone.
  *
  * @throws RecadoError `transaction_pooler`
  */
 export async function refusePooler(options: ConnectOptions): Promise<void> {
   const first = await openSession({ ...options, queryTimeoutMs: HEARD_WITHIN_MS });
   try {
-    // A pooler invents the number it gives to a client, so with the session's own number there is none.
+    // A pooler invents the process id that it gives a client. If it is the backend's own, there is no pooler.
     const { pid, standby } = await whoRuns(first);
-    // Nobody listens there, and the feed waits until it is promoted.
+    // A standby refuses LISTEN, and the feed waits until it is promoted.
     if (standby) return;
     const direct = pid === processOf(first);
     const second = await openSession({ ...options, queryTimeoutMs: HEARD_WITHIN_MS });
@@ -46,11 +46,11 @@ export async function refusePooler(options: ConnectOptions): Promise<void> {
 function refusal(what: string): RecadoError {
   return new RecadoError(
     'transaction_pooler',
-    `DATABASE_URL leads through a pooler that ${what}, so what Recado sets or locks would stay behind in the application's connections, and it would hear of nothing. ${REMEDY} Nothing was changed.`,
+    `DATABASE_URL leads through a pooler that ${what}, so what Recado sets or locks would stay behind in the application's connections, and no notification would reach it. ${REMEDY} Nothing was changed.`,
   );
 }
 
-/** Whether a transaction of the second session ran where the first one's statements run, or drove them elsewhere. */
+/** Whether a transaction of the second session gets the first one's backend, or makes the first one get another. */
 async function areShared(first: pg.Client, second: pg.Client): Promise<boolean> {
   for (let round = 0; round < ROUNDS; round += 1) {
     const before = await backendOf(first);

@@ -2,14 +2,14 @@
 import { Socket } from 'node:net';
 
 const MOST_MS = 15_000;
-/** A process that was frozen finds its timer due before what came meanwhile. */
+/** After a freeze, the timer fires before the data that arrived meanwhile is read. */
 const LOOK_AGAIN_MS = 500;
-/** A database that took long is given as much time again for so long. */
+/** How long the longer limit stays after a connection fell silent. */
 const PATIENT_FOR_MS = 60_000;
 
 /**
- * How long a connection may say nothing. Node has no TCP_USER_TIMEOUT, and TCP itself goes on for minutes. Where a new
- * connection falls silent as well, the database may only be slow: each is given twice as long, for a minute.
+ * How long a connection may be silent. Node has no TCP_USER_TIMEOUT, and TCP itself retries for minutes. If a new
+ * connection falls silent too, the database may only be slow: each gets twice as long, until a minute after the last.
  */
 export class Silence {
   readonly #leastMs: number;

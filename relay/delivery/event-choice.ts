@@ -23,16 +23,16 @@ export function parseEventChoice(given: unknown): EventChoice | null {
   if (!Array.isArray(given)) {
     throw invalid(`of type ${typeof given}, but a list of names such as ["appointments.*"]`);
   }
-  if (given.length > MOST_NAMES) throw invalid(`a list of ${given.length}, but at most ${MOST_NAMES} names`);
+  if (given.length > MOST_NAMES) throw invalid(`a list of ${given.length} names, but at most ${MOST_NAMES}`);
   const names = new Set<string>();
   const list: readonly unknown[] = given;
   for (const name of list) {
-    if (typeof name !== 'string') throw invalid(`a list with an item of type ${typeof name}, but names only`);
+    if (typeof name !== 'string') throw invalid(`a list with an item of type ${typeof name}, but a name`);
     if (name === '' || name.length > LONGEST_NAME) {
-      throw invalid(`a list with a name of ${name.length} characters, but 1 to ${LONGEST_NAME}`);
+      throw invalid(`a list with a name of ${name.length} characters, but one of 1 to ${LONGEST_NAME}`);
     }
     if (/\*./.test(name))
-      throw invalid('a list with a * that is not the last character of its name, but there');
+      throw invalid('a list with a * before the end of a name, but a * only at the end of one');
     names.add(name);
   }
   const key = JSON.stringify([...names].sort());

@@ -37,7 +37,7 @@ const REST_MS = 1_000;
 /** How often the database is asked, at most, whether an entry of another history is its own. */
 const ASK_AGAIN_MS = 1_000;
 
-/** What the stream does not tell. */
+/** Why an edge reads the database. */
 export type ReadReason = 'start' | 'gap' | 'silence' | 'client' | 'foreign' | 'skipped';
 
 export class EdgeFeed implements Feed {

@@ -4,7 +4,7 @@ import type { Session } from '../outbox/events.ts';
 
 /** What the cores of a small database can serve beside its own work. */
 const READERS = 3;
-/** Clients of an edge hear so much later, at most, because other edges read; then it reads without a turn. */
+/** How long an edge waits for its turn, which delays its clients. After that it reads without one. */
 const WAIT_MS = 500;
 const ASK_EVERY_MS = 30;
 

@@ -68,13 +68,13 @@ export async function requestSync(
   }
   // A request that has not begun is withdrawn, so that the next is not refused as running.
   await pool.query(
-    `update evolution.sync_requests set state = 'failed', error_code = 'sync_timeout', error = 'nobody waited any longer', finished_at = now()
+    `update evolution.sync_requests set state = 'failed', error_code = 'sync_timeout', error = 'no worker began it in time', finished_at = now()
       where id = $1 and state = 'queued'`,
     [request],
   );
   throw new SyncError(
     'sync_timeout',
-    `the sync of ${JSON.stringify(instanceName)} did not end within ${timeoutMs} ms; it goes on if it had begun`,
+    `the sync of ${JSON.stringify(instanceName)} did not end within ${timeoutMs} ms; it continues if it had begun`,
   );
 }
 

@@ -28,7 +28,7 @@ export interface Backlog {
 }
 
 export interface FeedListener {
-  /** Called synchronously: whoever joins between two batches misses no event and gets none twice. */
+  /** Called synchronously: a client that joins between two batches misses no event and gets none twice. */
   onBatch(batch: Batch): void;
   /** Called synchronously, instead of onBatch(): its events must be read from the table. */
   onBacklog(backlog: Backlog): void;

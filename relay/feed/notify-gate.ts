@@ -22,7 +22,7 @@ import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 
 export type GateState = 'open' | 'closed';
-/** What may fail: to switch the gate, to notify the other nodes, to look at queue and locks, to end a frozen holder. */
+/** Steps that may fail: switch the gate, notify the other nodes, look at queue and locks, end a frozen holder. */
 type GateStep = 'switch' | 'notify' | 'look' | 'end holder';
 
 export interface GateOptions {
@@ -34,7 +34,7 @@ export interface GateOptions {
   metrics: Metrics;
 }
 
-/** How long after opening commits are expected of writers that saw the gate closed. */
+/** For how long after the gate opens, commits of writers that saw it closed are still expected. */
 const SILENT_AFTER_MS = 5_000;
 
 /** The payload with which the holder tells the other nodes to read at a pace. Commits notify without one. */
@@ -154,7 +154,7 @@ export class Gate {
     });
   }
 
-  /** Ends the session of another node that holds the gate and does not notify: a role may terminate its sessions. */
+  /** Ends another node's session that holds the gate and does not notify: a role may terminate its own sessions. */
   async endOtherHolder(): Promise<void> {
     if (this.#state === 'closed') return;
     await this.#attempt('end holder', undefined, async () => {
@@ -174,7 +174,7 @@ export class Gate {
     await this.#release().catch(() => undefined);
   }
 
-  /** Some steps are taken every second: one that fails is told once, and again when it works. */
+  /** Some steps run every second: a failure is logged once, and logged again when the step works. */
   async #attempt<T>(step: GateStep, otherwise: T, act: () => Promise<T>): Promise<T> {
     const { log } = this.#options;
     try {

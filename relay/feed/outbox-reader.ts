@@ -18,7 +18,7 @@ export interface OutboxReaderOptions {
   page: PageLimits;
   /** Told which transactions were handed on. */
   witnesses?: Witnesses;
-  /** Told of every read: how many transactions it found events of. */
+  /** Called after every read, with the number of transactions whose events it found. */
   onRead?: (read: { transactions: number }) => void;
   log: Log;
   metrics: Metrics;

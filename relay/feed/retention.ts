@@ -13,7 +13,7 @@ export interface RetentionOptions {
   metrics: Metrics;
 }
 
-/** Writers use a slot for a sixth of the retention. A node asks this often meanwhile. */
+/** Writers use a slot for a sixth of the retention. In that time, a node looks this many times. */
 const LOOKS_PER_SLOT = 10;
 const MOST_OFTEN_MS = 1_000;
 const LEAST_OFTEN_MS = 5 * 60_000;

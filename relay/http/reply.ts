@@ -96,7 +96,7 @@ export class RefusedRequest extends RecadoError {
  */
 export async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
   const type = request.headers['content-type'] ?? '';
-  // A form of a foreign page cannot send this type without a CORS preflight.
+  // A page of another site cannot send this type without a CORS preflight.
   if (!/^application\/json\b/.test(type)) {
     const sentence = `The body's type is ${JSON.stringify(type)}, but application/json is expected.`;
     throw new RefusedRequest(415, 'body_not_json', sentence);

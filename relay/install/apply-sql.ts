@@ -95,7 +95,7 @@ export async function applySql(session: pg.Client, options: ApplyOptions): Promi
     const list = problems.map((problem) => `\n  ${problem}`).join('');
     throw new RecadoError(
       'contract_incomplete',
-      `All is installed but the following, of which nothing was changed:${list}\nCorrect the tables or the files, then run "${commandLine('migrate')}" again.`,
+      `Everything is installed except the following, where nothing was changed:${list}\nCorrect the tables or the files, then run "${commandLine('migrate')}" again.`,
     );
   }
   return applied;

@@ -1,4 +1,4 @@
-// Who keeps a session waiting for a lock. Looked at from another session meanwhile: afterwards nobody knows any more.
+// Who keeps a session waiting for a lock. Another session looks during the wait, since afterwards it cannot be known.
 import { openSession } from '../db/connect.ts';
 import type { Log } from '../log.ts';
 

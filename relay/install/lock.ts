@@ -34,8 +34,8 @@ export async function withLock<T>(
     log.say('migrate_said', { message });
   });
   try {
-    // Every name in our files is qualified, and this proves it. Locks are waited for briefly, since writers queue
-    // behind whoever waits; then the work is tried again.
+    // With this search_path an unqualified name in our files fails. Waits for locks are short, since writers queue
+    // behind a session that waits; then the work is retried.
     await session.query(`
       set search_path = pg_catalog; set timezone = 'UTC'; set client_min_messages = warning;
       set lock_timeout = '1s'; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0`);
@@ -64,7 +64,7 @@ export async function withLock<T>(
 }
 
 async function holderOf(session: pg.Client): Promise<string> {
-  return (await lockHolders(session, MIGRATION_LOCK)).join('; ') || 'gone at this moment';
+  return (await lockHolders(session, MIGRATION_LOCK)).join('; ') || 'its session has just ended';
 }
 
 async function tryLock(session: pg.Client): Promise<boolean> {

@@ -1,5 +1,5 @@
 // What `recado migrate` does, as SQL text: for an ORM's own migration, its shadow database, or a test's. It may be run
-// again, and on what it made a later `recado migrate` goes on.
+// again, and a later `recado migrate` continues from what it made.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Pack } from './migrate.ts';

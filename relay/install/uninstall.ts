@@ -122,13 +122,13 @@ function refuse(
   if (filled.length > 0 && !withData) {
     throw new RecadoError(
       'data_would_be_lost',
-      `These tables hold rows and would go with it: ${filled.join(', ')}. Copy what you need, then say --with-data. ${nothing}`,
+      `These tables hold rows and would go with it: ${filled.join(', ')}. Copy what you need, then add --with-data. ${nothing}`,
     );
   }
   if (dependants.length > 0 && !force) {
     throw new RecadoError(
       'app_depends_on_it',
-      `The application uses it: ${dependants.join('; ')}. Change these first, or say --force: views and keys go with it, and functions fail when they are called. ${nothing}`,
+      `The application uses it: ${dependants.join('; ')}. Change these first, or add --force: views and keys go with it, and functions fail when they are called. ${nothing}`,
     );
   }
 }

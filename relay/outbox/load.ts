@@ -57,7 +57,7 @@ async function countUncured(session: Session): Promise<number> {
 export interface Problems {
   /**
    * Failed captures and unknown events are not counted: they stay in relay.check() while their events are kept, and have
-   * metrics of their own, as has what is no problem of the contract.
+   * metrics of their own. Problems that are not about the contract are not counted either.
    */
   readonly ofContract: number;
   readonly overdueSlots: number;

@@ -54,7 +54,7 @@ export function parseSnapshot(text: string): Snapshot {
 
 /** The snapshot as Postgres's pg_snapshot type reads it. */
 export function snapshotText({ xmax: first, xip }: Snapshot): string {
-  // One after the last transaction before a wraparound is no transaction, and Postgres refuses it.
+  // After the last transaction before a 32-bit wraparound comes an id that is never used, and Postgres refuses it.
   const xmax = isNone(first) ? first + 1n : first;
   return `${xip[0] ?? xmax}:${xmax}:${xip.join(',')}`;
 }

@@ -1,4 +1,4 @@
-// What all of several processes remember of the events they emitted, and of slow clients: the first process asks its workers.
+// The first process asks its workers what they remember of the events they emitted, and of slow clients.
 import cluster from 'node:cluster';
 import type { Emitted, EmittedBy, Slow, Trace } from '../delivery/recent-emits.ts';
 import type { SlowClient, SlowClients } from '../delivery/slow-clients.ts';

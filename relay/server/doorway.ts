@@ -68,7 +68,7 @@ export function watchDoorway(
 
 /**
  * For a worker: ends the library's stand-in for a connection that is kept in the first process, once it has answered. The
- * library never ends what is read from it, so each would stay, and count for its address.
+ * library never ends the readable side, so each stand-in would stay, and count for its address.
  */
 export function endStandIns(server: HttpServer): void {
   server.on('connection', (connection: Duplex) => {

@@ -1,5 +1,5 @@
-// The sessions of a worker, as the sticky library wants to hear of them, but sooner: it tells the first process of a
-// session after the client was answered. A client's next request may be quicker, and goes to a wrong worker then.
+// Announces a worker's sessions to the sticky library before their clients are answered. Alone, the library reports
+// a session to the first process afterwards: a client's next request may come first, and go to the wrong worker.
 import { EventEmitter } from 'node:events';
 import type { Server } from 'socket.io';
 

@@ -84,7 +84,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const isEdge = isWorker || settings.stream.url !== null;
   const metrics = createMetrics();
   leaveOut(metrics, isEdge ? OF_THE_READER : OF_AN_EDGE);
-  // The first process reads the stream and counts these.
+  // The first process counts these for all its workers.
   if (isWorker) leaveOut(metrics, settings.stream.url === null ? OF_ALL_PROCESSES : OF_AN_EDGE);
   const trace = new Trace();
   const slowClients = new SlowClients(log, metrics);
@@ -104,7 +104,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     endpoint === null
       ? null
       : await startSpans({ endpoint, pool, trace, log }).catch((error: unknown) => {
-          // The variable may be set for every program of a machine: no reason not to serve.
+          // The variable may be meant for other programs of the machine: the relay serves without spans.
           log.say('spans_failed', { error: errorText(error) });
           return null;
         });

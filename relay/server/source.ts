@@ -72,7 +72,7 @@ export async function findInstallation(databaseUrl: string, pool: pg.Pool, log: 
   return installation;
 }
 
-/** For the work beside the feed: retention and metrics. */
+/** For the work beside the feed, such as retention and metrics. */
 export function createRelayPool(databaseUrl: string, log: Log): pg.Pool {
   return createPool({
     url: databaseUrl,

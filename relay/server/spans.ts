@@ -1,6 +1,6 @@
-// Spans for OpenTelemetry: one for each event that this process emitted to somebody, from its capture to its emit. It is a
-// child of the span that the writer's session named with relay.traceparent. That is looked up here, once a second and
-// off the events' way, so that readers and positions know nothing of it.
+// Spans for OpenTelemetry: one for each event that this process emitted to a socket, from capture to emit. Its parent
+// is the span that the writer's session named with relay.traceparent. Parents are looked up here, once a second and
+// apart from delivery, so that readers and positions need not carry them.
 import type pg from 'pg';
 import type { Emission, Trace } from '../delivery/recent-emits.ts';
 import { errorText, RecadoError } from '../errors.ts';
@@ -36,7 +36,7 @@ export async function startSpans({
     scheduledDelayMillis: LOOK_UP_EVERY_MS,
     maxQueueSize: MOST_WAITING,
   });
-  // Where the library tells that a collector is away, or refuses what it is sent.
+  // The library reports here that a collector is unreachable or refuses the spans.
   const tell = (error: string) => log.say('spans_failed', { error });
   api.diag.setLogger(
     { error: tell, warn: tell, info: () => {}, debug: () => {}, verbose: () => {} },
@@ -101,7 +101,7 @@ export async function startSpans({
       clearInterval(timer);
       trace.onEmission = null;
       await sending.then(send);
-      // A collector that is away is no reason to stay.
+      // An unreachable collector must not keep the process from closing.
       await provider
         .shutdown()
         .catch((error: unknown) => log.say('spans_failed', { error: errorText(error) }));
@@ -118,7 +118,7 @@ async function findParents(pool: pg.Pool, emissions: readonly Emission[]): Promi
   return new Map(rows.map(({ id, traceparent }) => [id, traceparent]));
 }
 
-/** Only who wants spans installs what sends them. */
+/** The packages that send spans do not come with Recado: an operator who wants spans installs them. */
 async function load() {
   try {
     const [api, base, otlp, resources] = await Promise.all([
@@ -131,7 +131,7 @@ async function load() {
   } catch (error) {
     throw new RecadoError(
       'tracing_not_installed',
-      `OTEL_EXPORTER_OTLP_ENDPOINT is set, but what sends spans is not installed (${errorText(error)}): npm install @opentelemetry/api@1.9 @opentelemetry/resources@2 @opentelemetry/sdk-trace-base@2 @opentelemetry/exporter-trace-otlp-http@0.223, or leave it unset.`,
+      `OTEL_EXPORTER_OTLP_ENDPOINT is set, but the packages that send spans are not installed (${errorText(error)}): npm install @opentelemetry/api@1.9 @opentelemetry/resources@2 @opentelemetry/sdk-trace-base@2 @opentelemetry/exporter-trace-otlp-http@0.223, or leave it unset.`,
       { cause: error },
     );
   }

@@ -17,7 +17,7 @@ export interface Entry {
   readonly hub: string;
   /** Sequence number among this hub's entries. */
   readonly number: number;
-  /** The bound of what this hub appended before, never of what it only read. */
+  /** The bound of this hub's previous entry. If that one was dropped, edges find a gap here. */
   readonly seen: Snapshot;
   /** What has been seen after this entry, with its witness. */
   readonly bound: Snapshot;

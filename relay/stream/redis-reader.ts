@@ -5,7 +5,7 @@ import { type Entry, parseEntry } from './entry.ts';
 import type { EntryReader } from './reader.ts';
 import { askChannelOf, keyOf, type StreamAddress, type StreamClient, StreamConnection } from './redis.ts';
 
-/** A hub appends at least every half second. */
+/** A hub appends more often than this. */
 const BLOCK_MS = 1_000;
 const PAGE = 20;
 /** How many entries back seek() searches: the stream holds about a minute. */

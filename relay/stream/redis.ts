@@ -98,7 +98,7 @@ export class StreamConnection {
     }
   }
 
-  /** Pending commands fail, and whoever waits for the connection is told. */
+  /** Pending commands fail, and so does every call that waits for the connection. */
   close(): void {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
@@ -129,7 +129,7 @@ export class StreamConnection {
     if (this.#moved) this.#replace(this.#address.url, false);
   }
 
-  /** @param host empty: the one that named the port, where a cluster does not know its own addresses */
+  /** @param host empty if the cluster does not know its own addresses: then the host stays the same */
   #moveTo(host: string, port: string): void {
     const url = new URL(this.#url);
     if (host !== '') url.hostname = host.includes(':') ? `[${host}]` : host;

@@ -9,7 +9,7 @@
 //
 // DATABASE_URL (of a superuser) names the Postgres to measure on; without it one is made and thrown away. Each peer
 // has a database of its own there; see peers.ts. Everything stays on this machine. The exit code is 1 where
-// something is missed that must be shown.
+// a figure misses its limit.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { dirname } from 'node:path';

@@ -5,7 +5,7 @@ export interface Figure {
   readonly what: string;
   readonly value: number;
   readonly unit: string;
-  /** What must be shown, where something must. */
+  /** The limit that the value must keep, if it has one. */
   readonly limit?: { readonly atLeast: number } | { readonly atMost: number };
   /** Every round's value. */
   readonly rounds?: readonly number[];

@@ -13,7 +13,7 @@ const FIRST = 200;
 type Name = 'recado' | 'textbook';
 const LABELS: Record<Name, string> = { recado: 'recado', textbook: 'stock Socket.IO' };
 
-/** What `read` says of the server: with all clients, less with the first. */
+/** What `read` returns for the server: with the first clients, then with all. */
 async function compare<T>(bench: Bench, name: Name, read: (server: Child) => Promise<T>): Promise<[T, T]> {
   const served = await serve(bench, name);
   try {

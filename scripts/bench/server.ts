@@ -84,7 +84,7 @@ const starts: Record<Exclude<PeerName, 'none' | 'outbox' | 'muted'> | 'hub', () 
     return stock(started);
   },
 
-  /** The adapter in version 0.3.1: later ones drop what the newest emitter (0.1.1) sends, for want of its `nsp`. */
+  /** The adapter in version 0.3.1: later ones drop what the newest emitter (0.1.1) sends, because it has no `nsp`. */
   async emitter() {
     const started = await startSocketIo();
     const pool = new pg.Pool({ connectionString: databaseUrl });
@@ -197,7 +197,7 @@ answerParent({
   whoHolds: () => whoHolds(),
   async usageAfterCollection() {
     global.gc?.();
-    // What the first one only made unreachable, and the pages it gives back by and by.
+    // A second collection frees what the first made unreachable. Pages are given back to the system with a delay.
     await new Promise((resolve) => setTimeout(resolve, 1_000));
     global.gc?.();
     return readUsage();

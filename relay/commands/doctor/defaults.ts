@@ -16,12 +16,12 @@ const HARMFUL: readonly Harmful[] = [
   {
     setting: 'default_transaction_isolation',
     values: ['serializable', 'repeatable read'],
-    harm: 'transactions that meet fail with "could not serialize access", and the application has to try them again; the relay\'s own do not take part',
+    harm: 'concurrent transactions fail with "could not serialize access", and the application must retry them; the relay\'s own sessions override it',
   },
   {
     setting: 'default_transaction_read_only',
     values: ON,
-    harm: 'every transaction fails that writes without saying "read write"; only a role that never writes should have it',
+    harm: 'every transaction that writes fails unless it says "read write"; only a role that never writes should have it',
   },
   {
     setting: 'synchronous_commit',

@@ -26,8 +26,8 @@ export function setText(target, text) {
 }
 
 /**
- * Brings a list to show `items`. Elements of items that are gone are taken for new ones, but for the one with the focus:
- * under somebody's fingers nothing becomes another.
+ * Brings a list to show `items`. Elements of items that are gone are reused for new ones, except the one with the focus:
+ * the row that somebody uses must not become another.
  * @param {() => Element} make
  * @param {(element: Element, item: object) => void} update every time
  */

@@ -74,7 +74,7 @@ export class Session extends EventTarget {
     this.#connectAfterStored();
   }
 
-  /** What is wrong with the token, or with the relay, the connection will tell. */
+  /** The connection will report what is wrong with the token or the relay. */
   async #connectAfterStored() {
     this.#turn += 1;
     const turn = this.#turn;

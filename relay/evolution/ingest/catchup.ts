@@ -192,8 +192,8 @@ function chatId(item: unknown): string | null {
 interface MessagePages {
   since: Date | null;
   /**
-   * For a first reading, whose messages no client hears: a chat is given its last message at once, and not once for each
-   * page that it is on. Otherwise the oldest come first, so that a client hears a chat's messages in order.
+   * For a first reading, whose messages no client hears: each chat gets its last message at once, not again with each
+   * page. Otherwise the oldest come first, so that a client hears a chat's messages in order.
    */
   newestFirst: boolean;
   progress: Progress;
@@ -212,7 +212,7 @@ async function* messagePages(
 }
 
 // The server's first page is the newest. A message that arrives between two requests moves others to the page that comes
-// next, where they are read again. Those that are deleted move others to pages that were read, which are read again.
+// next, where they are read again. A deletion moves others to pages already read, so those pages are read again.
 async function* fromTheFirstPage(
   { api, pageSize }: CatchUpOptions,
   since: Date | null,

@@ -38,7 +38,7 @@ export interface Sender {
 const NOT_ALLOWED =
   'Sending is switched off for this instance: update evolution.instances set "maySend" = true where name = …, then insert the message again.';
 const UNSURE =
-  "The connection broke off while it was sent, and the server's history does not have it. Look at the phone; insert the message again if it is missing.";
+  "The connection broke while the message was being sent, and the server's history does not have it. Look at the phone; insert the message again if it is missing.";
 const LOOK_PAGE = 100;
 /** How far the clocks of database and server may differ. */
 const CLOCKS_MS = 10_000;
@@ -110,7 +110,7 @@ export function createSender(options: SenderOptions): Sender {
   async function take(row: OutgoingRow, message: unknown, arrival: Arrival): Promise<void> {
     const id = readText(readObject(readObject(message)?.key)?.id);
     if (id === null) {
-      const reason = 'The server took it and answered without an id. Look at the phone.';
+      const reason = 'The server accepted the message but returned no id. Look at the phone.';
       await outgoing.failed(row, 'send_without_id', reason);
       return;
     }

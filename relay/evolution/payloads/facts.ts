@@ -23,7 +23,7 @@ export interface MessageFact {
   status: MessageStatus;
   /** Milliseconds; null where the message carries no time. */
   sentAt: number | null;
-  /** An event, not history. Whether history is unread, only Evolution's count of the chat says. */
+  /** An event, not history. Only Evolution's count of the chat says whether history is unread. */
   live: boolean;
   /** What clients of the Evolution message read: key, pushName, message without binaries, … */
   whatsapp: JsonObject;

@@ -175,8 +175,8 @@ function readContact(
     true,
     context,
   );
-  // A list of contacts, or a field called `name`, has what the phone's owner calls people. A single contact has what
-  // somebody calls himself.
+  // A list of contacts, or a field called `name`, has the names of the phone's address book. A single contact has
+  // the name that the person chose.
   const called = readText(fields.name);
   const name = called ?? readText(fields.pushName) ?? readText(fields.notify);
   if (name === null || contact.alias === context.own?.alias) return;
@@ -242,7 +242,7 @@ export function readNames(contacts: unknown[], groups: unknown[], context: Conte
   return { facts, rejections: [...rejections, ...more.rejections] };
 }
 
-// findMessages brings a recent lastMessage in its order, so it is not read here. An older one (the phone sent it late)
+// findMessages returns a recent lastMessage in order, so it is not read here. An older one (the phone sent it late)
 // comes only here.
 function readRestChat(
   facts: Facts,

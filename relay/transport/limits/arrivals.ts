@@ -19,7 +19,7 @@ export const TIMEOUTS = {
 export interface Arrivals {
   /** Every open connection. */
   readonly connections: ReadonlySet<Socket>;
-  /** Call it once engine.io is attached, which takes the listeners for requests that are there before it. */
+  /** Call it after engine.io is attached, which takes over the request listeners that it finds. */
   watchRequests(): void;
 }
 

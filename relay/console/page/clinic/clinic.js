@@ -60,7 +60,7 @@ export class Clinic {
     this.#appointments = byId(appointments);
     this.#doctors = byId(doctors);
     this.#chats = byId(chats);
-    // Nobody is told what somebody else heard.
+    // What one viewer heard is not announced to the next.
     this.#fresh.clear();
     this.#news = '';
     announce('');

@@ -174,7 +174,7 @@ function whyNoEvent(statement, rows) {
   return rows === 0 ? 'Nada mudou: nenhuma linha nova.' : 'Nenhum evento para quem olha esta página.';
 }
 
-/** Two tellings of one event have the same name. */
+/** The same for both reports of an event: in the answer to its statement, and on arrival. */
 function nameOf(event, payload) {
   return `${event} ${JSON.stringify(payload)}`;
 }

@@ -77,7 +77,7 @@ function card({ event, room, audience, description, payload, sample, recorded },
   );
 }
 
-/** The expressions; whoever is no operator gets none. */
+/** The expressions; only operators get them. */
 function topics(recorded) {
   const expressions = new Set(recorded.map((recording) => recording.audience));
   expressions.delete(null);

@@ -59,7 +59,7 @@ export class EventDetail {
   async #ask({ event, id, position, payload }) {
     const asked = new URLSearchParams({ event, ...(id ? { id } : { position }) });
     const { events } = await this.#session.ask('GET', `console/event?${asked}`);
-    // A position says until where a screen has seen; of events with one name the content tells which it was.
+    // A position only says how far a client has seen. Among events of one name the content identifies the right one.
     const text = JSON.stringify(payload);
     return id
       ? events[0]

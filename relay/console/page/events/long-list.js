@@ -1,5 +1,5 @@
-// A long list of rows of one height, of which only those in sight are elements. What is added comes on top; whoever has
-// scrolled down keeps in sight what he reads.
+// A long list of rows of one height, of which only those in sight are elements. New rows come on top; a reader who has
+// scrolled down keeps the same rows in sight.
 
 const BEYOND = 6;
 
@@ -32,7 +32,7 @@ export class LongList {
     return this.#items.length;
   }
 
-  /** Begins anew, with the oldest first. */
+  /** Replaces all items; the oldest comes first. */
   set(items) {
     this.#items = items;
     this.#dropped = 0;

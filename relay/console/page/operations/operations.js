@@ -1,4 +1,4 @@
-// How it goes, for operators: asked every second while somebody looks.
+// The relay's state, for operators: requested every second while the section is visible.
 
 import { element, setText } from '../element.js';
 import { Chart } from './chart.js';

@@ -34,11 +34,13 @@ const FALLBACK_MS = 250;
 /** How long a client that is ahead waits for the hub before the database is read. */
 const HUB_ANSWERS_MS = 250;
 const REST_MS = 1_000;
+/** How often a slot that is locked is looked at, so that it can be read again. */
+const SEARCH_EVERY_MS = 1_000;
 /** How often the database is asked, at most, whether an entry of another history is its own. */
 const ASK_AGAIN_MS = 1_000;
 
 /** Why an edge reads the database. */
-export type ReadReason = 'start' | 'gap' | 'silence' | 'client' | 'foreign' | 'skipped';
+export type ReadReason = 'start' | 'gap' | 'silence' | 'client' | 'foreign';
 
 export class EdgeFeed implements Feed {
   readonly #options: EdgeFeedOptions;
@@ -59,6 +61,7 @@ export class EdgeFeed implements Feed {
   /** Until then the database is read only for clients. */
   #readAgainAt = 0;
   #restAt = 0;
+  #searchAt = 0;
   #refused = { history: '', until: 0 };
 
   constructor(options: EdgeFeedOptions) {
@@ -160,8 +163,10 @@ export class EdgeFeed implements Feed {
     else if (!this.#streaming && this.#readAgainAt <= now) {
       this.#queue.findPlaceAgain();
       await this.#readDatabase('silence');
-    } else if (this.#reader.mayHaveSkipped && this.#readAgainAt <= now) await this.#readDatabase('skipped');
-    else if (this.#restAt <= now) {
+    } else if (this.#reader.skips && this.#searchAt <= now) {
+      this.#searchAt = now + SEARCH_EVERY_MS * (0.5 + Math.random());
+      await this.#reader.search(this.#options.pool);
+    } else if (this.#restAt <= now) {
       this.#restAt = now + REST_MS;
       this.#reader.rest();
     } else await this.#untilWoken(this.#dueAt() - now);
@@ -169,8 +174,9 @@ export class EdgeFeed implements Feed {
 
   #dueAt(): number {
     const silentAt = this.#streaming ? this.#heardAt + SILENT_MS : this.#readAgainAt;
-    const gapAt = this.#gap || this.#reader.mayHaveSkipped ? this.#readAgainAt : Number.POSITIVE_INFINITY;
-    return Math.min(this.#waiting.until, silentAt, gapAt, this.#restAt);
+    const gapAt = this.#gap ? this.#readAgainAt : Number.POSITIVE_INFINITY;
+    const searchAt = this.#reader.skips ? this.#searchAt : Number.POSITIVE_INFINITY;
+    return Math.min(this.#waiting.until, silentAt, gapAt, searchAt, this.#restAt);
   }
 
   async #untilWoken(ms: number): Promise<void> {
@@ -207,6 +213,7 @@ export class EdgeFeed implements Feed {
   }
 
   #mayAsk(entry: Entry): boolean {
+    if (this.#failures > 0 && Date.now() < this.#readAgainAt) return false;
     return this.#refused.history !== historyOf(entry) || this.#refused.until <= Date.now();
   }
 

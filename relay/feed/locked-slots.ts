@@ -1,34 +1,40 @@
 // A lock on an old slot of relay.events (VACUUM FULL, a migration, LOCK TABLE) must not delay events in other slots.
 //
-// Reads skip a locked slot until it is free. Nobody else can write to it meanwhile, so it can only hide events that
-// were committed just before the lock, or by its holder. Once the slot is free, it is searched for such events. If there
-// are any, the positions given out meanwhile are wrong and every client must refetch. The slot that writers use now is
-// never skipped: they wait for the same lock.
+// Reads skip a locked slot until it is free. It can only hide events that were committed just before the lock, or by its
+// holder, and which the positions given out meanwhile claim to have seen. Once the slot is free, it is searched for such
+// events. If there are any, every client must refetch. The slot that writers use now is never skipped: they wait for the
+// same lock.
 //
-// The table relay.left_out has the same as the memory of this process, for the process that follows it.
+// The table relay.left_out has every skipped slot too, since a relay may end before it has searched it, and its clients go
+// to another one. A relay searches its own slots at once, and those of others if they stay there although they are free.
 import type { Log } from '../log.ts';
 import type { Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
 import {
   findLockedSlots,
-  hasUnseen,
+  hasSkipped,
   type LeftOut,
   type LockedNow,
   NONE_LOCKED,
   readLeftOut,
   recordLeftOut,
   recordTakenBack,
+  refetchAll,
 } from '../outbox/slots.ts';
 
 /** Reading pg_locks blocks, for a moment, every session that takes a lock. */
 const LOOK_EVERY_MS = 500;
+/** How often a relay that skips nothing looks at what others have skipped. */
+const LOOK_AT_OTHERS_EVERY_MS = 5_000;
+/** A relay whose slot is free for so long, and was not searched, is gone. */
+const GONE_AFTER_MS = 4_000;
 
 export class LockedSlots {
   readonly #log: Log;
-  #leftOut = new Set<number>();
-  /** To be searched as soon as their slots are free. */
-  #skipped: LeftOut[] = [];
-  #lookedAt = 0;
+  readonly #leftOut = new Map<number, LeftOut>();
+  /** Of other relays: since when their slot is known to be free. */
+  #freeSince = new Map<string, number>();
+  #lookAt = 0;
 
   constructor(log: Log) {
     this.#log = log;
@@ -36,12 +42,7 @@ export class LockedSlots {
 
   /** Slots that are not read at the moment. */
   get leftOut(): readonly number[] {
-    return [...this.#leftOut].sort();
-  }
-
-  /** Whether a slot must be searched once it is free. */
-  get isAnySkipped(): boolean {
-    return this.#skipped.length > 0;
+    return [...this.#leftOut.keys()].sort();
   }
 
   /** For a first read, which has not seen anything: the locked slots. None if writers wait for the same lock. */
@@ -53,17 +54,9 @@ export class LockedSlots {
   }
 
   /** Everything is read again from the start, without these slots. What `seen` has seen of them is not missing. */
-  startWithout(slots: readonly number[], seen: Snapshot): void {
-    this.#leftOut = new Set(slots);
-    this.#skipped = slots.map((slot) => ({ slot, seen }));
-    this.#lookedAt = Date.now();
-  }
-
-  /** Before positions are given out: knows what the processes before it skipped, and what this one does from the start. */
-  async record(session: Session): Promise<void> {
-    const inherited = await readLeftOut(session);
-    for (const { slot, seen } of this.#skipped) await recordLeftOut(session, [slot], seen);
-    this.#skipped.push(...inherited);
+  async startWithout(session: Session, slots: readonly number[], seen: Snapshot): Promise<void> {
+    this.#leftOut.clear();
+    await this.#add(session, slots, seen);
   }
 
   /**
@@ -77,46 +70,70 @@ export class LockedSlots {
     if (slots.length === 0) return true;
     const more = slots.filter((slot) => slot !== current && !this.#leftOut.has(slot));
     if (more.length === 0 || slots.includes(current)) return false;
-    await recordLeftOut(session, more, seen);
-    for (const slot of more) {
-      this.#leftOut.add(slot);
-      this.#skipped.push({ slot, seen });
-    }
-    this.#lookedAt = Date.now();
+    await this.#add(session, more, seen);
     this.#log.say('slots_locked', { slots: more });
     return true;
   }
 
+  async #add(session: Session, slots: readonly number[], seen: Snapshot): Promise<void> {
+    for (const slot of slots) this.#leftOut.set(slot, await recordLeftOut(session, slot, seen));
+    if (slots.length > 0) this.#lookAt = Date.now() + LOOK_EVERY_MS;
+  }
+
   /**
-   * Before a read: reads slots again that are free.
-   * @param seen what is handed on so far: the next read finds everything else
-   * @returns false if they have events that were skipped. Only a new epoch ends that.
+   * Before a read, from time to time: searches skipped slots that are free, and reads them again. If events were skipped,
+   * it begins another epoch instead.
+   * @param passed what was seen after the last read: an event in a skipped slot that this does not see is yet to be read
    */
-  async takeBack(session: Session, seen: Snapshot): Promise<boolean> {
-    if (!this.isAnySkipped || Date.now() - this.#lookedAt < LOOK_EVERY_MS) return true;
-    this.#lookedAt = Date.now();
+  async takeBack(session: Session, passed: Snapshot, epoch: string): Promise<void> {
+    if (Date.now() < this.#lookAt) return;
+    const recorded = await readLeftOut(session);
+    if (recorded.length > 0 || this.#leftOut.size > 0) await this.#search(session, recorded, passed, epoch);
+    this.#lookAt = Date.now() + (this.#leftOut.size > 0 ? LOOK_EVERY_MS : LOOK_AT_OTHERS_EVERY_MS);
+  }
+
+  async #search(
+    session: Session,
+    recorded: readonly LeftOut[],
+    passed: Snapshot,
+    epoch: string,
+  ): Promise<void> {
     const { slots } = await findLockedSlots(session);
-    const free = this.#skipped.filter(({ slot }) => !slots.includes(slot));
-    if (free.length === 0) return true;
-    let unseen = false;
+    const isFree = ({ slot }: LeftOut) => !slots.includes(slot);
+    const own = [...this.#leftOut.values()].filter(isFree);
+    const orphans = this.#findOrphans(recorded.filter(isFree));
+    if (own.length + orphans.length === 0) return;
+    let skipped = false;
     try {
-      for (const skipped of free) unseen ||= await hasUnseen(session, skipped, seen);
+      for (const leftOut of own) skipped ||= await hasSkipped(session, leftOut, passed);
+      // Their clients may have seen more than this relay has.
+      for (const leftOut of orphans) skipped ||= await hasSkipped(session, leftOut, null);
     } catch (error) {
       // Locked again. Throwing would make the feed reconnect, and a new session reads every slot first.
-      if (isLocked(error)) return true;
+      if (isLocked(error)) return;
       throw error;
     }
-    const freeSlots = [...new Set(free.map(({ slot }) => slot))];
-    this.#log.say('slots_free', { slots: freeSlots, unseen });
-    if (unseen) return false;
-    await recordTakenBack(session, freeSlots);
-    for (const slot of freeSlots) this.#leftOut.delete(slot);
-    this.#skipped = this.#skipped.filter(({ slot }) => !freeSlots.includes(slot));
-    return true;
+    const found = [...own, ...orphans];
+    this.#log.say('slots_free', { slots: found.map(({ slot }) => slot), unseen: skipped });
+    // The next read finds the other epoch.
+    if (skipped) return refetchAll(session, epoch);
+    await recordTakenBack(
+      session,
+      found.map(({ id }) => id),
+    );
+    for (const { slot } of own) this.#leftOut.delete(slot);
+  }
+
+  /** Those of relays that would have searched them, if they still ran. */
+  #findOrphans(free: readonly LeftOut[]): LeftOut[] {
+    const now = Date.now();
+    const others = free.filter(({ id, slot }) => this.#leftOut.get(slot)?.id !== id);
+    this.#freeSince = new Map(others.map(({ id }) => [id, this.#freeSince.get(id) ?? now]));
+    return others.filter(({ id }) => now - this.#freeSince.get(id)! >= GONE_AFTER_MS);
   }
 }
 
 /** Whether lock_timeout ended the wait for a lock. */
-export function isLocked(error: unknown): boolean {
+function isLocked(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === '55P03';
 }

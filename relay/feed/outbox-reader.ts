@@ -5,10 +5,17 @@ import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/
 import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
 import { cut, isTooOld, NOTHING, type Snapshot, union, witnessOf } from '../outbox/position.ts';
 import { type LockedNow, NONE_LOCKED } from '../outbox/slots.ts';
-import { findForeign, readLargest, readStart, type Start, startNewEpoch } from '../outbox/start.ts';
+import {
+  findForeign,
+  readLargest,
+  readStart,
+  type Start,
+  settleEpoch,
+  startNewEpoch,
+} from '../outbox/start.ts';
 import type { Step } from '../stream/rule.ts';
 import { type FeedListener, notReady } from './feed.ts';
-import { isLocked, LockedSlots } from './locked-slots.ts';
+import { LockedSlots } from './locked-slots.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent/recent-events.ts';
 import { warmUp } from './recent/warm-up.ts';
 import type { Witnesses } from './recent/witnesses.ts';
@@ -34,6 +41,8 @@ export class OutboxReader {
   listener: FeedListener = NOBODY;
   #epoch: string | null = null;
   #seen: Snapshot = NOTHING;
+  /** The same after the last read of the table. What other processes read was not skipped. */
+  #passed: Snapshot = NOTHING;
   /** Transactions of the last batch, with their witnesses. */
   #lastBatch = new Map<bigint, number>();
   /** Whether the last batch was small. */
@@ -59,9 +68,9 @@ export class OutboxReader {
     return this.#seen;
   }
 
-  /** Whether events may be hidden in a slot that another program has locked, or had. */
-  get mayHaveSkipped(): boolean {
-    return this.#lockedSlots.isAnySkipped;
+  /** Whether a slot that another program has locked, or had, is not read. */
+  get skips(): boolean {
+    return this.#lockedSlots.leftOut.length > 0;
   }
 
   /** How long events are kept, as of the last begin(). */
@@ -75,14 +84,9 @@ export class OutboxReader {
 
   /** The first session begins at what is visible now. Later ones continue, while the epoch is the same. */
   async begin(session: Session): Promise<void> {
-    // Later sessions read every slot first, to know whether it is the same database.
-    await this.#begin(
-      session,
-      this.#epoch === null ? await this.#lockedSlots.findFirst(session) : NONE_LOCKED,
-    );
-  }
-
-  async #begin(session: Session, locked: LockedNow): Promise<void> {
+    // To know whether the same epoch is still the same database, every slot is read.
+    const isSame = this.#epoch !== null && (await settleEpoch(session)) === this.#epoch;
+    const locked = isSame ? NONE_LOCKED : await this.#lockedSlots.findFirst(session);
     let start = await readStart(session, locked.slots);
     this.#retentionMs = start.retentionMs;
     if (start.epoch === this.#epoch && (await this.#isOtherHistory(session))) {
@@ -93,16 +97,7 @@ export class OutboxReader {
     }
     // After readStart(): what is written later arrives as an event.
     await this.listener.beforeBatch?.(session, null);
-    if (start.epoch === this.#epoch) return;
-    this.#startOver(start, locked);
-    if (this.#epoch !== null) {
-      this.#epoch = start.epoch;
-      // Before anything that can fail: a listener that is not told has a gap.
-      this.#lose('epoch');
-    }
-    await this.#warmUp(session, start.now, locked);
-    await this.#lockedSlots.record(session);
-    this.#epoch = start.epoch;
+    if (start.epoch !== this.#epoch) await this.#startOver(session, start, locked, 'epoch');
   }
 
   /** Whether the last batch, or the largest transaction that was handed on, is missing in the database. */
@@ -113,19 +108,28 @@ export class OutboxReader {
     return (await findForeign(session, claimed)).size > 0;
   }
 
-  #startOver({ now, largest }: Start, locked = NONE_LOCKED): void {
-    this.#seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
-    this.#lastBatch.clear();
-    this.#lockedSlots.startWithout(locked.slots, this.#seen);
-    this.#options.witnesses?.startOver(largest);
-    this.#recent = new RecentEvents(this.#seen, this.#options.recent);
-  }
-
-  async #warmUp(session: Session, now: Snapshot, locked = NONE_LOCKED): Promise<void> {
-    const { recent, page, witnesses } = this.#options;
-    this.#recent = await warmUp(session, { now, seen: this.#seen, recent, page, witnesses, locked });
+  /** Until it succeeds, the reader stays as it was, and so tries again. */
+  async #startOver(
+    session: Session,
+    { epoch, now, largest }: Start,
+    locked: LockedNow,
+    reason: 'epoch' | 'retention',
+  ): Promise<void> {
+    const { recent: limits, page, witnesses } = this.#options;
+    const seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
+    // Not two memories at a time.
+    this.#recent.clear(this.#seen);
+    witnesses?.startOver(largest);
+    const recent = await warmUp(session, { now, seen, recent: limits, page, witnesses, locked });
     // An event that a locked slot has after this is missing in memory.
-    this.#lockedSlots.startWithout(locked.slots, this.#recent.from);
+    await this.#lockedSlots.startWithout(session, locked.slots, recent.from);
+    const isFirst = this.#epoch === null;
+    this.#epoch = epoch;
+    this.#seen = seen;
+    this.#passed = seen;
+    this.#lastBatch.clear();
+    this.#recent = recent;
+    if (!isFirst) this.#lose(reason);
   }
 
   #lose(reason: 'epoch' | 'retention'): void {
@@ -134,18 +138,16 @@ export class OutboxReader {
   }
 
   async poll(session: Session): Promise<void> {
-    if (!(await this.#lockedSlots.takeBack(session, this.#seen))) await this.#startNewEpochIfFree(session);
+    await this.search(session);
     let page = await this.#readAround(session);
     if (page.epoch !== this.#epoch) {
-      // Somebody called relay.new_epoch().
-      await this.#begin(session, await this.#lockedSlots.findFirst(session));
+      // Somebody called relay.new_epoch(), or a relay has skipped events.
+      await this.begin(session);
       page = { ...page, events: [] };
     } else if (isTooOld(this.#seen, page.emptied)) {
       const start = await readStart(session);
       await this.listener.beforeBatch?.(session, null);
-      this.#startOver(start);
-      this.#lose('retention');
-      await this.#warmUp(session, start.now);
+      await this.#startOver(session, start, NONE_LOCKED, 'retention');
       page = { ...page, events: [] };
     } else if (page.more) {
       await this.#passOver(session, page.now);
@@ -153,6 +155,7 @@ export class OutboxReader {
       await this.listener.beforeBatch?.(session, page.events);
       this.#handOn(this.#boundOf(page.now, page.events), page.events);
     }
+    this.#passed = this.#seen;
     const { log, metrics } = this.#options;
     const events = page.events.length;
     metrics.eventsRead.inc(events);
@@ -161,11 +164,9 @@ export class OutboxReader {
     this.#options.onRead?.({ transactions });
   }
 
-  /** A new epoch removes the events of all slots. While one of them is locked, what can be read is handed on. */
-  async #startNewEpochIfFree(session: Session): Promise<void> {
-    await startNewEpoch(session, this.epoch).catch((error: unknown) => {
-      if (!isLocked(error)) throw error;
-    });
+  /** Searches slots that were skipped, if they are free. */
+  async search(session: Session): Promise<void> {
+    await this.#lockedSlots.takeBack(session, this.#passed, this.epoch);
   }
 
   /** Reads what became visible, without the slots that are locked. */

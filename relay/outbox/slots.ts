@@ -42,41 +42,56 @@ export async function findFirstAfter(
   return rows[0] ? BigInt(rows[0].xid) : null;
 }
 
-/** A slot that a relay reads past. */
+/** A slot that a relay reads past, or did before it ended. */
 export interface LeftOut {
+  readonly id: string;
   readonly slot: number;
   /** What the relay had seen of it. */
   readonly seen: Snapshot;
 }
 
-/** Whether the slot holds events that were skipped: `now` sees them, and what was seen of the slot does not. */
-export async function hasUnseen(session: Session, { slot, seen }: LeftOut, now: Snapshot): Promise<boolean> {
-  const events = eventsWithout(SLOTS.filter((other) => other !== slot));
-  const { rows } = await session.query<{ unseen: boolean }>(
-    `select exists (select from ${events} as e where xid >= $1::xid8 and pg_visible_in_snapshot(xid, $3::pg_snapshot))
-         or exists (select from ${events} as e where xid = any ($2::xid8[]) and pg_visible_in_snapshot(xid, $3)) as unseen`,
-    [seen.xmax.toString(), seen.xip.map(String), snapshotText(now)],
-  );
-  return rows[0]!.unseen;
-}
-
-/** The slots that relays read past, or did before they ended. */
+/** Of all relays. */
 export async function readLeftOut(session: Session): Promise<LeftOut[]> {
-  const { rows } = await session.query<{ slot: number; seen: string }>(
-    'select slot, seen::text as seen from relay.left_out',
-  );
-  return rows.map(({ slot, seen }) => ({ slot, seen: parseSnapshot(seen) }));
+  const { rows } = await session.query<{ id: string; slot: number; seen: string }>({
+    name: 'recado_left_out',
+    text: 'select id::text as id, slot, seen::text as seen from relay.left_out',
+  });
+  return rows.map(({ seen, ...row }) => ({ ...row, seen: parseSnapshot(seen) }));
 }
 
-/** Before slots are read past: after a crash of this process, another one knows. */
-export async function recordLeftOut(
+/** Before the slot is read past. */
+export async function recordLeftOut(session: Session, slot: number, seen: Snapshot): Promise<LeftOut> {
+  const { rows } = await session.query<{ id: string }>('select relay.leave_out($1, $2)::text as id', [
+    slot,
+    snapshotText(seen),
+  ]);
+  return { id: rows[0]!.id, slot, seen };
+}
+
+export async function recordTakenBack(session: Session, ids: readonly string[]): Promise<void> {
+  await session.query('select relay.take_back($1)', [ids]);
+}
+
+/**
+ * Whether the slot holds events that were skipped: what was seen of it does not see them.
+ * @param passed only events that this sees; null: all that are visible
+ */
+export async function hasSkipped(
   session: Session,
-  slots: readonly number[],
-  seen: Snapshot,
-): Promise<void> {
-  await session.query('select relay.leave_out($1, $2)', [slots, snapshotText(seen)]);
+  { slot, seen }: LeftOut,
+  passed: Snapshot | null,
+): Promise<boolean> {
+  const events = eventsWithout(SLOTS.filter((other) => other !== slot));
+  const isPassed = 'pg_visible_in_snapshot(xid, coalesce($3::pg_snapshot, pg_current_snapshot()))';
+  const { rows } = await session.query<{ skipped: boolean }>(
+    `select exists (select from ${events} as e where xid >= $1::xid8 and ${isPassed})
+         or exists (select from ${events} as e where xid = any ($2::xid8[]) and ${isPassed}) as skipped`,
+    [seen.xmax.toString(), seen.xip.map(String), passed && snapshotText(passed)],
+  );
+  return rows[0]!.skipped;
 }
 
-export async function recordTakenBack(session: Session, slots: readonly number[]): Promise<void> {
-  await session.query('select relay.take_back($1)', [slots]);
+/** Makes all clients refetch, unless another relay already has; see relay.refetch_all(). */
+export async function refetchAll(session: Session, epoch: string): Promise<void> {
+  await session.query('select relay.refetch_all($1)', [epoch]);
 }

@@ -23,12 +23,18 @@ function toLargest(xid: string, witness: string | null): Largest {
   return { xid: BigInt(xid), ...(witness !== null && { witness: Number.parseInt(witness, 16) }) };
 }
 
+/** The epoch, after removing events of another database. */
+export async function settleEpoch(session: Session): Promise<string> {
+  const { rows } = await session.query<{ epoch: string }>('select relay.settle_epoch() as epoch');
+  return rows[0]!.epoch;
+}
+
 /**
- * Settles the epoch, which removes events of another database, and returns where to begin.
+ * Settles the epoch and returns where to begin.
  * @param leftOut slots that are not read
  */
 export async function readStart(session: Session, leftOut: readonly number[] = []): Promise<Start> {
-  const settled = await session.query<{ epoch: string }>('select relay.settle_epoch() as epoch');
+  const epoch = await settleEpoch(session);
   const { rows } = await session.query<{
     now: string;
     largest: string | null;
@@ -44,7 +50,7 @@ export async function readStart(session: Session, leftOut: readonly number[] = [
                           order by e.xid desc, e.id desc limit 1) as newest on true`);
   const { now, largest, witness, retention } = rows[0]!;
   return {
-    epoch: settled.rows[0]!.epoch,
+    epoch,
     now: parseSnapshot(now),
     largest: largest === null ? null : toLargest(largest, witness),
     retentionMs: retention,

@@ -3,7 +3,8 @@
 --   relay.fingerprint()      tells this database from others
 --   relay.settle_epoch()     called by a relay whenever it connects: a changed database gets a new epoch
 --   relay.epoch()            the history of these transaction ids; raises until a relay has settled it
---   relay.new_epoch(epoch)   invalidates every position
+--   relay.new_epoch(epoch)   invalidates every position, and empties the outbox: it has another history
+--   relay.refetch_all(epoch) invalidates every position in the same history
 --   relay.note_removal(), relay.note_truncation()   triggers: removing events by hand also invalidates every
 --                            position
 --   relay.witness(time)      the digits of a time that a position carries
@@ -72,6 +73,19 @@ begin
 end
 $$;
 comment on function relay.new_epoch(text) is 'Invalidates every position given out so far; all clients refetch. Call it after restoring a storage snapshot while all relays were down. With an epoch: only if that is still the current one.';
+
+create or replace function relay.refetch_all(expected text) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update relay.installation set epoch = left(replace(gen_random_uuid()::text, '-', ''), 12) where epoch = expected;
+  if found then
+    delete from relay.left_out;
+  end if;
+end
+$$;
+comment on function relay.refetch_all(text) is 'Called by a relay that has skipped events: begins another epoch of the same history, so that all clients refetch. Events stay. Only if the given epoch is still the current one.';
 
 create or replace function relay.settle_epoch() returns text
 language plpgsql volatile security definer

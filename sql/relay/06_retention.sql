@@ -3,8 +3,8 @@
 --   relay.rotate(seen)            called regularly by every relay: empties a slot that may be emptied
 --   relay.empty_slot(slot, seen)  empties one slot
 --   relay.slot_at(timestamptz)    the slot that is written to at a time
---   relay.leave_out(slots, seen)  called by a relay before it reads past slots that are locked
---   relay.take_back(slots)        called by a relay that has searched them since
+--   relay.leave_out(slot, seen)   called by a relay before it reads past a slot that is locked
+--   relay.take_back(ids)          called by a relay that has searched them since
 --   relay.set_retention(interval) for a DBA
 --
 -- The content of a slot decides, never its place in the ring: relays may have been down for longer than the ring lasts,
@@ -56,8 +56,8 @@ begin
   if must_stay then
     return 'not read yet';
   end if;
-  -- A relay still has to search it. One that ended without a successor is not waited for.
-  if exists (select from relay.left_out as l where l.slot = empty_slot.slot and l.since > clock_timestamp() - kept_for) then
+  -- A relay still has to search it.
+  if exists (select from relay.left_out as l where l.slot = empty_slot.slot) then
     return 'busy';
   end if;
   -- One block, which lets go of the row if the slot is busy: relay.rotate() goes on to other slots.
@@ -83,7 +83,6 @@ begin
   update relay.installation
      set emptied_witness = case when largest >= coalesce(emptied_through, largest) then witness else emptied_witness end,
          emptied_through = greatest(emptied_through, largest), emptied_in = emptied_now;
-  delete from relay.left_out as l where l.slot = empty_slot.slot;
   perform set_config('relay.removing', 'on', true);
   execute format('truncate %s', partition);
   return 'emptied';
@@ -101,17 +100,17 @@ as $$
 $$;
 comment on function relay.slot_at(timestamptz) is 'Slot of the ring that events of this time are written to; the same as the default of relay.events.slot.';
 
-create or replace function relay.leave_out(slots int[], seen pg_snapshot) returns void
+create or replace function relay.leave_out(slot int, seen pg_snapshot) returns bigint
 language sql volatile security definer
 set search_path = pg_catalog, pg_temp
-as $$ insert into relay.left_out (slot, seen) select slot, leave_out.seen from unnest(slots) as slot $$;
-comment on function relay.leave_out(int[], pg_snapshot) is 'Called by a relay before it reads past slots that another program has locked.';
+as $$ insert into relay.left_out (slot, seen) values (leave_out.slot, leave_out.seen) returning id $$;
+comment on function relay.leave_out(int, pg_snapshot) is 'Called by a relay before it reads past a slot that another program has locked.';
 
-create or replace function relay.take_back(slots int[]) returns void
+create or replace function relay.take_back(ids bigint[]) returns void
 language sql volatile security definer
 set search_path = pg_catalog, pg_temp
-as $$ delete from relay.left_out as l where l.slot = any (slots) $$;
-comment on function relay.take_back(int[]) is 'Called by a relay that has searched free slots for skipped events and found none.';
+as $$ delete from relay.left_out where id = any (ids) $$;
+comment on function relay.take_back(bigint[]) is 'Called by a relay that has searched free slots for skipped events and found none.';
 
 create or replace function relay.rotate(seen pg_snapshot) returns table (slot int, outcome text)
 language plpgsql volatile security definer

@@ -19,7 +19,7 @@ declare
   everybody_calls text[] := '{position, iso}';
 
   reader_reads text[] := '{events, catalogue, installation, revocations, applied_sql, left_out, failures, contract, status, unpublished}';
-  reader_calls text[] := '{settle_epoch, new_epoch, epoch, fingerprint, witness, rotate, notice_swaps, empty_slot, slot_at, leave_out, take_back, gate_key}'::text[]
+  reader_calls text[] := '{settle_epoch, new_epoch, refetch_all, epoch, fingerprint, witness, rotate, notice_swaps, empty_slot, slot_at, leave_out, take_back, gate_key}'::text[]
     -- The parts of the views and of relay.check(), since functions in a view run with the rights of its reader.
     || '{trigger_name, capture_name, publish_call, quote_text, triggered_tables, table_named, current_table, fires_when, schema_of, schema_of_row, schema_of_column, schema_of_type, sample, slots, preview, try_expression}'::text[]
     || '{check, check_outbox, check_locks, check_disk, check_triggers, check_expressions, check_events, expression_failure, gives_array}'::text[];

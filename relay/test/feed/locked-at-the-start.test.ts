@@ -4,6 +4,7 @@ import type { Relay } from '../../server/relay.ts';
 import { ends } from '../ends.ts';
 import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
 import { lockBehindWriter, lockSlot } from './lock-slot.ts';
+import { startReader } from './reader.ts';
 
 let database: Database;
 let locker: pg.Client;
@@ -161,4 +162,23 @@ test('events were skipped, and the node is replaced before that is found: everyb
   await comeBack();
   await until('the client is told to refetch', () => client.of('relay:resync').length > 0);
   expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }]);
+});
+
+test('a node that did not skip an event takes the place of one that did: everybody refetches', async () => {
+  await emit(0);
+  const [gone, other] = [await startReader(database.url), await startReader(database.url)];
+  await emitInto(4, 1);
+  await other.feed.read();
+  await lockSlot(locker, 4);
+  await emit(2);
+  await Promise.all([gone.feed.read(), other.feed.read()]);
+  expect(gone.events.map(({ payload }) => payload)).toEqual(['2']);
+  await gone.feed.close();
+  await locker.query('rollback');
+  await until('it is told', async () => {
+    await other.feed.read();
+    return other.lost.length > 0;
+  });
+  expect(other.lost).toEqual(['epoch']);
+  expect(await database.query('select from relay.left_out')).toEqual([]);
 });

@@ -134,7 +134,7 @@ test('an account by join that a cascade has deleted before: a warning, and check
       `'line.gone', 'public.lines', 'DELETE', account => '(select o.account from public.orders as o where o.id = old."orderId")'`,
     ),
   );
-  expect(warning).toContain('its row of public.orders went');
+  expect(warning).toContain('with its row of public.orders has no account');
   await clinic.heard('delete from public.orders');
   expect(await codes()).toEqual(['account_unknown']);
 });

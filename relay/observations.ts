@@ -151,7 +151,7 @@ export const observations = {
     level: 'error',
     text: (o: { reason: string }) =>
       o.reason === 'epoch'
-        ? 'the database is not the same as before (restored, copied or failed over): all clients were told to refetch'
+        ? 'the epoch is another one (the database was restored, copied or failed over, or events were skipped): all clients were told to refetch'
         : 'events were removed before this relay read them: all clients were told to refetch',
   },
   capture_failed: {

@@ -5,7 +5,7 @@
 
 create table relay.left_out (
   id bigint generated always as identity primary key,
-  slot int not null,
+  slot int not null check (slot between 0 and 7),
   seen pg_snapshot not null,
   since timestamptz not null default clock_timestamp()
 );

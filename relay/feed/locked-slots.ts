@@ -7,6 +7,7 @@
 //
 // The table relay.left_out has every skipped slot too, since a relay may end before it has searched it, and its clients go
 // to another one. A relay searches its own slots at once, and those of others if they stay there although they are free.
+import { errorCode } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Session } from '../outbox/events.ts';
 import type { Snapshot } from '../outbox/position.ts';
@@ -16,12 +17,15 @@ import {
   type LeftOut,
   type LockedNow,
   NONE_LOCKED,
+  type Recorded,
   readLeftOut,
   recordLeftOut,
   recordTakenBack,
   refetchAll,
 } from '../outbox/slots.ts';
 
+/** What lock_timeout throws. */
+const LOCK_NOT_AVAILABLE = '55P03';
 /** Reading pg_locks blocks, for a moment, every session that takes a lock. */
 const LOOK_EVERY_MS = 500;
 /** How often a relay that skips nothing looks at what others have skipped. */
@@ -31,13 +35,15 @@ const GONE_AFTER_MS = 4_000;
 
 export class LockedSlots {
   readonly #log: Log;
+  readonly #givesPositions: boolean;
   readonly #leftOut = new Map<number, LeftOut>();
   /** Of other relays: since when their slot is known to be free. */
   #freeSince = new Map<string, number>();
   #lookAt = 0;
 
-  constructor(log: Log) {
+  constructor({ log, givesPositions = true }: { log: Log; givesPositions?: boolean }) {
     this.#log = log;
+    this.#givesPositions = givesPositions;
   }
 
   /** Slots that are not read at the moment. */
@@ -64,7 +70,7 @@ export class LockedSlots {
    * @returns whether it makes sense to read again
    */
   async leaveOut(session: Session, seen: Snapshot, error: unknown): Promise<boolean> {
-    if (!isLocked(error)) return false;
+    if (errorCode(error) !== LOCK_NOT_AVAILABLE) return false;
     const { slots, current } = await findLockedSlots(session);
     // The lock ended after the read failed.
     if (slots.length === 0) return true;
@@ -76,7 +82,10 @@ export class LockedSlots {
   }
 
   async #add(session: Session, slots: readonly number[], seen: Snapshot): Promise<void> {
-    for (const slot of slots) this.#leftOut.set(slot, await recordLeftOut(session, slot, seen));
+    for (const slot of slots) {
+      const id = this.#givesPositions ? await recordLeftOut(session, slot, seen) : null;
+      this.#leftOut.set(slot, { id, slot, seen });
+    }
     if (slots.length > 0) this.#lookAt = Date.now() + LOOK_EVERY_MS;
   }
 
@@ -87,14 +96,20 @@ export class LockedSlots {
    */
   async takeBack(session: Session, passed: Snapshot, epoch: string): Promise<void> {
     if (Date.now() < this.#lookAt) return;
-    const recorded = await readLeftOut(session);
-    if (recorded.length > 0 || this.#leftOut.size > 0) await this.#search(session, recorded, passed, epoch);
-    this.#lookAt = Date.now() + (this.#leftOut.size > 0 ? LOOK_EVERY_MS : LOOK_AT_OTHERS_EVERY_MS);
+    try {
+      const recorded = this.#givesPositions ? await readLeftOut(session) : [];
+      if (recorded.length > 0 || this.#leftOut.size > 0) await this.#search(session, recorded, passed, epoch);
+    } catch (error) {
+      // Throwing would make the feed reconnect, and a new session reads every slot first.
+      if (errorCode(error) !== LOCK_NOT_AVAILABLE) throw error;
+    } finally {
+      this.#lookAt = Date.now() + (this.#leftOut.size > 0 ? LOOK_EVERY_MS : LOOK_AT_OTHERS_EVERY_MS);
+    }
   }
 
   async #search(
     session: Session,
-    recorded: readonly LeftOut[],
+    recorded: readonly Recorded[],
     passed: Snapshot,
     epoch: string,
   ): Promise<void> {
@@ -104,36 +119,22 @@ export class LockedSlots {
     const orphans = this.#findOrphans(recorded.filter(isFree));
     if (own.length + orphans.length === 0) return;
     let skipped = false;
-    try {
-      for (const leftOut of own) skipped ||= await hasSkipped(session, leftOut, passed);
-      // Their clients may have seen more than this relay has.
-      for (const leftOut of orphans) skipped ||= await hasSkipped(session, leftOut, null);
-    } catch (error) {
-      // Locked again. Throwing would make the feed reconnect, and a new session reads every slot first.
-      if (isLocked(error)) return;
-      throw error;
-    }
+    for (const leftOut of own) skipped ||= await hasSkipped(session, leftOut, passed);
+    // Their clients may have seen more than this relay has.
+    for (const leftOut of orphans) skipped ||= await hasSkipped(session, leftOut, null);
     const found = [...own, ...orphans];
     this.#log.say('slots_free', { slots: found.map(({ slot }) => slot), unseen: skipped });
     // The next read finds the other epoch.
-    if (skipped) return refetchAll(session, epoch);
-    await recordTakenBack(
-      session,
-      found.map(({ id }) => id),
-    );
+    if (skipped && this.#givesPositions) return refetchAll(session, epoch);
+    if (this.#givesPositions) await recordTakenBack(session, found);
     for (const { slot } of own) this.#leftOut.delete(slot);
   }
 
   /** Those of relays that would have searched them, if they still ran. */
-  #findOrphans(free: readonly LeftOut[]): LeftOut[] {
+  #findOrphans(free: readonly Recorded[]): Recorded[] {
     const now = Date.now();
     const others = free.filter(({ id, slot }) => this.#leftOut.get(slot)?.id !== id);
     this.#freeSince = new Map(others.map(({ id }) => [id, this.#freeSince.get(id) ?? now]));
     return others.filter(({ id }) => now - this.#freeSince.get(id)! >= GONE_AFTER_MS);
   }
-}
-
-/** Whether lock_timeout ended the wait for a lock. */
-function isLocked(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === '55P03';
 }

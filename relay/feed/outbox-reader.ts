@@ -27,6 +27,8 @@ export interface OutboxReaderOptions {
   witnesses?: Witnesses;
   /** Called after every read, with the number of transactions whose events it found. */
   onRead?: (read: { transactions: number }) => void;
+  /** Whether clients come back with its positions, to any relay. By default they do. */
+  givesPositions?: boolean;
   log: Log;
   metrics: Metrics;
 }
@@ -53,7 +55,7 @@ export class OutboxReader {
 
   constructor(options: OutboxReaderOptions) {
     this.#options = options;
-    this.#lockedSlots = new LockedSlots(options.log);
+    this.#lockedSlots = new LockedSlots(options);
     this.#recent = new RecentEvents(NOTHING, options.recent);
   }
 
@@ -108,7 +110,7 @@ export class OutboxReader {
     return (await findForeign(session, claimed)).size > 0;
   }
 
-  /** Until it succeeds, the reader stays as it was, and so tries again. */
+  /** A warm-up that fails leaves the memory empty, and its error is thrown once everything else is done. */
   async #startOver(
     session: Session,
     { epoch, now, largest }: Start,
@@ -116,11 +118,18 @@ export class OutboxReader {
     reason: 'epoch' | 'retention',
   ): Promise<void> {
     const { recent: limits, page, witnesses } = this.#options;
-    const seen = largest === null ? NOTHING : cut(now, largest.xid, largest.witness);
+    const isWhole = locked.slots.length === 0;
+    const seen = largest === null ? NOTHING : cut(now, largest.xid, isWhole ? largest.witness : undefined);
     // Not two memories at a time.
     this.#recent.clear(this.#seen);
     witnesses?.startOver(largest);
-    const recent = await warmUp(session, { now, seen, recent: limits, page, witnesses, locked });
+    let recent = new RecentEvents(seen, limits);
+    let failure: unknown;
+    try {
+      recent = await warmUp(session, { now, seen, recent: limits, page, witnesses, locked });
+    } catch (error) {
+      failure = error;
+    }
     // An event that a locked slot has after this is missing in memory.
     await this.#lockedSlots.startWithout(session, locked.slots, recent.from);
     const isFirst = this.#epoch === null;
@@ -130,6 +139,7 @@ export class OutboxReader {
     this.#lastBatch.clear();
     this.#recent = recent;
     if (!isFirst) this.#lose(reason);
+    if (failure !== undefined) throw failure;
   }
 
   #lose(reason: 'epoch' | 'retention'): void {
@@ -230,7 +240,9 @@ export class OutboxReader {
     const seen = this.#seen;
     const { leftOut } = this.#lockedSlots;
     const largest = await readLargest(session, now, leftOut);
-    const bound = largest ? cut(now, largest.xid, largest.witness) : cut(now, seen.xmax - 1n, seen.witness);
+    const bound = largest
+      ? cut(now, largest.xid, this.skips ? undefined : largest.witness)
+      : cut(now, seen.xmax - 1n, seen.witness);
     const asked = new Set(this.listener.accounts());
     const touched = await findTouched(session, [...asked], seen, bound, leftOut);
     // Some of its events may be revocations.
@@ -256,7 +268,8 @@ export class OutboxReader {
     for (const event of events) {
       if (event.xid < largest) continue;
       largest = event.xid;
-      witness = witnessOf(event);
+      // The last event of a transaction, which is its witness, may be in a slot that is not read.
+      witness = this.skips ? undefined : witnessOf(event);
     }
     // An edge's position comes from other processes, and one of them may have read later.
     return union(this.#seen, cut(now, largest, witness));
@@ -264,7 +277,8 @@ export class OutboxReader {
 
   #remember(events: readonly OutboxEvent[]): void {
     if (events.length === 0) return;
-    this.#lastBatch = new Map(events.slice(-MOST_REMEMBERED).map((event) => [event.xid, witnessOf(event)]));
+    const claimed = this.skips ? [] : events.slice(-MOST_REMEMBERED);
+    this.#lastBatch = new Map(claimed.map((event) => [event.xid, witnessOf(event)]));
     this.#options.witnesses?.note(events);
   }
 }

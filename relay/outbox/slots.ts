@@ -44,14 +44,19 @@ export async function findFirstAfter(
 
 /** A slot that a relay reads past, or did before it ended. */
 export interface LeftOut {
-  readonly id: string;
+  /** Of its row in relay.left_out; null: it has none. */
+  readonly id: string | null;
   readonly slot: number;
   /** What the relay had seen of it. */
   readonly seen: Snapshot;
 }
 
+export interface Recorded extends LeftOut {
+  readonly id: string;
+}
+
 /** Of all relays. */
-export async function readLeftOut(session: Session): Promise<LeftOut[]> {
+export async function readLeftOut(session: Session): Promise<Recorded[]> {
   const { rows } = await session.query<{ id: string; slot: number; seen: string }>({
     name: 'recado_left_out',
     text: 'select id::text as id, slot, seen::text as seen from relay.left_out',
@@ -59,17 +64,20 @@ export async function readLeftOut(session: Session): Promise<LeftOut[]> {
   return rows.map(({ seen, ...row }) => ({ ...row, seen: parseSnapshot(seen) }));
 }
 
-/** Before the slot is read past. */
-export async function recordLeftOut(session: Session, slot: number, seen: Snapshot): Promise<LeftOut> {
+/**
+ * Before the slot is read past.
+ * @returns the id of its row
+ */
+export async function recordLeftOut(session: Session, slot: number, seen: Snapshot): Promise<string> {
   const { rows } = await session.query<{ id: string }>('select relay.leave_out($1, $2)::text as id', [
     slot,
     snapshotText(seen),
   ]);
-  return { id: rows[0]!.id, slot, seen };
+  return rows[0]!.id;
 }
 
-export async function recordTakenBack(session: Session, ids: readonly string[]): Promise<void> {
-  await session.query('select relay.take_back($1)', [ids]);
+export async function recordTakenBack(session: Session, leftOut: readonly LeftOut[]): Promise<void> {
+  await session.query('select relay.take_back($1)', [leftOut.map(({ id }) => id)]);
 }
 
 /**

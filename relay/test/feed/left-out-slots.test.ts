@@ -21,7 +21,7 @@ afterAll(() => database.close());
 test('an old slot that is locked again while it is looked at stays left out', async () => {
   const reader = await openReader({ url: database.url, name: 'reader under test' });
   await reader.query("set lock_timeout = '50ms'");
-  const slots = new LockedSlots(createLog('silent', false));
+  const slots = new LockedSlots({ log: createLog('silent', false) });
   let looks = 0;
   // Each time the first look has found it free.
   const lockedAgain: Session = {
@@ -52,7 +52,7 @@ test('an old slot that is locked again while it is looked at stays left out', as
 test('events that were read from a slot before it was locked too do not count as skipped', async () => {
   const reader = await openReader({ url: database.url, name: 'reader under test' });
   await reader.query("set lock_timeout = '50ms'");
-  const slots = new LockedSlots(createLog('silent', false));
+  const slots = new LockedSlots({ log: createLog('silent', false) });
   const seen = async () => {
     const { rows } = await reader.query<{ now: string }>('select pg_current_snapshot()::text as now');
     return parseSnapshot(rows[0]!.now);

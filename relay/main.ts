@@ -55,16 +55,16 @@ program
     const databaseUrl = await openDatabase(settings, log, 'recado');
     if (settings.relay.processes > 1 && !isWorker) {
       const processes = await startProcesses(databaseUrl, settings, log);
-      log.say('relay_listening', { url: processes.url });
-      await until(log, processes);
+      const announce = () => log.say('relay_listening', { url: processes.url });
+      await until(log, { ...processes, announce });
       return;
     }
     const jwt = await findSecret(settings);
     const relay = await startRelay({ databaseUrl, jwt, settings, log });
     collectDefaultMetrics({ register: relay.metrics.registry });
-    if (!isWorker) log.say('relay_listening', { url: relay.url });
     const worker = settings.evolution.worker === 'on' ? await startEvolution(databaseUrl, log) : null;
     await until(log, {
+      announce: () => isWorker || log.say('relay_listening', { url: relay.url }),
       drain: () => relay.drain(),
       async close() {
         await Promise.all([relay.close(), worker?.close()]);
@@ -82,8 +82,7 @@ program
     const streamUrl = requireStreamUrl(settings);
     const databaseUrl = await openDatabase(settings, log, 'recado hub');
     const hub = await startHub({ databaseUrl, streamUrl, settings, log });
-    log.say('hub_listening', { url: hub.url });
-    await until(log, hub);
+    await until(log, { ...hub, announce: () => log.say('hub_listening', { url: hub.url }) });
   });
 
 program

@@ -67,18 +67,25 @@ export function begin(role: string): { settings: Settings; log: Log } {
   return { settings, log };
 }
 
+export interface Running {
+  /** Says that it runs. */
+  announce?(): void;
+  drain?(): Promise<void>;
+  close(): Promise<void>;
+}
+
 /** Waits for a signal, then drains and closes everything. Ctrl-C skips the drain. */
-export async function until(
-  log: Log,
-  running: { drain?(): Promise<void>; close(): Promise<void> },
-): Promise<void> {
-  const signal = await received('SIGTERM', 'SIGINT', 'SIGHUP');
+export async function until(log: Log, running: Running): Promise<void> {
+  const asked = Promise.race([
+    received('SIGINT', 'SIGHUP'),
+    // For good: a worker may get it twice, from the first process and from whoever sent it to that one.
+    new Promise<string>((resolve) => process.on('SIGTERM', resolve)),
+  ]);
+  // Now, since whoever reads it may send a signal at once.
+  running.announce?.();
+  const signal = await asked;
   log.say('process_stopping', { signal });
-  if (signal === 'SIGTERM') {
-    // A worker may get the signal twice: from the first process, and from whoever sent it to that one.
-    process.on('SIGTERM', () => undefined);
-    await Promise.race([running.drain?.(), received('SIGINT', 'SIGHUP')]);
-  }
+  if (signal === 'SIGTERM') await Promise.race([running.drain?.(), received('SIGINT', 'SIGHUP')]);
   // An operator must not wait for something that hangs; ending the process is safe at any moment. Until all is closed the
   // timer keeps the process: Node ends one that only waits for a promise, with exit code 13.
   const patience = setTimeout(() => process.exit(0), CLOSE_WITHIN_MS);

@@ -13,19 +13,14 @@ import type { Log } from '../log.ts';
 import { commandLine } from '../package.ts';
 import { startRelay } from '../server/relay.ts';
 import { addSamples, announceDatabase, findSecret } from './demo.ts';
+import type { Running } from './process.ts';
 
-/** What was started, and how to end it. */
-export interface Started {
-  drain?(): Promise<void>;
-  close(): Promise<void>;
-}
-
-/** Starts everything, and prints what a newcomer needs. What was started is closed again if a later part fails. */
+/** Starts everything; announces it by what a newcomer needs. What was started is closed again if a later part fails. */
 export async function start(
   settings: Settings,
   log: Log,
   { demoWhatsApp = false }: { demoWhatsApp?: boolean } = {},
-): Promise<Started> {
+): Promise<Running> {
   const closers: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
@@ -50,9 +45,15 @@ export async function start(
     if (worker === 'on' || (worker === 'auto' && embedded)) {
       closers.push((await startEvolution(databaseUrl, log)).close);
     }
-    if (embedded) process.stdout.write(await welcome(relay.url, databaseUrl, jwt));
-    else log.say('relay_listening', { url: relay.url });
-    return { drain: () => relay.drain(), close };
+    const page = embedded ? await welcome(relay.url, databaseUrl, jwt) : null;
+    return {
+      announce() {
+        if (page === null) log.say('relay_listening', { url: relay.url });
+        else process.stdout.write(page);
+      },
+      drain: () => relay.drain(),
+      close,
+    };
   } catch (error) {
     await close();
     throw error;
@@ -70,7 +71,7 @@ async function startWhatsApp(databaseUrl: string): Promise<() => Promise<void>> 
  * The worker. Without instances it only polls a table.
  * @throws RecadoError `whatsapp_not_installed`
  */
-export async function startEvolution(databaseUrl: string, log: Log): Promise<Started> {
+export async function startEvolution(databaseUrl: string, log: Log): Promise<Running> {
   const pool = createPool({ url: databaseUrl, name: 'recado evolution', max: 4, log });
   if (!(await isWhatsAppInstalled(pool))) {
     await pool.end();

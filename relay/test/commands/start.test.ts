@@ -83,3 +83,31 @@ test('npm run relay: npm hands SIGTERM on, waits for the relay, and reports its 
   // A shell in between would die of the signal, and npm with it, while the relay still runs.
   expect(await ended).toEqual({ code: 0, stopped: true });
 }, 120_000);
+
+/** Loaded before the command: the signal comes while the line is written. */
+const SIGNAL_AT_ONCE = `
+  import fs, { write } from 'node:fs';
+  fs.write = (fd, text, ...rest) => {
+    if (String(text).includes('relay_listening')) process.kill(process.pid, 'SIGTERM');
+    return write(fd, text, ...rest);
+  };
+`;
+
+test.each(['1', '2'])(
+  'recado relay of %s processes: a signal that comes with its first word ends it in order',
+  async (count) => {
+    const database = await freshDatabase();
+    ends.push(() => database.close());
+    const { said, closed } = run(process.execPath, [join(packageRoot, 'dist/relay/main.js'), 'relay'], {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(SIGNAL_AT_ONCE)}`,
+      DATABASE_URL: database.url,
+      JWT_SECRET: SECRET,
+      PORT: '0',
+      LOG_FORMAT: 'json',
+      RELAY_PROCESSES: count,
+    });
+    expect(await closed).toEqual([0, null]);
+    expect(said()).toContain('process_stopped');
+  },
+  120_000,
+);

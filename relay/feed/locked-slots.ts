@@ -86,7 +86,7 @@ export class LockedSlots {
       const id = this.#givesPositions ? await recordLeftOut(session, slot, seen) : null;
       this.#leftOut.set(slot, { id, slot, seen });
     }
-    if (slots.length > 0) this.#lookAt = Date.now() + LOOK_EVERY_MS;
+    if (slots.length > 0) this.#lookAt = performance.now() + LOOK_EVERY_MS;
   }
 
   /**
@@ -95,7 +95,7 @@ export class LockedSlots {
    * @param passed what was seen after the last read: an event in a skipped slot that this does not see is yet to be read
    */
   async takeBack(session: Session, passed: Snapshot, epoch: string): Promise<void> {
-    if (Date.now() < this.#lookAt) return;
+    if (performance.now() < this.#lookAt) return;
     try {
       const recorded = this.#givesPositions ? await readLeftOut(session) : [];
       if (recorded.length > 0 || this.#leftOut.size > 0) await this.#search(session, recorded, passed, epoch);
@@ -103,7 +103,7 @@ export class LockedSlots {
       // Throwing would make the feed reconnect, and a new session reads every slot first.
       if (errorCode(error) !== LOCK_NOT_AVAILABLE) throw error;
     } finally {
-      this.#lookAt = Date.now() + (this.#leftOut.size > 0 ? LOOK_EVERY_MS : LOOK_AT_OTHERS_EVERY_MS);
+      this.#lookAt = performance.now() + (this.#leftOut.size > 0 ? LOOK_EVERY_MS : LOOK_AT_OTHERS_EVERY_MS);
     }
   }
 
@@ -132,7 +132,7 @@ export class LockedSlots {
 
   /** Those of relays that would have searched them, if they still ran. */
   #findOrphans(free: readonly Recorded[]): Recorded[] {
-    const now = Date.now();
+    const now = performance.now();
     const others = free.filter(({ id, slot }) => this.#leftOut.get(slot)?.id !== id);
     this.#freeSince = new Map(others.map(({ id }) => [id, this.#freeSince.get(id) ?? now]));
     return others.filter(({ id }) => now - this.#freeSince.get(id)! >= GONE_AFTER_MS);

@@ -49,6 +49,27 @@ test('an old slot that is locked again while it is looked at stays left out', as
   await reader.end();
 });
 
+test('a slot is taken back although the clock was set back an hour meanwhile', async () => {
+  const reader = await openReader({ url: database.url, name: 'reader under test' });
+  await reader.query("set lock_timeout = '50ms'");
+  const slots = new LockedSlots({ log: createLog('silent', false) });
+  const slot = await lockSlot(locker, 4);
+  const error = await reader.query(`select from relay.events_${slot}`).catch((thrown: unknown) => thrown);
+  const { now } = Date;
+  Date.now = () => now() + 3_600_000;
+  try {
+    await slots.leaveOut(reader, NOTHING, error);
+  } finally {
+    Date.now = now;
+  }
+  await locker.query('rollback');
+  await until('it is taken back', async () => {
+    await slots.takeBack(reader, NOTHING, 'an epoch');
+    return slots.leftOut.length === 0;
+  });
+  await reader.end();
+});
+
 test('events that were read from a slot before it was locked too do not count as skipped', async () => {
   const reader = await openReader({ url: database.url, name: 'reader under test' });
   await reader.query("set lock_timeout = '50ms'");

@@ -51,6 +51,10 @@ export class LockedSlots {
     return [...this.#leftOut.keys()].sort();
   }
 
+  get skips(): boolean {
+    return this.#leftOut.size > 0;
+  }
+
   /** For a first read, which has not seen anything: the locked slots. None if writers wait for the same lock. */
   async findFirst(session: Session): Promise<LockedNow> {
     const locked = await findLockedSlots(session);
@@ -98,12 +102,12 @@ export class LockedSlots {
     if (performance.now() < this.#lookAt) return;
     try {
       const recorded = this.#givesPositions ? await readLeftOut(session) : [];
-      if (recorded.length > 0 || this.#leftOut.size > 0) await this.#search(session, recorded, passed, epoch);
+      if (recorded.length > 0 || this.skips) await this.#search(session, recorded, passed, epoch);
     } catch (error) {
       // Throwing would make the feed reconnect, and a new session reads every slot first.
       if (errorCode(error) !== LOCK_NOT_AVAILABLE) throw error;
     } finally {
-      this.#lookAt = performance.now() + (this.#leftOut.size > 0 ? LOOK_EVERY_MS : LOOK_AT_OTHERS_EVERY_MS);
+      this.#lookAt = performance.now() + (this.skips ? LOOK_EVERY_MS : LOOK_AT_OTHERS_EVERY_MS);
     }
   }
 

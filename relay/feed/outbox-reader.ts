@@ -72,7 +72,7 @@ export class OutboxReader {
 
   /** Whether a slot that another program has locked, or had, is not read. */
   get skips(): boolean {
-    return this.#lockedSlots.leftOut.length > 0;
+    return this.#lockedSlots.skips;
   }
 
   /** How long events are kept, as of the last begin(). */

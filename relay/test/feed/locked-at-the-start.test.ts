@@ -1,22 +1,10 @@
 // A node starts while somebody has an old slot of relay.events locked.
-import type pg from 'pg';
 import type { Relay } from '../../server/relay.ts';
 import { ends } from '../ends.ts';
-import { Client, type Database, freshDatabase, startNode, token, until } from '../world.ts';
+import { Client, startNode, token, until } from '../world.ts';
 import { lockBehindWriter, lockSlot } from './lock-slot.ts';
 import { startReader } from './reader.ts';
-
-let database: Database;
-let locker: pg.Client;
-
-beforeEach(async () => {
-  database = await freshDatabase();
-  ends.push(() => database.close());
-  await database.query(`select relay.publish('note')`);
-  locker = await database.connect();
-});
-
-const emit = (n: number) => database.query(`select relay.emit('acc', 'note', $1)`, [n]);
+import { database, emit, locker } from './with-locker.ts';
 
 async function start(env: Record<string, string> = {}): Promise<Relay> {
   const node = await startNode(database.url, env);

@@ -1,23 +1,11 @@
 // What follows from reading past a locked slot of relay.events, and what must not.
-import type pg from 'pg';
 import { tail } from '../../commands/tail.ts';
 import { readSettings } from '../../config/settings.ts';
 import { ends } from '../ends.ts';
-import { type Database, freshDatabase, until } from '../world.ts';
+import { until } from '../world.ts';
 import { lockBehindWriter, lockSlot } from './lock-slot.ts';
 import { Reader, silent, startReader } from './reader.ts';
-
-let database: Database;
-let locker: pg.Client;
-
-beforeEach(async () => {
-  database = await freshDatabase();
-  ends.push(() => database.close());
-  await database.query(`select relay.publish('note')`);
-  locker = await database.connect();
-});
-
-const emit = (n: number) => database.query(`select relay.emit('acc', 'note', $1)`, [n]);
+import { database, emit, locker } from './with-locker.ts';
 
 /** @param distances of slots from the one that writers are in */
 const emitInto = (...distances: number[]) =>

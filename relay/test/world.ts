@@ -34,6 +34,8 @@ export interface Database {
   ): Promise<Row[]>;
   /** A connection of its own, closed with the database. */
   connect(): Promise<pg.Client>;
+  /** Ends the sessions of that name. Other tests have databases on the same server, and sessions of the same name. */
+  endSessions(name: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -57,6 +59,13 @@ export function openDatabase(url: string): Database {
   return {
     url,
     query: async (text, values) => (await pool.query(text, values)).rows as never,
+    async endSessions(name) {
+      await pool.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and application_name = $1`,
+        [name],
+      );
+    },
     async connect() {
       const client = new pg.Client({ connectionString: url });
       client.on('error', () => undefined);

@@ -48,8 +48,7 @@ describe('a live list', () => {
     await until('what was missed is there', () => list.get().rows.length === 3);
     expect(loads).toBe(1);
     await database.query('select relay.new_epoch()');
-    await database.query(`select pg_terminate_backend(pid) from pg_stat_activity
-      where datname = current_database() and application_name = 'recado feed'`);
+    await database.endSessions('recado feed');
     await until('the client was told', () => resyncs.length > 0);
     await until('it is loaded again', () => list.get().status === 'live' && list.get().rows.length === 4);
     expect(bodies(list)).toEqual(['loaded', 'during load 1', 'missed', 'during load 2']);

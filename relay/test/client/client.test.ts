@@ -47,8 +47,7 @@ test('relay:resync: the state is loaded again, and events go on from there', asy
   await add('first');
   await until('it is shown', () => page.length > 0);
   await database.query('select relay.new_epoch()');
-  await database.query(`select pg_terminate_backend(pid) from pg_stat_activity
-    where datname = current_database() and application_name = 'recado feed'`);
+  await database.endSessions('recado feed');
   await until('the client was told', () => resyncs.length > 0);
   await live(2);
   await add('second');

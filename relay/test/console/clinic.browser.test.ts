@@ -200,9 +200,7 @@ test('after a new epoch the page is told to refetch, and hears events again', as
   const page = await stage.openDemo();
   await database.query('select relay.new_epoch()');
   // Relays look at the epoch when they connect.
-  await database.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado feed'",
-  );
+  await database.endSessions('recado feed');
   await page.getByRole('tab', { name: 'Eventos' }).click();
   await page.locator('.events .event-name', { hasText: 'relay:resync' }).first().waitFor();
   await page.getByText('Ao vivo', { exact: true }).waitFor();

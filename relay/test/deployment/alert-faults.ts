@@ -97,12 +97,7 @@ export const FAULTS: Record<string, Fault> = {
   RecadoDeaf: {
     minutes: 3,
     make: faultOf((relay) =>
-      shows(relay, 'recado_listening', isZero, () =>
-        database.query(
-          `select pg_terminate_backend(pid) from pg_stat_activity
-            where application_name = 'recado wakeup' and datname = current_database()`,
-        ),
-      ),
+      shows(relay, 'recado_listening', isZero, () => database.endSessions('recado wakeup')),
     ),
   },
   RecadoNoNotifications: {

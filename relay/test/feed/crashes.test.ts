@@ -192,9 +192,7 @@ describe('through crashes of a server of its own', () => {
     const restored = await startEmbedded({ dataDir: copy, settings });
     ends.push(() => restored.stop('immediate'));
     reader.url = restored.url;
-    await database.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'feed under test'",
-    );
+    await database.endSessions('feed under test');
     await until('the feed knows', () => reader.lost.length > 0);
     await until('the feed reads', () => reader.feed.ready);
     expect(reader.lost).toEqual(['epoch']);

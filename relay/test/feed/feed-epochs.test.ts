@@ -50,9 +50,7 @@ describe('on one database', () => {
     await database.query('update relay.installation set id = gen_random_uuid()');
     await reader.feed.read();
     expect(reader.lost).toEqual([]);
-    await database.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'feed under test'",
-    );
+    await database.endSessions('feed under test');
     await until('the feed knows', () => reader.lost.length > 0);
     await until('the feed reads', () => reader.feed.ready);
     expect(reader.lost).toEqual(['epoch']);

@@ -157,9 +157,7 @@ describe('on one database', () => {
     for (const n of [2, 3]) {
       const { session } = reader;
       const gone = new Promise<void>((resolve) => session!.once('end', () => resolve()));
-      await database.query(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'feed under test'",
-      );
+      await database.endSessions('feed under test');
       await gone;
       await emit(database, n);
       await until('the feed is back', () => reader.session !== session && reader.feed.ready);

@@ -168,7 +168,9 @@ test('the slot that writers are in: they wait, and then everything comes', async
   await lockSlot(locker, 0);
   const writing = emit(20);
   await until('the writer waits', async () => {
-    const waiting = await database.query('select from pg_locks where not granted');
+    const waiting = await database.query(
+      `select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())`,
+    );
     return waiting.length > 0;
   });
   await locker.query('rollback');

@@ -76,9 +76,7 @@ test('a node that starts to listen, or does again, reads at a pace: it may have 
   const node = new Node(60_000);
   await node.listens();
   await node.reads20Times();
-  await database.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup' and datname = current_database()",
-  );
+  await database.endSessions('recado wakeup');
   await until('it noticed', async () => (await node.lost()) > 0);
   await node.listens();
   await node.reads20Times();

@@ -46,9 +46,7 @@ test('a transaction with its last event in the locked slot is no other history w
   await locker.query('rollback');
   await search(reader);
   const { session } = reader;
-  await database.query(
-    `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'feed under test' and datname = current_database()`,
-  );
+  await database.endSessions('feed under test');
   await until('it has another session', () => reader.session !== session);
   await until('it reads again', () =>
     reader.feed.read().then(

@@ -103,9 +103,7 @@ test('listening again wakes the feed, since something may have been missed', asy
   for (let i = 0; i < 2; i += 1) {
     const { wakes } = probe;
     const lost = await probe.lost();
-    await database.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup'",
-    );
+    await database.endSessions('recado wakeup');
     await until('it noticed', async () => (await probe.lost()) > lost);
     await until('it listens again', () => probe.wakeup.listening);
     await until('it woke the feed', () => probe.wakes > wakes);
@@ -233,9 +231,7 @@ describe('a relay', () => {
   test('delivers what was committed while nobody listened, as soon as somebody does', async () => {
     const client = await startRelay(await linkToDatabase());
     for (let n = 1; n <= 3; n += 1) {
-      await database.query(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado wakeup'",
-      );
+      await database.endSessions('recado wakeup');
       await emit('acc-1', n);
       await client.hears(n);
     }

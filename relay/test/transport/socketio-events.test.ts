@@ -169,9 +169,7 @@ describe('what arrives', () => {
     );
     await Promise.all(clients.map((c) => until('ready', () => c.of('relay:ready').length)));
     await own.query('update relay.installation set id = gen_random_uuid()');
-    await own.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'recado feed'",
-    );
+    await own.endSessions('recado feed');
     await Promise.all(clients.map((c) => until('relay:resync', () => c.of('relay:resync').length)));
     for (const c of clients) {
       expect(c.of('relay:resync')).toEqual([{ reason: 'epoch' }]);

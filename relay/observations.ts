@@ -145,7 +145,7 @@ export const observations = {
   slots_free: {
     level: 'info',
     text: (o: { slots: readonly number[]; unseen: boolean }) =>
-      `${o.slots.map((slot) => `relay.events_${slot}`).join(', ')} can be read again${o.unseen ? ' and has events that were skipped: all clients are told to refetch' : ''}`,
+      `${o.slots.map((slot) => `relay.events_${slot}`).join(', ')} can be read again${o.unseen ? ' and has events that were skipped' : ''}`,
   },
   feed_lost: {
     level: 'error',

@@ -27,8 +27,7 @@ export async function tail(options: TailOptions): Promise<{ close(): Promise<voi
   const feed = new OutboxFeed({
     onRead: (read) => wakeup.onRead(read),
     connect: () => openReader({ url: databaseUrl, name: 'recado tail', queryTimeoutMs: 15_000 }),
-    // Nobody comes back to it.
-    givesPositions: false,
+    onSkipped: () => print('-- events in a locked partition were skipped: select from relay.events'),
     recent: { bytes: 1, events: 1 },
     page: { events: 1_000, bytes: 8 * 1024 * 1024, payloadBytes: MAX_EVENT_BYTES },
     log,

@@ -33,17 +33,26 @@ const LOOK_AT_OTHERS_EVERY_MS = 5_000;
 /** A relay whose slot is free for so long, and was not searched, is gone. */
 const GONE_AFTER_MS = 4_000;
 
+export interface LockedSlotsOptions {
+  readonly log: Log;
+  /**
+   * For a reader that no client has positions of: called when events were skipped. It records nothing in the database, and
+   * makes nobody refetch.
+   */
+  readonly onSkipped?: () => void;
+}
+
 export class LockedSlots {
   readonly #log: Log;
-  readonly #givesPositions: boolean;
+  readonly #onSkipped: (() => void) | undefined;
   readonly #leftOut = new Map<number, LeftOut>();
   /** Of other relays: since when their slot is known to be free. */
   #freeSince = new Map<string, number>();
   #lookAt = 0;
 
-  constructor({ log, givesPositions = true }: { log: Log; givesPositions?: boolean }) {
+  constructor({ log, onSkipped }: LockedSlotsOptions) {
     this.#log = log;
-    this.#givesPositions = givesPositions;
+    this.#onSkipped = onSkipped;
   }
 
   /** Slots that are not read at the moment. */
@@ -53,6 +62,10 @@ export class LockedSlots {
 
   get skips(): boolean {
     return this.#leftOut.size > 0;
+  }
+
+  get #givesPositions(): boolean {
+    return this.#onSkipped === undefined;
   }
 
   /** For a first read, which has not seen anything: the locked slots. None if writers wait for the same lock. */
@@ -130,6 +143,7 @@ export class LockedSlots {
     this.#log.say('slots_free', { slots: found.map(({ slot }) => slot), unseen: skipped });
     // The next read finds the other epoch.
     if (skipped && this.#givesPositions) return refetchAll(session, epoch);
+    if (skipped) this.#onSkipped?.();
     if (this.#givesPositions) await recordTakenBack(session, found);
     for (const { slot } of own) this.#leftOut.delete(slot);
   }

@@ -1,5 +1,4 @@
 // Reads relay.events for every account: each poll hands on what became visible since the last one.
-import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { findTouched, isSmallBatch, readBatch, readSmallBatch } from '../outbox/batches.ts';
 import type { OutboxEvent, Page, PageLimits, Session } from '../outbox/events.ts';
@@ -15,21 +14,18 @@ import {
 } from '../outbox/start.ts';
 import type { Step } from '../stream/rule.ts';
 import { type FeedListener, notReady } from './feed.ts';
-import { LockedSlots } from './locked-slots.ts';
+import { LockedSlots, type LockedSlotsOptions } from './locked-slots.ts';
 import { RecentEvents, type RecentEventsLimits } from './recent/recent-events.ts';
 import { warmUp } from './recent/warm-up.ts';
 import type { Witnesses } from './recent/witnesses.ts';
 
-export interface OutboxReaderOptions {
+export interface OutboxReaderOptions extends LockedSlotsOptions {
   recent: RecentEventsLimits;
   page: PageLimits;
   /** Told which transactions were handed on. */
   witnesses?: Witnesses;
   /** Called after every read, with the number of transactions whose events it found. */
   onRead?: (read: { transactions: number }) => void;
-  /** Whether clients come back with its positions, to any relay. By default they do. */
-  givesPositions?: boolean;
-  log: Log;
   metrics: Metrics;
 }
 
@@ -130,8 +126,9 @@ export class OutboxReader {
     } catch (error) {
       failure = error;
     }
-    // An event that a locked slot has after this is missing in memory.
-    await this.#lockedSlots.startWithout(session, locked.slots, recent.from);
+    // An event that a locked slot has after this is missing in memory. Without clients, memory does not matter.
+    const complete = this.#options.onSkipped ? now : recent.from;
+    await this.#lockedSlots.startWithout(session, locked.slots, complete);
     const isFirst = this.#epoch === null;
     this.#epoch = epoch;
     this.#seen = seen;

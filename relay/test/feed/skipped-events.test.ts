@@ -96,12 +96,8 @@ test('what was skipped is told while another slot is locked and somebody held th
   await second.query('rollback');
 });
 
-test('recado tail, of which nobody has a position, makes nobody refetch', async () => {
-  const relay = await startReader(database.url);
-  await emitInto(7);
-  await relay.feed.read();
-  const before = await epoch();
-  const slot = await lockSlot(locker, 7);
+/** @returns the lines that it prints */
+async function startTail(): Promise<string[]> {
   const lines: string[] = [];
   const settings = readSettings({ DATABASE_URL: database.url, JWT_SECRET: 'x'.repeat(32) });
   const { close } = await tail({
@@ -111,6 +107,16 @@ test('recado tail, of which nobody has a position, makes nobody refetch', async 
     print: (line) => lines.push(line),
   });
   ends.push(close);
+  return lines;
+}
+
+test('recado tail, of which nobody has a position, makes nobody refetch', async () => {
+  const relay = await startReader(database.url);
+  await emitInto(7);
+  await relay.feed.read();
+  const before = await epoch();
+  const slot = await lockSlot(locker, 7);
+  const lines = await startTail();
   await emit(2);
   await until('it prints what came', () => lines.length === 1);
   expect(await database.query('select from relay.left_out')).toEqual([]);
@@ -121,4 +127,20 @@ test('recado tail, of which nobody has a position, makes nobody refetch', async 
   );
   await until('it reads the slot again', () => lines.length === 2);
   expect(await epoch()).toBe(before);
+});
+
+test('recado tail says that it has skipped events', async () => {
+  const lines = await startTail();
+  const skipped = { distance: 4, account: 'acc', event: 'note', payload: '1' };
+  const commit = await lockBehindWriter(database, locker, skipped);
+  await emit(2);
+  await until('it reads past the slot', () => lines.length === 1);
+  await commit();
+  await emit(3);
+  await until('it has passed what it skipped', () => lines.length === 2);
+  await locker.query('rollback');
+  await until('it says so', () => lines.length === 3);
+  expect(lines[2]).toBe('-- events in a locked partition were skipped: select from relay.events');
+  await emit(4);
+  await until('it goes on', () => lines.length === 4);
 });

@@ -1,7 +1,7 @@
 // A feed that starts fills its recent events from the table.
 import { parsePosition, type Snapshot } from '../../outbox/position.ts';
 import { ends } from '../ends.ts';
-import { type Database, freshDatabase } from '../world.ts';
+import { type Database, freshDatabase, until } from '../world.ts';
 import { emit, startReader } from './reader.ts';
 
 let database: Database;
@@ -13,9 +13,13 @@ beforeEach(async () => {
 describe('warm', () => {
   const clientAt = (seen: Snapshot) => ({ epoch: '0123456789ab', seen });
 
-  async function positionNow(): Promise<Snapshot> {
-    const [row] = await database.query<{ text: string }>('select relay.position() as text');
-    return parsePosition(row!.text)!.seen;
+  /** Transaction ids are the server's: a position has those of other tests too, if they are in progress. */
+  function positionNow({ inProgress = 0 } = {}): Promise<Snapshot> {
+    return until('no other test has a transaction in progress', async () => {
+      const [row] = await database.query<{ text: string }>('select relay.position() as text');
+      const { seen } = parsePosition(row!.text)!;
+      return seen.xip.length === inProgress ? seen : null;
+    });
   }
 
   test('begins with recent events in memory, so that a restart is not one query per client', async () => {
@@ -56,7 +60,7 @@ describe('warm', () => {
     await held.query('begin');
     await held.query("select relay.emit('acc-1', 'test.held')");
     await emit(database, 1);
-    const start = await positionNow();
+    const start = await positionNow({ inProgress: 1 });
     await emit(database, 2);
     const reader = await startReader(database.url);
     await held.query('commit');

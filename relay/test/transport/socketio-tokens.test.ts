@@ -1,15 +1,15 @@
 // Tokens of connected Socket.IO clients: they end, are refreshed, and are revoked.
 
-import { account, client, database, emit, inAnHour, range, sign, start } from '../one-database.ts';
+import { account, client, database, emit, inAnHour, node, range, sign, start } from '../one-database.ts';
 import { type Client, metric, token, until } from '../world.ts';
 
 describe('tokens over time', () => {
   test('a client whose token ends is sent away, and comes back with a fresh one, having missed nothing', async () => {
-    const relay = await start({ JWT_CLOCK_TOLERANCE: '0' });
+    const relay = await node({ JWT_CLOCK_TOLERANCE: '0' });
     let asked = 0;
     const c = client(relay, async (send: (auth: object) => void) => {
       asked += 1;
-      send({ token: await token(account, { expiresIn: asked === 1 ? 2 : 3600 }) });
+      send({ token: await token(account, { expiresIn: asked === 1 ? 5 : 3600 }) });
     });
     await c.live();
     let n = 0;
@@ -25,8 +25,8 @@ describe('tokens over time', () => {
   });
 
   test('a client with an object for auth is refused once its token ends, with token_expired', async () => {
-    const relay = await start({ JWT_CLOCK_TOLERANCE: '0' });
-    const c = client(relay, { token: await token(account, { expiresIn: 1 }) });
+    const relay = await node({ JWT_CLOCK_TOLERANCE: '0' });
+    const c = client(relay, { token: await token(account, { expiresIn: 5 }) });
     await c.live();
     await until('a refusal', () => c.refusals.length);
     expect(c.refusals).toMatchObject([{ code: 'token_expired' }]);
@@ -34,8 +34,8 @@ describe('tokens over time', () => {
   });
 
   test('auth:refresh keeps the connection, unless the new token is no good', async () => {
-    const relay = await start({ JWT_CLOCK_TOLERANCE: '0' });
-    const short = await token(account, { expiresIn: 2 });
+    const relay = await node({ JWT_CLOCK_TOLERANCE: '0' });
+    const short = await token(account, { expiresIn: 6 });
     const [kept, lost] = [client(relay, { token: short }), client(relay, { token: short })];
     await Promise.all([kept.live(), lost.live()]);
     const ask = (c: Client, ...args: unknown[]) =>

@@ -32,7 +32,9 @@ test('comes back with Last-Event-ID: what it missed, once, before anything newer
   await add(1);
   await first.hears(1);
   first.close();
+  const watching = await open();
   for (const missed of [2, 3]) await add(missed);
+  await watching.hears(2);
   const second = await open({ position: first.position });
   await add(4);
   await second.hears(3);

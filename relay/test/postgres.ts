@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { createPool } from '../db/connect.ts';
 import { createLog } from '../log.ts';
@@ -95,9 +96,9 @@ async function onServer<T>(url: string, work: (admin: pg.Client) => Promise<T>):
   }
 }
 
-/** Names of the sessions that remain; those just closed are given a moment, since a backend ends after its client. */
+/** Names of the sessions that remain; those just closed are given some time, since a backend ends after its client. */
 async function stillConnected(admin: pg.Client, database: string): Promise<string[]> {
-  for (const deadline = Date.now() + 2_000; ; ) {
+  for (const deadline = Date.now() + 20_000; ; await sleep(10)) {
     const { rows } = await admin.query<{ name: string }>(
       // Not autovacuum, which comes to a table that grew.
       `select application_name as name from pg_stat_activity where datname = $1 and backend_type = 'client backend'`,

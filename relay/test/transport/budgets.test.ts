@@ -1,9 +1,7 @@
 // One client cannot hurt another: what a connection may send, and what becomes of one that sends more. Effects are
 // looked at, not times; `npm run attacks` measures those.
-import { once } from 'node:events';
 import { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
-import { text } from 'node:stream/consumers';
 import { queryObjects } from 'node:v8';
 import { WebSocket } from 'ws';
 import { readSettings } from '../../config/settings.ts';
@@ -222,12 +220,17 @@ test('a session of another node is counted, so that a load balancer without stic
 test('a request that drips in line by line is answered with 408 within twenty seconds', async () => {
   const slow = connect(relay.port, '127.0.0.1');
   slow.write('GET /healthz HTTP/1.1\r\nHost: x\r\n');
-  const answered = text(slow);
+  let answered = '';
+  slow.on('data', (chunk) => {
+    answered += chunk;
+  });
+  // The server closes it with lines unread, so it may be reset.
+  slow.on('error', () => undefined);
   const dripping = setInterval(() => slow.write('X-A: b\r\n'), 500);
   try {
     const began = Date.now();
-    await once(slow, 'end');
-    expect(await answered).toMatch(/^HTTP\/1.1 408/);
+    await new Promise((resolve) => slow.once('close', resolve));
+    expect(answered).toMatch(/^HTTP\/1.1 408/);
     expect(Date.now() - began).toBeLessThan(20_000);
   } finally {
     clearInterval(dripping);

@@ -231,4 +231,4 @@ export function through(link: Link, url: string): string {
   return changed.href;
 }
 
-export { freePort as deadPort } from '../port.ts';
+export { deadPort } from './port.ts';

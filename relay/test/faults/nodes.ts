@@ -6,7 +6,7 @@ import { closeSync, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../../port.ts';
+import { deadPort } from '../port.ts';
 import { until } from '../world.ts';
 import type { Chance } from './chance.ts';
 import { Link } from './links.ts';
@@ -67,7 +67,7 @@ export class RelayNode {
   }
 
   static async start(options: NodeOptions): Promise<RelayNode> {
-    const node = new RelayNode(options, await freePort(), await Link.to(options.databasePort));
+    const node = new RelayNode(options, await deadPort(), await Link.to(options.databasePort));
     node.#spawn();
     await node.ready(PATIENCE_MS);
     return node;

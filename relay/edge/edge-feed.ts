@@ -154,7 +154,13 @@ export class EdgeFeed implements Feed {
       await this.#take(entry);
       return;
     }
-    this.#noticeSilence(now);
+    if (this.#streaming && now >= this.#heardAt + SILENT_MS) {
+      // After a freeze of this process, its timers come before what arrived meanwhile.
+      await new Promise(setImmediate);
+      if (this.#queue.length > 0) return;
+      this.#streaming = false;
+      this.#options.log.say('edge_fallback');
+    }
     const isRefused = this.#failures > 0 && now < this.#readAgainAt;
     // A database that has just failed would delay the entries for every client that is ahead.
     if (this.#waiting.until <= now && isRefused) this.#waiting.reject();
@@ -222,12 +228,6 @@ export class EdgeFeed implements Feed {
     if (this.#streaming) return;
     this.#streaming = true;
     this.#options.log.say('edge_streaming');
-  }
-
-  #noticeSilence(now: number): void {
-    if (!this.#streaming || now < this.#heardAt + SILENT_MS) return;
-    this.#streaming = false;
-    this.#options.log.say('edge_fallback');
   }
 
   /** Continues by reading the table, as a node without a stream does. */

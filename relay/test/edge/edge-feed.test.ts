@@ -1,5 +1,6 @@
 // An edge against a real Postgres, a hub that reads it, and a stream in memory that loses, repeats and reorders: what it
 // hands on is compared with the table, which is the oracle.
+import { stat } from 'node:fs';
 import { covers } from '../../outbox/position.ts';
 import type { Entry } from '../../stream/entry.ts';
 import { ends } from '../ends.ts';
@@ -79,6 +80,29 @@ test('reads the database while the hub is silent, and returns', async () => {
   await hub.feed.read();
   expect(await edge.hears(3)).toEqual([1, 2, 3]);
   expect(await edge.reads('silence')).toBe(reads);
+});
+
+test('does not take a freeze of its own process for a silent hub', async () => {
+  const stream = new Stream();
+  const hub = await Hub.start(stream);
+  const edge = await Edge.start(stream);
+  await emit(1);
+  await hub.feed.read();
+  await edge.hears(1);
+  hub.send = () => {};
+  const [old] = stream.entries;
+  await new Promise<void>((resolve) => {
+    setImmediate(() => {
+      // It arrives during the freeze, and Node calls this after the timers.
+      stat('.', () => {
+        stream.append(old!);
+        resolve();
+      });
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_500);
+    });
+  });
+  expect(edge.feed.streaming).toBe(true);
+  expect(await edge.reads('silence')).toBe(0);
 });
 
 test('goes on without the stream, and finds its place in it when it is back, emptied meanwhile', async () => {

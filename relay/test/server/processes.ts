@@ -116,10 +116,13 @@ export async function connect(count: number): Promise<void> {
   await Promise.all(clients.map((client) => client.live()));
 }
 
+/** Asks until it is told: no answer is not zero. */
 export async function metric(name: string): Promise<number> {
-  const { text } = await ask('/metrics');
-  const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
-  return Number(line?.split(' ')[1] ?? 0);
+  const line = await until(`${name} is told`, async () => {
+    const { text } = await ask('/metrics');
+    return text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
+  });
+  return Number(line.split(' ')[1]);
 }
 
 /** Pids of the workers, from the system: they are the children of the first process. */

@@ -75,7 +75,7 @@ describe('tokens', () => {
     const { client, live, shown } = open({
       token: () => {
         asked += 1;
-        return token('acc-1', { expiresIn: 2 });
+        return token('acc-1', { expiresIn: 5 });
       },
     });
     const disconnects: string[] = [];

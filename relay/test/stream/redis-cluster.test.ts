@@ -70,7 +70,14 @@ suite('a Redis cluster', () => {
             () => false,
           ),
       );
-      for (let number = 1; number <= 3; number += 1) await writer.append([encodeEntry(entry(number))]);
+      for (let number = 1; number <= 3; number += 1) {
+        await until('it is appended', () =>
+          writer.append([encodeEntry(entry(number))]).then(
+            () => true,
+            () => false,
+          ),
+        );
+      }
       await until('all are read', async () => {
         numbers.push(...(await reader.next()).map(({ number }) => number));
         return numbers.length >= 3;

@@ -169,7 +169,8 @@ test('ends when its token does, and when that is revoked', async () => {
   const node = await startNode(database.url, { JWT_CLOCK_TOLERANCE: '0' });
   try {
     const { port } = node;
-    const expiring = await open({ port, token: await token('acc-1', { expiresIn: 3 }) });
+    await node.ready();
+    const expiring = await open({ port, token: await token('acc-1', { expiresIn: 5 }) });
     await expiring.end();
     const revoked = await open({ port, token: await token('acc-9') });
     const spared = await open({ port });

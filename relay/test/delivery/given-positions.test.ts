@@ -2,7 +2,7 @@
 import { formatPosition, type Position, parsePosition } from '../../outbox/position.ts';
 import type { Relay } from '../../server/relay.ts';
 import { account, client, database, emit, link, node, range } from '../one-database.ts';
-import { metric, startNode, through, token, until } from '../world.ts';
+import { type Client, metric, startNode, through, token, until } from '../world.ts';
 import { emitMany, emptyAll, positionNow, writeOnAndOn } from './missed-events.ts';
 
 describe('a position', () => {
@@ -91,11 +91,9 @@ describe('a position', () => {
     ])('is answered once with relay:resync %j when it is %s', async (reason, _, make) => {
       const given = make(await positionNow());
       const auth = { token: await token(account), ...(key === 'offset' && { pid: 'mine' }), [key]: given };
-      // The stock client sends its own once it has one; auth would override it, so it says this only once.
-      let asked = 0;
-      const c = client(relay, async (send: (auth: object) => void) => {
-        asked += 1;
-        send(asked === 1 ? auth : { token: auth.token });
+      // The stock client sends its own once it has one; auth would override it, so it says this only until then.
+      const c: Client = client(relay, (send: (auth: object) => void) => {
+        send(c.heard.length === 0 ? auth : { token: auth.token });
       });
       await until('relay:resync', () => c.heard.length);
       expect(c.heard).toEqual([

@@ -1,6 +1,7 @@
-// The server of a jest run, in jest's own process: workers come and go, it stays. Started by the first test that
-// asks, so that tests without a database cost nothing. Plain JavaScript, and from dist/ (npm test builds it), because
-// jest does not transform what it runs outside of tests.
+// The servers of a jest run, in jest's own process: workers come and go, they stay. Each worker has a server of its own,
+// since transaction ids, locks and sessions are the server's: beside another test, a position would name its transactions.
+// A server is started by the first test that asks, so that tests without a database cost nothing. Plain JavaScript, and
+// from dist/ (npm test builds it), because jest does not transform what it runs outside of tests.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -10,19 +11,31 @@ import { join } from 'node:path';
 import pg from 'pg';
 
 const prefix = `recado_test_${randomBytes(4).toString('hex')}_`;
-/** @type {Promise<{ url: string, template: string, stop: () => Promise<void> }> | undefined} */
-let started;
+/** Given ones: each worker takes the next. With one, all share it. */
+const given = process.env.TEST_DATABASE_URL?.split(',') ?? [];
+/** @type {Map<string, Promise<{ url: string, template: string, stop: () => Promise<void> }>>} */
+const started = new Map();
 
-/** Answers every connection with what TestServer (postgres.ts) describes. */
-const desk = createServer(async (socket) => {
+/** Is sent the number of a worker, and answers with what TestServer (postgres.ts) describes. */
+const desk = createServer((socket) => {
   socket.on('error', () => undefined);
-  started ??= start();
-  const answer = await started.then(
-    ({ url, template }) => ({ url, template }),
-    (error) => ({ error: String(error.message) }),
-  );
-  socket.end(JSON.stringify(answer));
+  socket.once('data', async (worker) => {
+    const answer = await serverOf(Number(worker)).then(
+      ({ url, template }) => ({ url, template }),
+      (error) => ({ error: String(error.message) }),
+    );
+    socket.end(JSON.stringify(answer));
+  });
 });
+
+/** @param {number} worker */
+function serverOf(worker) {
+  const url = given[worker % given.length];
+  const key = url ?? String(worker);
+  const server = started.get(key) ?? start(url);
+  started.set(key, server);
+  return server;
+}
 
 export async function open() {
   desk.listen(0, '127.0.0.1');
@@ -32,16 +45,19 @@ export async function open() {
 
 export async function close() {
   desk.close();
-  await (await started?.catch(() => undefined))?.stop();
+  await Promise.all(
+    [...started.values()].map(async (server) => (await server.catch(() => undefined))?.stop()),
+  );
 }
 
-async function start() {
+/** @param {string | undefined} given */
+async function start(given) {
   const [{ startEmbedded }, { migrate }, { createLog }] = await Promise.all([
     import('../../dist/relay/db/embedded.js'),
     import('../../dist/relay/install/migrate.js'),
     import('../../dist/relay/log.js'),
   ]);
-  const server = await startServer(startEmbedded);
+  const server = given ? { url: given, stop: () => dropDatabases(given) } : await startServer(startEmbedded);
   const template = `${prefix}template`;
   try {
     const url = new URL(server.url);
@@ -56,8 +72,6 @@ async function start() {
 }
 
 async function startServer(startEmbedded) {
-  const given = process.env.TEST_DATABASE_URL;
-  if (given) return { url: given, stop: () => dropDatabases(given) };
   const dataDir = await mkdtemp(join(tmpdir(), 'recado-test-'));
   const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '300' };
   const server = await startEmbedded({ dataDir, settings });

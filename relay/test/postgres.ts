@@ -1,6 +1,5 @@
-// Databases for tests. One server serves the whole jest run: TEST_DATABASE_URL (of a superuser), or an embedded one
-// that is started when the first test asks (postgres-server.js). A test's database is a copy of a migrated template.
-import { once } from 'node:events';
+// Databases for tests. Each worker of jest has a server (postgres-server.js): one of those in TEST_DATABASE_URL (of
+// superusers), or an embedded one. A test's database is a copy of a migrated template.
 import { createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -61,7 +60,7 @@ export async function createDatabase({
   };
 }
 
-/** The server of this jest run. */
+/** The server of this worker. */
 export function testServer(): Promise<TestServer> {
   server ??= askForServer();
   return server;
@@ -69,7 +68,7 @@ export function testServer(): Promise<TestServer> {
 
 async function askForServer(): Promise<TestServer> {
   const socket = createConnection(Number(process.env.RECADO_TEST_SERVER), '127.0.0.1');
-  await once(socket, 'connect');
+  socket.write(String(process.env.JEST_WORKER_ID));
   const answer = JSON.parse(await text(socket)) as TestServer | { error: string };
   if ('error' in answer) throw new Error(`The tests have no Postgres: ${answer.error}`);
   return answer;

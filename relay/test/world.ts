@@ -35,7 +35,7 @@ export interface Database {
   ): Promise<Row[]>;
   /** A connection of its own, closed with the database. */
   connect(): Promise<pg.Client>;
-  /** Ends the sessions of that name. Other tests have databases on the same server, and sessions of the same name. */
+  /** Ends the sessions of that name. Another test may have a database on the same server, and sessions of the same name. */
   endSessions(name: string): Promise<void>;
   close(): Promise<void>;
 }

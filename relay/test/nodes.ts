@@ -3,7 +3,7 @@ import type { ManagerOptions, SocketOptions } from 'socket.io-client';
 import type { Relay } from '../server/relay.ts';
 import { ends } from './ends.ts';
 import { Link } from './faults/links.ts';
-import { Client, type Database, startNode } from './world.ts';
+import { Client, type Database, listens, startNode } from './world.ts';
 
 export function useNodes(database: () => Database) {
   /** Whether or not the database answers. */
@@ -12,14 +12,21 @@ export function useNodes(database: () => Database) {
     ends.push(() => relay.close());
     return relay;
   }
+  /** Resolves when it is ready. */
+  async function node(env?: Record<string, string>, url?: string): Promise<Relay> {
+    const relay = await start(env, url);
+    await relay.ready();
+    return relay;
+  }
   return {
     /** What else must end. */
     ends,
     start,
-    /** Resolves when it is ready. */
-    async node(env?: Record<string, string>, url?: string): Promise<Relay> {
-      const relay = await start(env, url);
-      await relay.ready();
+    node,
+    /** Resolves when it is ready, and listens. */
+    async listeningNode(): Promise<Relay> {
+      const relay = await node();
+      await listens(relay);
       return relay;
     },
     client(

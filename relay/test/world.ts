@@ -106,6 +106,15 @@ export async function startNode(databaseUrl: string, env: Record<string, string>
   return startRelay({ databaseUrl, jwt: settings.jwt, settings, log: silent });
 }
 
+/** Resolves when commits wake it. It is ready without that, and a scrape would use up its look at the contract. */
+export async function listens({ port }: Pick<Relay, 'port'>): Promise<void> {
+  await until('it listens', async () => {
+    const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
+    const { checks } = (await answer.json()) as { checks: { listen: string } };
+    return checks.listen === 'ok';
+  });
+}
+
 /** One of the relay's counters, summed over its labels or of one. */
 export async function metric(
   relay: Relay,

@@ -9,7 +9,7 @@ beforeEach(async () => {
   database = await freshDatabase();
   await database.query(`select relay.publish('item')`);
 });
-const { node, client, link } = useNodes(() => database);
+const { node, listeningNode, client, link } = useNodes(() => database);
 afterEach(() => database.close());
 
 const look = (relay: Pick<Relay, 'port'>) => scrape(relay.port, OPERATOR);
@@ -146,7 +146,7 @@ export const FAULTS: Record<string, Fault> = {
     make: faultOf(async () => {
       await publishVisits('to_jsonb(new.id)');
       await database.query('alter table public.visits disable trigger user');
-      return shows(await node(), 'recado_contract_problems', isPositive);
+      return shows(await listeningNode(), 'recado_contract_problems', isPositive);
     }),
   },
   RecadoDiskFull: {
@@ -158,7 +158,7 @@ export const FAULTS: Record<string, Fault> = {
          returns setof record language sql as $$ select 'disk_full', null, 'temporary file', 'no space', 'make room' $$`,
       );
       // The first one looks again in a minute only.
-      return shows(await node(), 'recado_disk_full', isPositive);
+      return shows(await listeningNode(), 'recado_disk_full', isPositive);
     }),
   },
   RecadoRetentionFails: {
@@ -170,7 +170,7 @@ export const FAULTS: Record<string, Fault> = {
          language plpgsql as $$ begin raise disk_full; end $$`,
       );
       // The first one may have looked already, and looks again in some minutes.
-      return shows(await node(), 'recado_retention_failures_total', isPositive);
+      return shows(await listeningNode(), 'recado_retention_failures_total', isPositive);
     }),
   },
   RecadoSlotOverdue: {
@@ -178,7 +178,7 @@ export const FAULTS: Record<string, Fault> = {
     make: faultOf(async () => {
       // Into the slot that is written now, which no relay empties.
       await emit('item', '3 days');
-      return shows(await node(), 'recado_slots_overdue', isPositive);
+      return shows(await listeningNode(), 'recado_slots_overdue', isPositive);
     }),
   },
   RecadoUnknownEvents: {
@@ -275,7 +275,7 @@ export const FAULTS: Record<string, Fault> = {
         `insert into evolution.leases (instance_id, worker_id, until)
          select i.id, w.id, now() + interval '1 hour' from evolution.instances as i, evolution.workers as w`,
       );
-      const relay = await node();
+      const relay = await listeningNode();
       const before = await shows(relay, 'recado_evolution_rejected_envelopes', isZero);
       await database.query(
         `insert into evolution.rejected ("tenantId", "instanceName", event, reason, item)

@@ -122,4 +122,4 @@ test('two workers share the instances; one closes and the other takes over at on
     fake.message({ text: 'ainda aqui' });
     await stores(fake, 'ainda aqui');
   }
-}, 20_000);
+});

@@ -57,9 +57,9 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
     'insert into evolution.instances (name, "tenantId", host, "apiKey") values ($1, $2, $3, $4)',
     ['demo', 't', evolution.url, fake.token],
   );
-  await until('it waits for the server', async () => (await status()) === 'waiting', 20_000);
+  await until('it waits for the server', async () => (await status()) === 'waiting', 90_000);
   fake.emit('connection.update', { instance: 'demo', state: 'open' });
-  await until('it is connected', async () => (await status()) === 'connected', 20_000);
+  await until('it is connected', async () => (await status()) === 'connected', 90_000);
 
   const lock = await world.pool.connect();
   const now = Math.floor(Date.now() / 1000);
@@ -72,7 +72,7 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
     });
     if (i % 250 === 0) await new Promise((resolve) => setImmediate(resolve));
     if (i === 1_500) {
-      await until('a message is stored', async () => (await count()) > 0, 20_000);
+      await until('a message is stored', async () => (await count()) > 0, 90_000);
       // From here on the worker writes nothing.
       await lock.query('begin; lock table evolution.messages in exclusive mode');
     }
@@ -86,9 +86,9 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
   }
   lock.release();
   startWorker();
-  await until('the burst is stored', async () => (await count()) >= BURST, 20_000);
+  await until('the burst is stored', async () => (await count()) >= BURST, 90_000);
   fake.message({ text: 'depois de tudo', jid: '5511900000001@s.whatsapp.net' });
-  await until('the message after it is stored', async () => (await count()) > BURST, 20_000);
+  await until('the message after it is stored', async () => (await count()) > BURST, 90_000);
 
   expect(await count()).toBe(BURST + 1);
   const [once_] = await world.rows(
@@ -100,4 +100,4 @@ test('10,000 messages, a killed worker, a restarted server', async () => {
   );
   expect(chats).toEqual([{ unreadCount: BURST / 200 }]);
   expect(output).not.toContain(fake.token);
-}, 60_000);
+}, 240_000);

@@ -68,12 +68,19 @@ test('what is off with the contract stands in the picture', async () => {
 test('a client that does not read is named', async () => {
   const small = await startNode(database.url, { CLIENT_BUFFER_BYTES: '5MiB' });
   ends.push(() => small.close());
-  const slow = await new Client(small, { token: await token() }, { reconnection: false }).live();
+  const auth = { token: await token() };
+  const slow = await new Client(small, auth, { reconnection: false }).live();
   ends.push(() => slow.close());
+  const quick = await new Client(small, auth).live();
+  ends.push(() => quick.close());
   slow.network.pause();
   const pictures = await watch(OPERATOR_TOKEN, small);
+  let n = 0;
   await until('it is named', async () => {
+    n += 1;
     await database.query(`select relay.emit('acc-1', 'item', to_jsonb(repeat('x', 400000)))`);
+    // A relay that is behind would make its clients read the table at their own pace.
+    await quick.hears(n);
     return pictures.some((picture) => /^ acc-1 +\| 127\.0\.0\.1 +\| 1 +\| \d{7,}$/m.test(picture));
   });
 });

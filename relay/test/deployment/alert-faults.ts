@@ -193,11 +193,17 @@ export const FAULTS: Record<string, Fault> = {
     again: 60,
     make: faultOf(
       async (relay) => {
-        const slow = await client(relay, { token: await token() }, { reconnection: false }).live();
+        const auth = { token: await token() };
+        const slow = await client(relay, auth, { reconnection: false }).live();
+        const quick = await client(relay, auth).live();
         slow.network.pause();
-        return shows(relay, 'recado_slow_consumers_closed_total', isPositive, () =>
-          emit('item', '0 s', JSON.stringify('x'.repeat(400_000))),
-        );
+        let n = 0;
+        return shows(relay, 'recado_slow_consumers_closed_total', isPositive, async () => {
+          n += 1;
+          await emit('item', '0 s', JSON.stringify('x'.repeat(400_000)));
+          // A relay that is behind would make its clients read the table at their own pace.
+          await quick.hears(n);
+        });
       },
       { CLIENT_BUFFER_BYTES: '5MiB' },
     ),

@@ -40,6 +40,11 @@ export class Machine {
     this.#timer = undefined;
   }
 
+  /** Until when it knows what the machine took. */
+  get knownUntil(): number {
+    return this.#samples.at(-1)!.at;
+  }
+
   /** How many of the milliseconds between the machine took from us. */
   lostBetween(from: number, to: number): number {
     const before = this.#samples.findLast(({ at }) => at <= from) ?? this.#samples[0]!;
@@ -82,6 +87,23 @@ export class Machine {
     this.#diskStall = stall;
     return stall - before;
   }
+}
+
+/** Whatever keeps this process, a relay, the database or another process of clients from a processor is noted. */
+export function watchMachine(
+  watched: readonly { pids(): Promise<number[]> }[],
+  others: readonly { process: { pids: readonly number[] } }[] = [],
+): Machine {
+  let pids: number[] = [];
+  const look = async () => {
+    const found = await Promise.all(watched.map((each) => each.pids()));
+    pids = [...found.flat(), ...others.flatMap(({ process }) => process.pids)];
+    timer.refresh();
+  };
+  const timer = setTimeout(() => void look(), 200).unref();
+  const machine = new Machine(() => pids);
+  machine.start();
+  return machine;
 }
 
 /** Milliseconds since it started; 0 where it has ended. Not asynchronous: there are a hundred of them, 20 times a second. */

@@ -10,7 +10,7 @@ import { Disturbances } from './disturbances.ts';
 import { Lateness } from './lateness.ts';
 import { Ledger, type Outcome } from './ledger.ts';
 import { Link } from './links.ts';
-import { Machine } from './machine.ts';
+import { watchMachine } from './machine.ts';
 import { markEnd } from './marks.ts';
 import type { RelayNode } from './nodes.ts';
 import { OtherProcess } from './other-process.ts';
@@ -160,20 +160,6 @@ async function buildWorld(stage: Stage, seed: number, ledger: Ledger, hubs: bool
     undone: [],
     mayRefetch: new Map(),
   };
-}
-
-/** Whatever keeps this process, a relay, the database or another process of clients from a processor is noted. */
-function watchMachine(watched: readonly { pids(): Promise<number[]> }[], others: World['others']): Machine {
-  let pids: number[] = [];
-  const look = async () => {
-    const found = await Promise.all(watched.map((each) => each.pids()));
-    pids = [...found.flat(), ...others.flatMap(({ process }) => process.pids)];
-    timer.refresh();
-  };
-  const timer = setTimeout(() => void look(), 200).unref();
-  const machine = new Machine(() => pids);
-  machine.start();
-  return machine;
 }
 
 /** @returns after how many milliseconds the last client had heard the end */

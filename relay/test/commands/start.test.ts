@@ -42,7 +42,8 @@ function run(program: string, args: string[], env: Record<string, string>): Star
 
 test('recado start: a page, a token that connects, an event of a statement, and an end', async () => {
   const dataDir = await mkdtemp(join(tmpdir(), 'recado-start-'));
-  ends.push(() => rm(dataDir, { recursive: true }));
+  // Postgres may outlive the relay that started it by a moment.
+  ends.push(() => rm(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
   const [port, databasePort] = [await deadPort(), await deadPort()];
   const env = { DATA_DIR: dataDir, PORT: String(port), EMBEDDED_PORT: String(databasePort) };
   const { child, said, closed } = run(

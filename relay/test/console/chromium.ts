@@ -82,7 +82,8 @@ export async function openStage(): Promise<Stage> {
       await browser.close();
       await database.close();
       await stop(demo);
-      await rm(dataDir, { recursive: true, force: true });
+      // Postgres may outlive the relay that started it by a moment.
+      await rm(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
     },
   };
   return stage;

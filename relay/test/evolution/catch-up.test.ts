@@ -35,7 +35,8 @@ test('what was missed comes before what is heard meanwhile, chat by chat, also o
   );
   expect(late).toEqual([]);
   expect(told).toHaveLength(n + 1);
-  expect(lines.some((line) => /^evolution_reading.*"of":[3-9]\d\d/.test(line))).toBe(true);
+  const counted = lines.map((line) => Number(/^evolution_reading.*"of":(\d+)/.exec(line)?.[1] ?? 0));
+  expect(Math.max(...counted)).toBeGreaterThanOrEqual(300);
 });
 
 test('history that reached the server while nobody listened is read, however old it is', async () => {

@@ -19,6 +19,7 @@ test.each([
   const { id, name } = await addInstance(world, { name: status });
   // Without a worker none is connected, whatever the row says.
   await createStore(world.pool, { id: '00000000-0000-0000-0000-000000000001', host: 'test', pid: 1 }).claim();
+  await world.rows(`update evolution.leases set until = 'infinity'`);
   await world.rows('update evolution.instances set status = $2 where id = $1', [id, status]);
   const metrics = createMetrics();
   await gaugeInstances(world.pool, metrics);

@@ -19,7 +19,7 @@ export function recado(args: readonly string[], env: Record<string, string>, typ
     const child = execFile(
       process.execPath,
       [join(packageRoot, 'dist/relay/main.js'), ...args],
-      { env: { PATH: process.env.PATH ?? '', ...env }, timeout: 25_000, maxBuffer: 2 ** 24 },
+      { env: { PATH: process.env.PATH ?? '', ...env }, timeout: 80_000, maxBuffer: 2 ** 24 },
       (_, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
     );
     // A command that reads nothing may have ended.

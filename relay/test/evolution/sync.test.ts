@@ -12,7 +12,7 @@ test('a requested sync reads what is old and was never heard', async () => {
   );
   const tenDaysAgo = Math.floor(Date.now() / 1_000) - 10 * 86_400;
   for (let n = 0; n < 5; n++) fake.message({ text: `old ${n}`, messageTimestamp: tenDaysAgo + n }, true);
-  await requestSync(world.pool, { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 10_000 });
+  await requestSync(world.pool, { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 60_000 });
   expect(await contents(fake)).toHaveLength(6);
 });
 
@@ -23,7 +23,7 @@ describe('sync on request', () => {
     await hasRead(fake);
     for (let i = 0; i < 3; i++)
       fake.message({ text: 'x', jid: `551199999000${i}@s.whatsapp.net`, pushName: 'Ana' }, true);
-    const ask = { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 5_000 };
+    const ask = { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 60_000 };
     expect(await requestSync(world.pool, ask)).toEqual({ created: 3, updated: 0 });
     fake.message({ text: 'y', jid: '5511999990001@s.whatsapp.net', pushName: 'Ana' }, true);
     expect(await requestSync(world.pool, ask)).toEqual({ created: 0, updated: 1 });
@@ -33,7 +33,7 @@ describe('sync on request', () => {
   test('404 for another account, 409 while running, 502 with the reason, 504', async () => {
     const evolution = await server();
     const fake = await connect(evolution);
-    const ask = { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 5_000 };
+    const ask = { accountId: `t-${fake.name}`, instanceName: fake.name, timeoutMs: 60_000 };
     await expect(requestSync(world.pool, { ...ask, accountId: 'someone-else' })).rejects.toMatchObject({
       code: 'sync_instance_unknown',
       httpStatus: 404,

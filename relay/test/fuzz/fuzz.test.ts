@@ -7,7 +7,7 @@ import { fuzz } from './inputs.ts';
 
 test('positions, tokens, packets, addresses and envelopes: nothing but our own errors', async () => {
   expect(await fuzz(1, 21_000)).toMatchObject({ wrong: null });
-}, 60_000);
+});
 
 describe('on the wire', () => {
   let database: Database;
@@ -61,5 +61,5 @@ describe('on the wire', () => {
     await bystander.hears(1);
     expect(bystander.disconnects).toEqual([]);
     bystander.close();
-  }, 60_000);
+  });
 });

@@ -84,7 +84,7 @@ test('TypeScript and JavaScript compile, with the types of the contract', async 
     await rm(folder, { recursive: true });
     await clinic.close();
   }
-}, 60_000);
+});
 
 const withDatabase = pages.filter((page) =>
   snippets.some((s) => s.page === page && runs(s) && ['sql', 'sh'].includes(s.language)),

@@ -66,18 +66,26 @@ describe('a transaction older than the retention', () => {
       EVENT,
     ]);
     const [resting = -1] = await restingSlots();
-    await record(resting, '25 hours');
-    await client.hears(1);
-    await until('the slot is empty', async () => (await count(resting)) === 0);
+    let told = 0;
+    let position: string;
+    // Others on this server may have transactions in progress, which might have written what is emptied now.
+    do {
+      await record(resting, '25 hours');
+      told += 1;
+      await client.hears(told);
+      position = String(client.heard.at(-1)!.position);
+    } while (parsePosition(position)!.seen.xip.length > 1);
+    // As a relay asks, whose next look may be minutes away.
+    await until('the slot is empty', async () => {
+      await database.query('select relay.rotate(pg_current_snapshot())');
+      return (await count(resting)) === 0;
+    });
     // Beside it, and after it was emptied: one whose position names the held one as open.
-    const away = await connect(relay, {
-      token: await token(),
-      position: client.heard.at(-1)!.position,
-    }).live();
+    const away = await connect(relay, { token: await token(), position }).live();
     await held.query('commit');
-    expect(await client.hears(2)).toEqual([1, 'held']);
+    expect(await client.hears(told + 1)).toEqual([...Array(told).fill(1), 'held']);
     expect(await away.hears(1)).toEqual(['held']);
-    const late = await connect(relay, { token: await token(), position: client.heard[0]!.position }).live();
+    const late = await connect(relay, { token: await token(), position }).live();
     for (const one of [client, away, late]) expect(one.of('relay:resync')).toEqual([]);
   });
 });

@@ -117,8 +117,8 @@ test('a half-open connection is noticed, and another one listens', async () => {
   probe.link.forget(false, 60_000);
   await until('it noticed', async () => (await probe.lost()) > 0);
   await until('it listens again', () => probe.wakeup.listening);
-  await probe.heard();
   expect(await probe.lost()).toBe(1);
+  await probe.heard();
 });
 
 test('a database that is away, at the start or later, is waited for', async () => {

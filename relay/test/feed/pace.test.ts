@@ -22,7 +22,7 @@ class Node {
   /** What each read does. It answers how many transactions it found. */
   read: () => number = () => 0;
 
-  constructor(safetyReadMs: number) {
+  constructor(safetyReadMs: number, paceMs = 1) {
     this.wakeup = startWakeup({
       databaseUrl: database.url,
       connect: openGateSession,
@@ -34,7 +34,7 @@ class Node {
           this.wakeup.onRead({ transactions: this.read() });
         }),
       safetyReadMs,
-      paceMs: 1,
+      paceMs,
       log,
       metrics: this.metrics,
     });
@@ -62,7 +62,11 @@ class Node {
   }
 }
 
-function setForward(clock: { now(): number }): void {
+interface Clock {
+  now(): number;
+}
+
+function setForward(clock: Clock): void {
   const { now } = clock;
   clock.now = () => now.call(clock) + 3_600_000;
   ends.push(() => {
@@ -70,12 +74,30 @@ function setForward(clock: { now(): number }): void {
   });
 }
 
+/** A pace then lasts until the clock is moved, however slow the machine is. */
+function holdStill(clock: Clock): { forward(ms: number): void } {
+  const { now } = clock;
+  let held = now.call(clock);
+  clock.now = () => held;
+  ends.push(() => {
+    clock.now = now;
+  });
+  return {
+    forward(ms) {
+      held += ms;
+    },
+  };
+}
+
 const openGateSession = () => openSession({ url: database.url, name: 'gate of a test' });
 
 test('a node that starts to listen, or does again, reads at a pace: it may have missed a notification', async () => {
+  const clock = holdStill(performance);
   const node = new Node(60_000);
   await node.listens();
   await node.reads20Times();
+  // The first pace is over: at most one read of it comes yet.
+  clock.forward(3_600_000);
   await database.endSessions('recado wakeup');
   await until('it noticed', async () => (await node.lost()) > 0);
   await node.listens();
@@ -83,15 +105,17 @@ test('a node that starts to listen, or does again, reads at a pace: it may have 
 });
 
 test('a node reads at a pace when the holder of the gate tells it to', async () => {
+  const clock = holdStill(performance);
   const node = new Node(60_000);
   await node.listens();
-  setForward(performance);
+  clock.forward(3_600_000);
   // The pace with which it began is over: at most one read of it comes yet.
   await database.query("select pg_notify('relay', $1)", [PACE]);
   await node.reads20Times();
 });
 
 test('a clock that is set forward ends no pace', async () => {
+  holdStill(performance);
   const node = new Node(60_000);
   await node.listens();
   setForward(Date);
@@ -99,6 +123,7 @@ test('a clock that is set forward ends no pace', async () => {
 });
 
 test('a holder that tells once a second is not taken for a frozen one, however frequent the safety reads', async () => {
+  const clock = holdStill(performance);
   const pool = createPool({ url: database.url, name: 'holder of a test', max: 1, log });
   const holder = new Gate({ connect: openGateSession, pool, log, metrics: createMetrics() });
   ends.push(async () => {
@@ -106,7 +131,8 @@ test('a holder that tells once a second is not taken for a frozen one, however f
     await pool.end();
   });
   expect(await holder.close()).toBe(true);
-  const node = new Node(50);
+  // It reads by the safety timer only.
+  const node = new Node(50, 60_000);
   await node.listens();
   await holder.tellOthers();
   await until('it is told', async () => (await node.notified()) > 0);
@@ -114,6 +140,11 @@ test('a holder that tells once a second is not taken for a frozen one, however f
     void holder.tellOthers();
     return 1;
   };
-  await until('it is told twice more', async () => (await node.notified()) > 2, 10_000);
+  for (const told of [1, 2]) {
+    const { reads } = node;
+    await until('it has read often', () => node.reads > reads + 5);
+    clock.forward(1_000);
+    await until('it is told again', async () => (await node.notified()) > told);
+  }
   expect(holder.state).toBe('closed');
 });

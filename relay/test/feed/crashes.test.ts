@@ -67,7 +67,8 @@ describe('through crashes of a server of its own', () => {
     const reader = await startReader(server.url);
     await emit(database, 'first');
     await reader.feed.read();
-    for (let round = 0; round < 2; round += 1) {
+    let round = 0;
+    for (let again = 0; again < 2; round += 1) {
       const client = await database.connect();
       await client.query('begin');
       const { rows } = await client.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
@@ -86,15 +87,20 @@ describe('through crashes of a server of its own', () => {
       const [event] = await database.query<{ xid: string }>(
         'select xid::text as xid from relay.events order by id desc limit 1',
       );
-      // The premise: Postgres gave it out again, and the snapshot as it was has already called it seen.
-      expect(BigInt(event!.xid)).toBe(xid);
-      expect(sees(uncut, BigInt(event!.xid))).toBe(true);
+      // The premise: Postgres gave it out again, and the snapshot as it was has already called it seen. If the WAL
+      // writer wakes just then, the id is on disk, and another round is needed.
+      if (BigInt(event!.xid) === xid) {
+        expect(sees(uncut, xid)).toBe(true);
+        again += 1;
+      }
+      const payload = `${round}`;
       await until(
         'the event',
-        () => reader.events.some(({ payload }) => payload === `${round}`) || wake(reader),
+        () => reader.events.some((heard) => heard.payload === payload) || wake(reader),
       );
     }
-    expect(reader.events.map(({ payload }) => payload)).toEqual(['"first"', '0', '1']);
+    const rounds = Array.from({ length: round }, (_, n) => `${n}`);
+    expect(reader.events.map(({ payload }) => payload)).toEqual(['"first"', ...rounds]);
     expect(reader.lost).toEqual([]);
   });
 

@@ -3,6 +3,9 @@ import { lockSlot } from '../feed/lock-slot.ts';
 import { until } from '../world.ts';
 import { database, Edge, emit, Hub, Stream } from './hub-and-edges.ts';
 
+// A slot then lasts two months: none begins during a test.
+beforeEach(() => database.query(`select relay.set_retention('1 year')`));
+
 test('an old slot that is locked at the start hid an event: once it is free, everybody refetches', async () => {
   const stream = new Stream();
   const hub = await Hub.start(stream);

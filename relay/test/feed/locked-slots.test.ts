@@ -12,6 +12,8 @@ let locker: pg.Client;
 beforeAll(async () => {
   database = await freshDatabase();
   await database.query(`select relay.publish('note')`);
+  // A slot then lasts two months: none begins during a test.
+  await database.query(`select relay.set_retention('1 year')`);
   node = await startNode(database.url);
   client = await new Client(node, { token: await token('acc') }).live();
   locker = await database.connect();

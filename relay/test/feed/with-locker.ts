@@ -10,6 +10,8 @@ beforeEach(async () => {
   database = await freshDatabase();
   ends.push(() => database.close());
   await database.query(`select relay.publish('note')`);
+  // A slot then lasts two months: none begins during a test.
+  await database.query(`select relay.set_retention('1 year')`);
   locker = await database.connect();
 });
 

@@ -13,8 +13,10 @@ let next = Math.floor(Math.random() * COUNT);
 /** A port on which nobody listens. Nobody else takes it before the test's process listens there. */
 export async function deadPort(): Promise<number> {
   for (;;) {
+    // Other calls come before this one's answer.
     next = (next + 1) % COUNT;
-    if (await isFree(first + next)) return first + next;
+    const port = first + next;
+    if (await isFree(port)) return port;
   }
 }
 

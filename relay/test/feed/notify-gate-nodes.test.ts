@@ -75,7 +75,6 @@ describe('nodes', () => {
     await writeUntil('the gate is closed', isClosed);
     await writer.query('begin');
     await writer.query(INSERT);
-    for (const listening of clients) await listening.hears(told);
     await until('the gate is open', async () => !(await isClosed()));
     await writer.query('commit');
     for (const listening of clients) await listening.hears(told + 1);
@@ -86,7 +85,7 @@ describe('nodes', () => {
     const clients = [await client(relays[0].port), await client(relays[1].port)] as const;
     const holding = async () => (await Promise.all(relays.map(holds))).filter(Boolean).length;
     await writeUntil('the gate is closed', async () => (await holding()) > 0);
-    expect(await holding()).toBe(1);
+    expect(await holding()).toBeLessThan(2);
     // The last one is announced by the gate's holder, or found by a safety read.
     await tell();
     for (const listening of clients) expect(await listening.hears(told)).toHaveLength(told);
@@ -113,11 +112,15 @@ describe('nodes', () => {
         ).length > 0,
       30_000,
     );
+    await untilClosed();
+    return child;
+  }
+
+  async function untilClosed(): Promise<void> {
     // The holder's lock comes before the request that closes the gate.
     await writeUntil('the process has closed the gate', async () =>
       (await holdings(0)).some(({ mode }) => mode === 'ExclusiveLock'),
     );
-    return child;
   }
 
   test('a holder that is killed leaves the gate open', async () => {
@@ -139,6 +142,12 @@ describe('nodes', () => {
     const child = await holderProcess();
     // Before a node is started, which may take longer than an idle holder keeps the gate.
     child.kill('SIGSTOP');
+    while ((await holdings(1)).length === 0) {
+      // It has opened the gate meanwhile.
+      child.kill('SIGCONT');
+      await untilClosed();
+      child.kill('SIGSTOP');
+    }
     const relay = await node();
     const listening = await client(relay.port);
     told = 0;

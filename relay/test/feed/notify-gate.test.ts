@@ -3,6 +3,7 @@ import { createPool, openSession } from '../../db/connect.ts';
 import { Gate, PACE } from '../../feed/notify-gate.ts';
 import { createLog, type Log } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
+import { holdStill } from '../clocks.ts';
 import { ends } from '../ends.ts';
 import { Link } from '../faults/links.ts';
 import { hearing } from '../hearing.ts';
@@ -164,6 +165,7 @@ describe('step by step', () => {
     const gate = openGate();
     const counter = await NotificationCounter.listen();
     await closeFirmly(gate);
+    holdStill(performance);
     await Promise.all([gate.tellOthers(), gate.tellOthers()]);
     await gate.tellOthers();
     expect(await counter.next(PACE)).toBe(1);

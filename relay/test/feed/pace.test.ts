@@ -4,6 +4,7 @@ import { Gate, PACE } from '../../feed/notify-gate.ts';
 import { startWakeup, type Wakeup } from '../../feed/wakeup.ts';
 import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
+import { holdStill, setForward } from '../clocks.ts';
 import { ends } from '../ends.ts';
 import { type Database, freshDatabase, until } from '../world.ts';
 
@@ -60,33 +61,6 @@ class Node {
     const { reads } = this;
     await until('it has read at a pace', () => this.reads > reads + 20);
   }
-}
-
-interface Clock {
-  now(): number;
-}
-
-function setForward(clock: Clock): void {
-  const { now } = clock;
-  clock.now = () => now.call(clock) + 3_600_000;
-  ends.push(() => {
-    clock.now = now;
-  });
-}
-
-/** A pace then lasts until the clock is moved, however slow the machine is. */
-function holdStill(clock: Clock): { forward(ms: number): void } {
-  const { now } = clock;
-  let held = now.call(clock);
-  clock.now = () => held;
-  ends.push(() => {
-    clock.now = now;
-  });
-  return {
-    forward(ms) {
-      held += ms;
-    },
-  };
 }
 
 const openGateSession = () => openSession({ url: database.url, name: 'gate of a test' });

@@ -59,8 +59,9 @@ test('delivers, empties old slots, resumes, revokes, counts and asks for syncs w
       async () => (await relay.metrics.slotsEmptied.get()).values[0]?.value === 1,
     );
 
+    const refused = new Promise<void>((resolve) => client.socket.once('connect_error', () => resolve()));
     await pool.query(`select relay.revoke('1', before => clock_timestamp() + interval '1 minute')`);
-    await new Promise<void>((resolve) => client.socket.once('connect_error', () => resolve()));
+    await refused;
     expect(client.refusals.at(-1)?.code).toBe('token_revoked');
   } finally {
     client.close();

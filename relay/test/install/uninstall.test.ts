@@ -86,6 +86,13 @@ describe('refused, and nothing is changed', () => {
     const relay = await startNode(database.url);
     await relay.ready();
     await refusal(database, 'relays_connected', 'recado feed').finally(() => relay.close());
+    // A pool's end() does not wait for its sessions.
+    await until('its sessions have ended', async () => {
+      const { rows } = await database.pool.query(
+        `select from pg_stat_activity where datname = current_database() and application_name ~ '^recado'`,
+      );
+      return rows.length === 0;
+    });
     await uninstall({ databaseUrl: database.url, log });
   });
 

@@ -1,7 +1,9 @@
 // Migrating: what a database is afterwards, however it came there.
 import pg from 'pg';
+import { MIGRATION_LOCK } from '../../db/lock-holders.ts';
 import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
+import { until } from '../world.ts';
 import { ALL, describeContract, describeSchema, open, release, run } from './migrations.ts';
 
 describe('fresh equals upgraded', () => {
@@ -173,14 +175,19 @@ test('three runs at once: one migrates, the others wait and find nothing to do',
   const database = await open();
   const said: string[] = [];
   const log = hearing((name) => said.push(name));
-  const outcomes = await Promise.all([
-    run(database, { log }),
-    run(database, { log }),
-    run(database, { log }),
-  ]);
+  const waiting = () => said.filter((name) => name === 'migrate_waiting').length;
+  // So that none begins before all three are there.
+  const holder = new pg.Client({ connectionString: database.url });
+  await holder.connect();
+  ends.push(() => holder.end());
+  await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK})`);
+  const runs = [1, 2, 3].map(() => run(database, { log }));
+  await until('all wait', () => waiting() === runs.length);
+  await holder.query('select pg_advisory_unlock_all()');
+  const outcomes = await Promise.all(runs);
   expect(outcomes.filter(({ migrations }) => migrations.length > 0)).toHaveLength(1);
   expect(outcomes.filter(({ sql }) => sql.length > 0)).toHaveLength(1);
-  expect(said.filter((name) => name === 'migrate_waiting')).toHaveLength(2);
+  expect(waiting()).toBe(3);
   expect(said.filter((name) => name === 'migrated')).toHaveLength(1);
 });
 

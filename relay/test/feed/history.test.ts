@@ -125,7 +125,7 @@ test('two unrelated copies promoted one after the other: clients refetch for eac
   expect(seen[0]!.fingerprint).toBe(seen[1]!.fingerprint);
   expect(seen[0]!.epoch).not.toBe(seen[1]!.epoch);
   expect(client.of('relay:resync')).toEqual([{ reason: 'epoch' }, { reason: 'epoch' }]);
-}, 60_000);
+});
 
 describe('on one database', () => {
   let database: Database;

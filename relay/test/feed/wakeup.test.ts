@@ -195,7 +195,7 @@ describe('closed', () => {
     void probe.close().then(() => {
       closed = true;
     });
-    await until('it is closed', () => closed, 10_000);
+    await until('it is closed', () => closed);
     link.thaw();
     await until('nobody listens', async () => (await listeners()).length === 0);
     await link.close();

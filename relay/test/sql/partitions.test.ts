@@ -82,4 +82,4 @@ test('a partition that stays busy: the change gives up, and keeps nothing locked
   expect(await changed).toMatchObject({ code: '55P03', hint: 'Nothing was changed. Call it again.' });
   await writer.query('commit');
   await dba.query(`select relay.suspend('part')`);
-}, 30_000);
+});

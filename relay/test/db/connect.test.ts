@@ -5,6 +5,7 @@ import { createPool, openReader, transaction, waitForDatabase } from '../../db/c
 import { portOf } from '../../port.ts';
 import { ends } from '../ends.ts';
 import { hearing } from '../hearing.ts';
+import { deadPort } from '../port.ts';
 import { createDatabase, type TestDatabase, withDatabase } from '../postgres.ts';
 
 let database: TestDatabase;
@@ -50,8 +51,8 @@ function makeProxy(change: (data: Buffer) => Buffer = (data) => data): Server {
   return proxy;
 }
 
-async function listen(server: Server, port = 0): Promise<number> {
-  await once(server.listen(port, '127.0.0.1'), 'listening');
+async function listen(server: Server): Promise<number> {
+  await once(server.listen(0, '127.0.0.1'), 'listening');
   return portOf(server);
 }
 
@@ -153,8 +154,7 @@ test('a reader plans without sequential scans, JIT and parallel workers', async 
 describe('waitForDatabase()', () => {
   test('tries again until the database is there, and says so', async () => {
     const proxy = makeProxy();
-    const port = await listen(proxy);
-    await new Promise((resolve) => proxy.close(resolve));
+    const port = await deadPort();
     let failures = 0;
     const { log, said } = listening((name) => {
       if (name === 'database_unreachable') failures += 1;
@@ -183,12 +183,9 @@ describe('waitForDatabase()', () => {
   });
 
   test('ends when it is aborted', async () => {
-    const proxy = makeProxy();
-    const port = await listen(proxy);
-    await new Promise((resolve) => proxy.close(resolve));
     const abort = new AbortController();
     const { log } = listening(() => abort.abort(new Error('enough')));
-    await expect(wait(through(port), log, abort.signal)).rejects.toThrow('enough');
+    await expect(wait(through(await deadPort()), log, abort.signal)).rejects.toThrow('enough');
   });
 
   test('gives up on a wrong password, which is not in the message', async () => {

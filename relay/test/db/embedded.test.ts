@@ -10,7 +10,7 @@ import { startEmbedded } from '../../db/embedded.ts';
 import type { RecadoError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { portOf } from '../../port.ts';
-import { until } from '../world.ts';
+import { deadPort, until } from '../world.ts';
 import { base, ends, query, servers, settings, start, startInChild } from './embedded-servers.ts';
 
 const run = promisify(execFile);
@@ -18,7 +18,7 @@ const asRoot = process.getuid?.() === 0;
 
 test('data outlive a stop and a crash; only the password opens the door', async () => {
   const dataDir = join(base, 'kept');
-  const first = await start(dataDir);
+  const first = await start(dataDir, await deadPort());
   await query(first.url, 'create table kept (word text)');
   await query(first.url, "insert into kept values ('ação')");
   expect(await query(first.url, 'select upper(word) word from kept')).toEqual([{ word: 'AÇÃO' }]);

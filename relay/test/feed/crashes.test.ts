@@ -39,7 +39,7 @@ describe('through crashes of a server of its own', () => {
   beforeAll(async () => {
     base = await mkdtemp(join(tmpdir(), 'recado-feed-test-'));
     await chmod(base, 0o755);
-    server = await startEmbedded({ dataDir: join(base, 'a'), settings });
+    server = await startEmbedded({ dataDir: join(base, 'a'), settings, port: await deadPort() });
     database = openDatabase(server.url);
     await migrate({ databaseUrl: server.url, log: silent });
     await createItems(database);

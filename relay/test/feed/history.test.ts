@@ -10,7 +10,16 @@ import { migrate } from '../../install/migrate.ts';
 import { createLog } from '../../log.ts';
 import { formatPosition, parsePosition, witnessOf } from '../../outbox/position.ts';
 import { ends } from '../ends.ts';
-import { Client, type Database, freshDatabase, openDatabase, startNode, token, until } from '../world.ts';
+import {
+  Client,
+  type Database,
+  deadPort,
+  freshDatabase,
+  openDatabase,
+  startNode,
+  token,
+  until,
+} from '../world.ts';
 
 const silent = createLog('silent', false);
 const settings = { fsync: 'off', max_connections: '50', wal_level: 'replica', max_wal_senders: '4' };
@@ -35,7 +44,7 @@ class Place {
   }
 
   static async open(dataDir: string): Promise<Place> {
-    const place = new Place(await startEmbedded({ dataDir, settings }));
+    const place = new Place(await startEmbedded({ dataDir, settings, port: await deadPort() }));
     ends.push(async () => {
       await place.database.close();
       await place.server.stop('immediate');

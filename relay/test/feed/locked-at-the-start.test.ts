@@ -1,7 +1,7 @@
 // A node starts while somebody has an old slot of relay.events locked.
 import type { Relay } from '../../server/relay.ts';
 import { ends } from '../ends.ts';
-import { Client, startNode, token, until } from '../world.ts';
+import { Client, deadPort, startNode, token, until } from '../world.ts';
 import { lockBehindWriter, lockSlot } from './lock-slot.ts';
 import { startReader } from './reader.ts';
 import { database, emit, locker } from './with-locker.ts';
@@ -57,7 +57,8 @@ test('events that were committed to it just before the lock were skipped: everyb
 /** A client of a node that is gone, and what starts the next node at its port. */
 async function leave(distance = 0): Promise<{ client: Client; comeBack: () => Promise<Relay> }> {
   await emitInto(distance, 0);
-  const node = await startNode(database.url);
+  // Nobody else takes the port while no node is there.
+  const node = await startNode(database.url, { PORT: String(await deadPort()) });
   const client = await connect(node);
   // A position that names transactions in progress, of other tests on this server, is older than what the next node has.
   for (let heard = 0; heard === 0 || client.offset!.includes('.'); heard += 1) {

@@ -44,6 +44,7 @@ test('an old slot: events go on, and nobody refetches when it is free', async ()
 
 test('a transaction larger than a page, while an old slot is locked: other accounts still hear events', async () => {
   const before = client.payloads.length;
+  const failures = await metric(node, 'feedFailures');
   await lockSlot(locker, 4);
   await emit(29);
   await client.hears(before + 1);
@@ -55,7 +56,7 @@ test('a transaction larger than a page, while an old slot is locked: other accou
   await until('it is passed over', async () => (await metric(node, 'backlogs')) === 1);
   await emit(30);
   expect((await client.hears(before + 2)).slice(before)).toEqual([29, 30]);
-  expect(await metric(node, 'feedFailures')).toBe(0);
+  expect(await metric(node, 'feedFailures')).toBe(failures);
   await locker.query('rollback');
 });
 

@@ -79,6 +79,7 @@ export class Gate {
   #busy = false;
   #tellAgainAt = 0;
   #heldElsewhereUntil = 0;
+  #queueUsed = 0;
   #ended = false;
   readonly #failing = new Set<GateStep>();
 
@@ -131,13 +132,17 @@ export class Gate {
     if (!told) this.#tellAgainAt = 0;
   }
 
-  /** How full the notification queue is, 0 to 1. When it is full, every commit that notifies fails. */
+  /**
+   * How full the notification queue is, 0 to 1. When it is full, every commit that notifies fails. A look that fails
+   * answers what the last one found.
+   */
   queueUsage(): Promise<number> {
-    return this.#attempt('look', 0, async () => {
+    return this.#attempt('look', this.#queueUsed, async () => {
       const { rows } = await this.#options.pool.query<{ used: number }>(
         'select pg_notification_queue_usage() as used',
       );
-      return rows[0]!.used;
+      this.#queueUsed = rows[0]!.used;
+      return this.#queueUsed;
     });
   }
 

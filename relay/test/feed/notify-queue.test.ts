@@ -12,8 +12,9 @@ import { createLog } from '../../log.ts';
 import { createMetrics } from '../../metrics.ts';
 import { countProblems } from '../../outbox/load.ts';
 import { ends } from '../ends.ts';
+import { Link } from '../faults/links.ts';
 import { hearing } from '../hearing.ts';
-import { Client, type Database, openDatabase, startNode, token, until } from '../world.ts';
+import { Client, type Database, deadPort, openDatabase, startNode, through, token, until } from '../world.ts';
 
 const silent = createLog('silent', false);
 let server: EmbeddedPostgres;
@@ -83,6 +84,28 @@ test('writers go on, and events arrive, while the queue is nearly full', async (
   await idle.end();
   await until('the queue is read', async () => (await used()) < 0.1);
   await until('the gate is open again', async () => !(await isClosed()));
+});
+
+test('a look that fails tells what the last one found: the gate does not open for it', async () => {
+  const link = await Link.to(server.port);
+  ends.push(() => link.close());
+  const connect = () => openSession({ url: server.url, name: 'a gate of a test' });
+  const url = through(link, server.url);
+  const pool = createPool({ url, name: 'gates of a test', max: 1, log: silent });
+  ends.push(() => pool.end());
+  const gate = new Gate({ connect, pool, log: silent, metrics: createMetrics() });
+  ends.push(() => gate.end());
+  const idle = await listenIdly();
+  ends.push(() => idle.end());
+  await fill(0.4);
+  const found = await gate.queueUsage();
+  expect(found).toBeGreaterThan(0.3);
+  link.point(await deadPort());
+  link.cut();
+  expect(await gate.queueUsage()).toBe(found);
+  link.point(server.port);
+  await idle.end();
+  await until('the queue is read', async () => (await gate.queueUsage()) < 0.1);
 });
 
 test('the node that keeps the gate closed for it is not taken for a frozen one', async () => {

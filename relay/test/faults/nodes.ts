@@ -117,7 +117,7 @@ export class RelayNode {
   async killWorker(chance: Chance): Promise<void> {
     await this.#inTurn(async () => {
       const [, ...workers] = await this.pids();
-      if (workers.length > 0) process.kill(chance.one(workers), 'SIGKILL');
+      if (workers.length > 0) signal([chance.one(workers)], 'SIGKILL');
     });
   }
 
@@ -232,7 +232,7 @@ function measureStarvation(): () => number {
 }
 
 /** Those that are still there. */
-function signal(pids: readonly number[], name: 'SIGSTOP' | 'SIGCONT'): void {
+function signal(pids: readonly number[], name: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void {
   for (const pid of pids) {
     try {
       process.kill(pid, name);
